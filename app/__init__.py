@@ -1,0 +1,214 @@
+"""create_app: the only wiring of an instance. Nothing below it asks which role the instance has."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+import structlog
+from quart import Quart, Response, jsonify, redirect, request
+from quart_cors import cors
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from .auth.key_directory import KeyDirectory
+from .auth.login_codes import LoginCodes
+from .auth.login_throttle import LoginThrottle
+from .auth.principal import public
+from .auth.session_store import ConsoleSessionStore
+from .cache import open_cache
+from .control_plane.registry import WorkerRegistry
+from .db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from .deployments import DeploymentCatalog
+from .errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
+from .llm.gateway import Gateway
+from .llm.upstream import Upstream
+from .mounts import ROUTE_GROUPS
+from .services import EXTENSION, Services
+from .settings import Settings
+from .spend.budget import BudgetBook
+from .spend.ledger import SpendLedger
+
+log = structlog.get_logger(__name__)
+
+# Deployments that another process stored appear here after this long.
+_CATALOG_RELOAD_SECONDS = 10.0
+
+
+def create_app(settings: Settings) -> Quart:
+    """An instance: worker, control plane or both halves of the classic layout, as its settings say."""
+    app = Quart(__name__, static_folder=None, template_folder="../templates")
+    app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    house, upstream = _build_services(app, settings)
+    app.extensions[EXTENSION] = house
+
+    for group in ROUTE_GROUPS:
+        for blueprint in group.blueprints:
+            app.register_blueprint(blueprint)
+    app.add_url_rule("/", view_func=front_door, methods=["GET"])
+    _close_groups(app, settings)
+    _add_error_handlers(app)
+    app.after_request(_add_security_headers)
+    if settings.control_plane_origin is not None:
+        app = cors(
+            app,
+            allow_origin=[settings.control_plane_origin],
+            allow_credentials=True,
+            allow_headers=["Authorization", "Content-Type", "litellm-changed-by", "x-litellm-api-key"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            max_age=600,
+        )
+    app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign]
+    _add_lifespan(app, house, upstream)
+    return app
+
+
+def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]:
+    database, cache = Database(settings), open_cache(settings.redis_url)
+    budgets = BudgetBook(settings.budget_exceeded_status_code)
+    ledger = SpendLedger(settings, database, budgets)
+    catalog = DeploymentCatalog(settings, database)
+    upstream = Upstream(settings.router_timeout or settings.request_timeout, settings.stream_timeout)
+    house = Services(
+        settings=settings,
+        database=database,
+        cache=cache,
+        deployments=catalog,
+        keys=KeyDirectory(settings, database, budgets),
+        budgets=budgets,
+        ledger=ledger,
+        gateway=Gateway(settings, catalog, budgets, ledger, upstream),
+        login_codes=LoginCodes(cache, database, settings.salt_key),
+        login_throttle=LoginThrottle(settings, cache),
+        console_sessions=ConsoleSessionStore(settings.salt_key),
+        registry=WorkerRegistry.from_settings(settings),
+        self_transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
+        route_groups={blueprint.name: group.name for group in ROUTE_GROUPS for blueprint in group.blueprints},
+    )
+    return house, upstream
+
+
+@public
+async def front_door() -> WerkzeugResponse | Response:
+    """People who open the address in a browser want the console."""
+    return redirect("/ui/")
+
+
+def _close_groups(app: Quart, settings: Settings) -> None:
+    """Answer for the groups that this instance does not serve, before anything else looks at the request."""
+    closed = {
+        blueprint.name: group for group in ROUTE_GROUPS if not group.is_open(settings) for blueprint in group.blueprints
+    }
+    if not closed:
+        return
+
+    @app.before_request
+    async def refuse_closed_group() -> None:
+        group = closed.get((request.blueprint or "").partition(".")[0])
+        if group is not None:
+            raise group.refusal()
+
+
+# ---- errors and headers --------------------------------------------------------------------------------------------
+
+
+def _add_error_handlers(app: Quart) -> None:
+    app.register_error_handler(GatewayError, _render)
+    app.register_error_handler(HTTPException, _render_http)
+    app.register_error_handler(Exception, _render_unexpected)
+    for problem in DATABASE_AWAY:
+        if problem is not OSError:
+            app.register_error_handler(problem, _render_database_away)
+
+
+async def _render(error: GatewayError) -> Response:
+    response = jsonify(error.body())
+    response.status_code = error.status
+    response.headers.extend(error.headers)
+    return response
+
+
+async def _render_http(error: HTTPException) -> Response:
+    """Unknown paths and methods, in the shape of the framework that the contract was measured on."""
+    if isinstance(error, RequestEntityTooLarge):
+        return await _render(PayloadTooLarge("The request body is larger than this gateway accepts"))
+    denial = PlainDenial(error.name, status=error.code or 500)
+    allowed = error.get_response().headers.get("Allow")
+    if allowed is not None:
+        denial.headers["Allow"] = allowed
+    return await _render(denial)
+
+
+async def _render_database_away(error: Exception) -> Response:
+    log.warning("the database cannot be reached", reason=type(error).__name__)
+    return await _render(ServiceUnavailable("The database cannot be reached; try again"))
+
+
+async def _render_unexpected(error: Exception) -> Response:
+    """A bug of ours. The log says where, without the values that were in play; the answer says nothing."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("unexpected error", error=type(error).__name__, path=request.path, frames=frames[-8:])
+    response = jsonify(
+        {"error": {"message": "Internal server error", "type": "internal_server_error", "param": None, "code": "500"}}
+    )
+    response.status_code = 500
+    return response
+
+
+async def _add_security_headers(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response
+
+
+# ---- life ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Background:
+    """Tasks that live as long as the app."""
+
+    tasks: list[asyncio.Task[None]]
+
+
+def _add_lifespan(app: Quart, house: Services, upstream: Upstream) -> None:
+    background = _Background([])
+
+    @app.before_serving
+    async def start() -> None:
+        await house.database.open()
+        await upstream.open()
+        await _tolerating_outage(house.deployments.reload)
+        await house.ledger.start()
+        background.tasks.append(asyncio.create_task(_reload_forever(house), name="deployment reload"))
+
+    @app.after_serving
+    async def stop() -> None:
+        for task in background.tasks:
+            task.cancel()
+        await asyncio.gather(*background.tasks, return_exceptions=True)
+        await house.ledger.stop()
+        await upstream.close()
+        await house.registry.aclose()
+        await house.cache.close()
+        await house.database.close()
+
+
+async def _reload_forever(house: Services) -> None:
+    while True:
+        await asyncio.sleep(_CATALOG_RELOAD_SECONDS)
+        await _tolerating_outage(house.deployments.reload)
+
+
+async def _tolerating_outage(action: Callable[[], Awaitable[None]]) -> None:
+    """Run something that the next round repeats: an outage of the database is logged, not fatal."""
+    try:
+        await action()
+    except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
+        log.warning("deployments could not be read", reason=type(problem).__name__)

@@ -1,0 +1,305 @@
+"""What a caller sent, read by a table of fields: clear refusals, exact money, and nothing dropped silently.
+
+A table maps a name to a `Field`. Wrong types and missing fields answer 422, all at once (E3). Values that cannot be
+meant, such as a negative budget, answer 400 (E1). Fields that a table does not know are accepted, as the contract
+demands, and named in the response header `x-quarterdeck-unknown-fields`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+from quart import after_this_request, request
+from quart.typing import ResponseTypes
+
+from ..durations import parse_duration
+from ..errors import InvalidRequest, ValidationFailed
+
+UNKNOWN_FIELDS_HEADER = "x-quarterdeck-unknown-fields"
+
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_POSITION = re.compile(r"\(byte (\d+)\)")
+_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}", re.ASCII)
+_MOST_MONEY = Decimal(10) ** 15
+_MOST_NESTING = 50
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+class WrongValue(ValueError):
+    """A value of the wrong shape. `type` is the machine-readable word of the contract's 422."""
+
+    def __init__(self, message: str, type: str = "value_error") -> None:
+        super().__init__(message)
+        self.type = type
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How one field is read. `read` gets everything but null; `empty` is what null means."""
+
+    read: Callable[[Any], Any]
+    empty: Any = None
+    is_required: bool = False
+    is_nullable: bool = True
+
+    @property
+    def required(self) -> Field:
+        return replace(self, is_required=True, is_nullable=False)
+
+
+Table = Mapping[str, Field]
+
+
+def bad_request(message: str, param: str | None = None) -> InvalidRequest:
+    """400 in the management API's words."""
+    return InvalidRequest(message, type="bad_request_error", param=param)
+
+
+# ---- reading a request ---------------------------------------------------------------------------------------------
+
+
+async def read_body(table: Table) -> dict[str, Any]:
+    """The fields that were sent, checked; absent ones are absent. Raises 422 and 400."""
+    raw = await request.get_data(cache=False)
+    if not raw.strip():
+        raise ValidationFailed([("", "A JSON object is required as body", "missing")])
+    try:
+        body = _DECODER.decode(raw)
+    except RecursionError:
+        raise ValidationFailed([("", "The body is nested too deeply", "json_invalid")]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        found = _POSITION.search(str(error))
+        raise ValidationFailed([(found[1] if found else "0", "JSON decode error", "json_invalid")]) from None
+    if not isinstance(body, dict):
+        raise ValidationFailed([("", "The body must be a JSON object", "model_attributes_type")])
+    _name_unknown(sorted(set(body) - set(table)))
+    return read_fields(body, table)
+
+
+def read_query(table: Table, **defaults: Any) -> dict[str, Any]:
+    """The query parameters of a table; those that are absent or empty have their default, else None."""
+    sent = {name: value for name, value in request.args.items() if value != ""}
+    values = read_fields(sent, table, source="query")
+    return {name: values.get(name, defaults.get(name)) for name in table}
+
+
+def read_fields(sent: Mapping[str, Any], table: Table, *, source: str = "body") -> dict[str, Any]:
+    """Check `sent` against a table. Raises ValidationFailed with every problem, or InvalidRequest for the first."""
+    problems: list[tuple[str, str, str]] = []
+    values: dict[str, Any] = {}
+    for name, field in table.items():
+        if name not in sent:
+            if field.is_required:
+                problems.append((name, "This field is required", "missing"))
+            continue
+        try:
+            values[name] = _value(sent[name], field)
+        except WrongValue as wrong:
+            problems.append((name, str(wrong), wrong.type))
+        except InvalidRequest as refusal:
+            refusal.param = refusal.param or name
+            raise
+    if problems:
+        raise ValidationFailed(problems, source=source)
+    return values
+
+
+def _value(raw: Any, field: Field) -> Any:
+    if raw is not None:
+        return field.read(raw)
+    if not field.is_nullable:
+        raise WrongValue("This field cannot be null", "null_not_allowed")
+    return field.empty() if callable(field.empty) else field.empty
+
+
+def _name_unknown(names: list[str]) -> None:
+    if not names:
+        return
+    listed = ", ".join(name if _NAME.fullmatch(name) else "?" for name in names[:30])
+
+    @after_this_request
+    async def name_them(response: ResponseTypes) -> ResponseTypes:
+        response.headers[UNKNOWN_FIELDS_HEADER] = listed
+        return response
+
+
+# ---- kinds of fields -----------------------------------------------------------------------------------------------
+
+
+def text(max_length: int = 255) -> Field:
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise WrongValue("This must be text", "string_type")
+        if len(value) > max_length:
+            raise WrongValue(f"This must have at most {max_length} characters", "string_too_long")
+        if "\x00" in value:
+            raise WrongValue("This must not contain a NUL character")
+        return value
+
+    return Field(read)
+
+
+def identifier() -> Field:
+    """A name or id; the empty text means null, as forms send it."""
+    read_text = text().read
+    return Field(lambda value: read_text(value).strip() or None)
+
+
+def one_of(*choices: str) -> Field:
+    def read(value: Any) -> str:
+        if value not in choices or not isinstance(value, str):
+            raise WrongValue(f"This must be one of {', '.join(choices)}", "enum")
+        return value
+
+    return Field(read)
+
+
+def money() -> Field:
+    """USD as an exact Decimal, "" is null. Raises 400 for a negative amount, 422 for what is no number."""
+
+    def read(value: Any) -> Decimal | None:
+        if isinstance(value, str) and not value.strip():
+            return None
+        amount = _decimal(value)
+        if amount < 0:
+            raise bad_request(f"This cannot be negative. Received: {amount}")
+        if amount > _MOST_MONEY:
+            raise bad_request(f"This is more than {_MOST_MONEY:f} USD")
+        return amount
+
+    return Field(read)
+
+
+def _decimal(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise WrongValue("This must be a number", "float_type")
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise WrongValue("This must be a number", "float_parsing") from None
+    if not amount.is_finite() or amount.adjusted() > 40:
+        raise WrongValue("This must be a finite number", "finite_number")
+    return amount
+
+
+def whole(lowest: int = 0, highest: int = 2**63 - 1) -> Field:
+    """A whole number, "" is null. Raises 422 outside of its bounds."""
+
+    def read(value: Any) -> int | None:
+        if isinstance(value, str) and not value.strip():
+            return None
+        number = _decimal(value)
+        if number != number.to_integral_value():
+            raise WrongValue("This must be a whole number", "int_from_float")
+        if number < lowest:
+            raise WrongValue(f"This must be {lowest} or more", "greater_than_equal")
+        if number > highest:
+            raise WrongValue(f"This must be {highest} or less", "less_than_equal")
+        return int(number)
+
+    return Field(read)
+
+
+def flag() -> Field:
+    def read(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word not in _TRUE + _FALSE:
+            raise WrongValue("This must be true or false", "bool_parsing")
+        return word in _TRUE
+
+    return Field(read, empty=False)
+
+
+def json_object() -> Field:
+    def read(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise WrongValue("This must be a JSON object", "dict_type")
+        plain: dict[str, Any] = _plain(value)
+        return plain
+
+    return Field(read, empty=dict)
+
+
+def text_list() -> Field:
+    read_text = text().read
+
+    def read(value: Any) -> list[str]:
+        if not isinstance(value, list):
+            raise WrongValue("This must be a list of texts", "list_type")
+        return [read_text(item) for item in value]
+
+    return Field(read, empty=list)
+
+
+def duration() -> Field:
+    """The grammar of app/durations.py, kept as text; "" is null. Raises 400."""
+
+    def read(value: Any) -> str | None:
+        if not isinstance(value, str):
+            raise WrongValue("This must be text such as 30d", "string_type")
+        if not value.strip():
+            return None
+        try:
+            parse_duration(value)
+        except ValueError as problem:
+            raise bad_request(f"Invalid duration: {problem}") from None
+        return value.strip().lower()
+
+    return Field(read)
+
+
+def moment() -> Field:
+    """ISO 8601, as UTC; a time without a zone is UTC."""
+
+    def read(value: Any) -> datetime | None:
+        if not isinstance(value, str):
+            raise WrongValue("This must be a time as 2026-11-21T20:18:00Z", "datetime_type")
+        if not value.strip():
+            return None
+        try:
+            found = datetime.fromisoformat(value)
+            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise WrongValue("This must be a time as 2026-11-21T20:18:00Z", "datetime_parsing") from None
+
+    return Field(read)
+
+
+def records(table: Table) -> Field:
+    """A list of objects, each read by a table of its own; one object counts as a list of one."""
+
+    def read(value: Any) -> list[dict[str, Any]]:
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, dict) for item in items):
+            raise WrongValue("This must be a list of JSON objects", "list_type")
+        try:
+            return [read_fields(item, table) for item in items]
+        except ValidationFailed as problem:
+            raise WrongValue(problem.message) from None
+
+    return Field(read, empty=list)
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """JSON as the database can keep it: no NUL, no endless numbers, no endless nesting."""
+    if depth > _MOST_NESTING:
+        raise WrongValue(f"This is nested more than {_MOST_NESTING} deep")
+    if isinstance(value, dict):
+        return {_plain(name, depth + 1): _plain(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, str) and "\x00" in value:
+        raise WrongValue("This must not contain a NUL character")
+    if isinstance(value, Decimal):
+        return float(_decimal(value))
+    if isinstance(value, int) and abs(value) > 2**63:
+        raise WrongValue("This contains a number that is too large")
+    return value

@@ -1,0 +1,15 @@
+"""The application for servers that start processes of their own (`--workers`, `--server granian`)."""
+
+from __future__ import annotations
+
+from quart import Quart
+
+from . import create_app
+from .settings import load_exported_settings
+from .telemetry import configure_logging
+
+
+def create() -> Quart:
+    """Called once in each process, with the settings that the command line exported."""
+    configure_logging()
+    return create_app(load_exported_settings())

@@ -1,0 +1,37 @@
+"""Where the console's sessions live: in this instance's database, under the hash of their id, encrypted."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from ..models import ConsoleSession
+from .credentials import decrypt, encrypt, hash_key
+
+
+class ConsoleSessionStore:
+    def __init__(self, salt_key: str) -> None:
+        self._salt_key = salt_key
+
+    async def load(self, session_id: str) -> dict[str, Any] | None:
+        """The data of a live session, or None."""
+        row = await ConsoleSession.get_or_none(session_hash=hash_key(session_id), expires_at__gt=datetime.now(UTC))
+        if row is None:
+            return None
+        try:
+            data: dict[str, Any] = json.loads(decrypt(row.data, self._salt_key, purpose="console sessions"))
+        except ValueError:
+            # Written under another salt key: worthless now, and so signed out.
+            return None
+        return data
+
+    async def save(self, session_id: str, data: dict[str, Any], expires_at: datetime) -> None:
+        await ConsoleSession.filter(expires_at__lt=datetime.now(UTC)).delete()
+        sealed = encrypt(json.dumps(data), self._salt_key, purpose="console sessions")
+        await ConsoleSession.update_or_create(
+            defaults={"data": sealed, "expires_at": expires_at}, session_hash=hash_key(session_id)
+        )
+
+    async def delete(self, session_id: str) -> None:
+        await ConsoleSession.filter(session_hash=hash_key(session_id)).delete()

@@ -1,0 +1,62 @@
+"""The command line: `quarterdeck [serve] --config cp_config.yaml --port 4000`, `migrate`, `demo`, `--version`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .config_file import SettingsError
+from .demo.supervisor import run_demo
+from .serving import ServeOptions, migrate, serve
+from .settings import process_environment
+from .version import VERSION
+
+_COMMANDS = ("serve", "migrate", "demo")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. What cannot start says so in one line on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # `serve` is what the documentation of the field leaves out.
+    if not given or (given[0] not in _COMMANDS and given[0] not in ("-h", "--help", "--version", "-v")):
+        given.insert(0, "serve")
+    options = _parser().parse_args(given)
+    try:
+        return _run(options)
+    except SettingsError as problem:
+        print(f"quarterdeck: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "migrate":
+        return migrate(options.config)
+    if options.command == "demo":
+        return run_demo(options.base_port, process_environment())
+    return serve(ServeOptions(options.config, options.host, options.port, options.workers, options.server))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quarterdeck", description="An AI gateway, and the console that commands many."
+    )
+    parser.add_argument("--version", "-v", action="version", version=f"quarterdeck {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("serve", help="run this instance (the default)")
+    run.add_argument("--config", "-c", help="YAML file; default: CONFIG_FILE_PATH, else ./config.yaml")
+    run.add_argument("--host", help="address to listen on; default: HOST, else 0.0.0.0")
+    run.add_argument("--port", type=int, help="port to listen on; default: PORT, else 4000")
+    run.add_argument("--workers", "--num_workers", type=int, default=1, help="processes that share the port")
+    run.add_argument("--server", choices=("hypercorn", "granian"), default="hypercorn", help="granian costs less CPU")
+    apply = commands.add_parser("migrate", help="bring the database up to date")
+    apply.add_argument("--config", "-c", help="YAML file; default: CONFIG_FILE_PATH, else ./config.yaml")
+    demo = commands.add_parser("demo", help="a control plane, two workers and a sample provider on this machine")
+    demo.add_argument("--base-port", type=int, default=4000, help="port of the control plane; the others follow")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,229 @@
+"""The YAML file of the contract: `include`, `environment_variables`, `os.environ/NAME`, and its checked lists.
+
+Every refusal is a `SettingsError` of one line: file, key, what is wrong, what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from .config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
+
+_REFERENCE = "os.environ/"
+_SECTIONS = ("general_settings", "litellm_settings", "router_settings")
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. The message is one line for the person who starts the instance."""
+
+
+@dataclass(frozen=True)
+class WorkerEntry:
+    """One row of `worker_registry`. `labels` and `environment` are ours; the contract has the first three."""
+
+    worker_id: str
+    name: str
+    url: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: str | None = None
+
+
+@dataclass
+class ConfigFile:
+    """A file after includes and variables: plain sections plus the lists that have a shape of their own."""
+
+    name: str
+    environment: dict[str, str]
+    sections: dict[str, Any]
+    workers: tuple[WorkerEntry, ...] = ()
+    model_list: tuple[Mapping[str, Any], ...] = ()
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, environment: dict[str, str]) -> ConfigFile:
+        return cls(name="environment", environment=environment, sections={})
+
+    def get(self, dotted: str) -> Any:
+        """The value under `section.key`, or None."""
+        section, _, key = dotted.partition(".")
+        mapping = self.sections.get(section)
+        return mapping.get(key) if isinstance(mapping, dict) else None
+
+
+def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
+    """Read, include, resolve and check one file. `environ` is the process environment."""
+    document = _read_mapping(path, path.parent, seen=())
+    environment = dict(environ)
+    environment.update(_environment_variables(path.name, document, environment))
+    resolved = _resolve(document, environment)
+    for section in _SECTIONS:
+        if not isinstance(resolved.get(section) or {}, dict):
+            raise SettingsError(f"{path.name}: {section}: is not a mapping; write `key: value` lines below it")
+    file = ConfigFile(
+        name=path.name,
+        environment=environment,
+        sections={section: resolved.get(section) or {} for section in _SECTIONS},
+        workers=_workers(path.name, resolved.get("worker_registry")),
+        model_list=_model_list(path.name, resolved.get("model_list")),
+    )
+    file.warnings.extend(_warn_of_keys(path.name, resolved))
+    return file
+
+
+def _read_mapping(path: Path, root: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise SettingsError(f"{path.name}: include: includes itself by way of {seen[-1].name}; remove one of the two")
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise SettingsError(f"{path}: cannot be read ({problem.strerror}); check --config or include") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        where = getattr(problem, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise SettingsError(f"{path.name}:{line} is not valid YAML; check indentation and quotes") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path.name}: the file is not a mapping; start it with keys such as model_list:")
+    return _with_includes(document, path, root, (*seen, path.resolve()))
+
+
+def _with_includes(document: dict[str, Any], path: Path, root: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """Merge the named files below this one: lists are appended, mappings merged, and for a scalar this file wins."""
+    names = document.pop("include", None) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"{path.name}: include: is not a list of file names; write `include: [models.yaml]`")
+    for name in names:
+        candidate = path.parent / name
+        if not candidate.is_file():
+            candidate = root / name
+        document = _merge(document, _read_mapping(candidate, root, seen))
+    return document
+
+
+def _merge(over: dict[str, Any], under: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        beneath = merged.get(key)
+        if isinstance(value, dict) and isinstance(beneath, dict):
+            merged[key] = _merge(value, beneath)
+        elif isinstance(value, list) and isinstance(beneath, list):
+            merged[key] = [*value, *beneath]
+        else:
+            merged[key] = value
+    return merged
+
+
+def _environment_variables(name: str, document: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """`environment_variables:` joins the environment before anything else is resolved."""
+    variables = document.get("environment_variables") or {}
+    if not isinstance(variables, dict):
+        raise SettingsError(f"{name}: environment_variables: is not a mapping; write `NAME: value` lines below it")
+    resolved = _resolve(variables, environ)
+    return {str(key): str(value) for key, value in resolved.items() if value is not None}
+
+
+def _resolve(value: Any, environ: Mapping[str, str]) -> Any:
+    """Replace every `os.environ/NAME`, at any depth, by the variable or by None."""
+    if isinstance(value, str):
+        return environ.get(value.removeprefix(_REFERENCE)) if value.startswith(_REFERENCE) else value
+    if isinstance(value, dict):
+        return {key: _resolve(item, environ) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, environ) for item in value]
+    return value
+
+
+def _workers(name: str, rows: Any) -> tuple[WorkerEntry, ...]:
+    if rows is None:
+        return ()
+    if not isinstance(rows, list):
+        raise SettingsError(f"{name}: worker_registry: is not a list; write one `- worker_id: …` entry per worker")
+    workers: list[WorkerEntry] = []
+    for index, row in enumerate(rows):
+        where = f"{name}: worker_registry[{index}]"
+        if not isinstance(row, dict):
+            raise SettingsError(f"{where}: is not a mapping; it needs worker_id, name and url")
+        for key in ("worker_id", "name", "url"):
+            if not isinstance(row.get(key), str) or not row[key].strip():
+                raise SettingsError(f"{where}.{key}: is missing; every worker needs worker_id, name and url")
+        if any(row["worker_id"] == worker.worker_id for worker in workers):
+            raise SettingsError(f"{where}.worker_id: {row['worker_id']!r} is used twice; give each worker its own")
+        if "/" in row["worker_id"]:
+            raise SettingsError(f"{where}.worker_id: {row['worker_id']!r} has a slash; it becomes part of an address")
+        workers.append(_worker(where, row))
+    return tuple(workers)
+
+
+def _worker(where: str, row: dict[str, Any]) -> WorkerEntry:
+    parts = urlsplit(row["url"])
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"{where}.url: {row['url']!r} is not an address; it starts with http:// or https://")
+    if parts.username or parts.password:
+        raise SettingsError(f"{where}.url: holds a user name or password; people sign in to a worker in the console")
+    labels = row.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise SettingsError(f"{where}.labels: is not a mapping; write `region: eu-west-1` lines below it")
+    environment = row.get("environment")
+    return WorkerEntry(
+        worker_id=row["worker_id"],
+        name=row["name"],
+        url=row["url"].rstrip("/"),
+        labels=MappingProxyType({str(key): str(value) for key, value in labels.items()}),
+        environment=str(environment) if environment else None,
+    )
+
+
+def _model_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
+    """Shape only; what a provider needs is checked where deployments are built."""
+    if rows is None:
+        return ()
+    if not isinstance(rows, list):
+        raise SettingsError(f"{name}: model_list: is not a list; write one `- model_name: …` entry per deployment")
+    for index, row in enumerate(rows):
+        where = f"{name}: model_list[{index}]"
+        if not isinstance(row, dict) or not isinstance(row.get("model_name"), str):
+            raise SettingsError(f"{where}.model_name: is missing; it is the name that clients ask for")
+        params = row.get("litellm_params")
+        if not isinstance(params, dict) or not isinstance(params.get("model"), str):
+            raise SettingsError(f"{where}.litellm_params.model: is missing; write provider/model, as openai/gpt-4o")
+    return tuple(rows)
+
+
+def _warn_of_keys(name: str, document: dict[str, Any]) -> list[str]:
+    """One warning for keys of the contract that do nothing here yet, one for keys that nobody knows."""
+    present = [key for key, value in document.items() if key not in _SECTIONS and value not in (None, [], {})]
+    for section in _SECTIONS:
+        present.extend(f"{section}.{key}" for key in (document.get(section) or {}))
+    for row in document.get("model_list") or []:
+        present.extend(f"litellm_params.{key}" for key in row["litellm_params"])
+        present.extend(f"model_info.{key}" for key in row.get("model_info") or {})
+    present = list(dict.fromkeys(present))
+    waiting = [key for key in present if key in CONTRACT_KEYS and key not in SUPPORTED_KEYS]
+    unknown = [
+        key
+        for key in present
+        # A deployment may carry any parameter of the provider's own, and any fact about the model.
+        if key not in CONTRACT_KEYS
+        and key not in SUPPORTED_KEYS
+        and not key.startswith(("litellm_params.", "model_info."))
+    ]
+    warnings = []
+    if waiting:
+        warnings.append(f"{name}: not supported yet and without effect: {', '.join(waiting)}")
+    if unknown:
+        warnings.append(f"{name}: unknown and without effect: {', '.join(_suggest(key) for key in unknown)}")
+    return warnings
+
+
+def _suggest(key: str) -> str:
+    near = difflib.get_close_matches(key, SUPPORTED_KEYS, n=1, cutoff=0.8)
+    return f"{key} (did you mean {near[0]}?)" if near else key

@@ -1,0 +1,147 @@
+"""The key names of the contract's YAML file (contract llm.md §2): facts, kept apart from the code that reads them.
+
+A key that is listed here and not in `SUPPORTED_KEYS` is named in one warning at start. Move it when it gains effect.
+"""
+
+
+
+from __future__ import annotations
+
+_TOP = """
+include environment_variables model_list router_settings litellm_settings general_settings guardrails
+mcp_servers mcp_tools credential_list vector_store_registry search_tools files_settings finetune_settings
+prompts callback_settings worker_registry assistant_settings policies agents sandbox_tools
+""".split()
+
+_GENERAL = """
+master_key database_url database_connection_pool_limit database_connection_timeout database_connect_timeout
+database_socket_timeout database_max_idle_connection_lifetime database_extra_connection_params
+database_disable_prepared_statements allow_requests_on_db_unavailable proxy_batch_write_at
+proxy_budget_rescheduler_min_time proxy_budget_rescheduler_max_time disable_spend_logs disable_spend_updates
+disable_error_logs disable_reset_budget disable_prisma_schema_update store_model_in_db supported_db_objects
+proxy_config_reload_interval_seconds store_prompts_in_spend_logs spend_logs_metadata_fields
+maximum_spend_logs_retention_period maximum_spend_logs_retention_interval maximum_spend_logs_cleanup_cron
+maximum_spend_logs_cleanup_batch_size maximum_spend_logs_cleanup_max_batches
+maximum_spend_logs_cleanup_run_budget background_health_checks health_check_interval health_check_details
+health_check_concurrency use_shared_health_check background_health_check_model_groups
+health_check_skip_disabled_background_models model_list_healthy_only alerting alerting_threshold alert_types
+alert_to_webhook_url alerting_args spend_report_frequency max_parallel_requests global_max_parallel_requests
+max_in_flight_requests_per_worker max_queued_requests_per_worker admission_queue_timeout_seconds
+max_request_size_mb max_response_size_mb max_file_size_mb max_batch_file_size_mb allowed_file_extensions
+blocked_file_extensions allowed_routes public_routes admin_only_routes allowed_ips use_x_forwarded_for
+user_header_mappings user_header_name enforce_user_param enforced_params reject_clientside_metadata_tags
+missing_session_id custom_auth custom_auth_run_common_checks custom_key_generate custom_key_update custom_sso
+custom_ui_sso_sign_in_handler enable_jwt_auth litellm_jwtauth enable_oauth2_auth enable_oauth2_proxy_auth
+role_permissions enforce_rbac litellm_key_header_name allow_client_side_credentials
+forward_client_headers_to_llm_api forward_openai_org_id forward_llm_provider_auth_headers completion_model
+always_include_stream_usage cancel_on_disconnect include_call_id_in_error_body expose_fallback_errors_to_caller
+enforce_fallback_model_access dangerously_allow_mock_testing_request_params
+dangerously_permit_weak_or_unset_master_key pass_through_endpoints pass_through_request_timeout ui_access_mode
+disable_env_credential_login control_plane_url key_management_system key_management_settings
+use_redis_transaction_buffer coordination_redis fail_closed_rate_limit_enforcement
+fail_closed_budget_enforcement user_api_key_cache_ttl user_api_key_cache_max_size token_rate_limit_type
+auto_redirect_ui_login_to_sso hide_default_credentials_hint disable_password_login_when_sso_enabled
+max_failed_login_attempts_per_source max_failed_login_attempts_per_source_overrides failed_login_window_seconds
+failed_login_block_seconds trusted_proxy_ranges password_policy_min_length apply_user_budget_to_team_keys
+allow_public_health_readiness_details
+""".split()
+
+_LITELLM = """
+drop_params modify_params request_timeout num_retries fallbacks context_window_fallbacks
+content_policy_fallbacks default_fallbacks allowed_fails callbacks success_callback failure_callback
+service_callback audit_log_callbacks callback_settings cache cache_params set_verbose json_logs
+turn_off_message_logging redact_user_api_key_info redact_messages_in_exceptions log_raw_request_response
+expose_router_debug_in_errors max_budget budget_duration budget_exceeded_status_code max_internal_user_budget
+internal_user_budget_duration max_end_user_budget max_end_user_budget_id default_internal_user_params
+default_team_settings default_team_params default_key_generate_params upperbound_key_generate_params
+key_generation_settings max_ui_session_budget default_soft_budget disable_end_user_cost_tracking
+cost_discount_config cost_margin_config block_requests_for_models_without_pricing tag_budget_config
+priority_reservation ssl_verify ssl_certificate ssl_security_level force_ipv4 disable_aiohttp_transport
+forward_traceparent_to_llm_provider add_user_information_to_llm_headers extra_spend_tag_headers
+disable_add_user_agent_to_request_tags model_group_settings public_model_groups custom_provider_map
+post_call_rules enable_preview_features enable_json_schema_validation anthropic_sse_ping_interval_seconds
+sse_keepalive_ping_interval_seconds include_cost_in_streaming_usage return_response_headers store_audit_logs
+s3_callback_params datadog_params langfuse_default_tags require_auth_for_metrics_endpoint
+prometheus_metrics_config prometheus_exclude_metrics prometheus_exclude_labels prometheus_latency_buckets
+timezone budget_reset_time disable_custom_api_keys budget_rollover telemetry
+""".split()
+
+_ROUTER = """
+routing_strategy routing_strategy_args num_retries max_fallbacks timeout stream_timeout retry_after
+allowed_fails cooldown_time disable_cooldowns retry_policy model_group_retry_policy allowed_fails_policy
+fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks model_group_alias
+enable_pre_call_checks enable_tag_filtering tag_filtering_match_any tag_routing_prefix optional_pre_call_checks
+provider_budget_config redis_host redis_port redis_password redis_url redis_db cache_responses caching_groups
+client_ttl default_priority polling_interval default_litellm_params default_max_parallel_requests
+enable_weighted_failover ignore_invalid_deployments enable_health_check_routing health_check_staleness_threshold
+health_check_ignore_transient_errors routing_groups max_retries
+""".split()
+
+_DEPLOYMENT = """
+model api_base api_key api_version organization custom_llm_provider base_url timeout stream_timeout max_retries
+num_retries timeout_by_service_tier stream_timeout_by_service_tier rpm tpm weight order max_parallel_requests
+itpm otpm tags tag_regex max_budget budget_duration cooldown_time drop_params additional_drop_params
+allowed_openai_params modify_params extra_headers extra_body input_cost_per_token output_cost_per_token
+input_cost_per_second output_cost_per_second cache_read_input_token_cost cache_creation_input_token_cost
+mock_response litellm_credential_name configurable_clientside_auth_params use_in_pass_through
+merge_reasoning_content_in_choices cache_control_injection_points guardrails keepalive_seconds
+use_chat_completions_api aws_access_key_id aws_secret_access_key aws_session_token aws_region_name
+aws_session_name aws_profile_name aws_role_name aws_web_identity_token aws_sts_endpoint aws_external_id
+aws_bedrock_runtime_endpoint vertex_project vertex_location vertex_credentials azure_ad_token tenant_id
+client_id client_secret azure_username azure_password azure_scope default_api_key_tpm_limit
+default_api_key_rpm_limit
+""".split()
+
+_MODEL_INFO = """
+id mode base_model access_groups tier team_id team_public_model_name max_tokens max_input_tokens
+max_output_tokens supported_environments health_check_model health_check_timeout health_check_max_tokens
+health_check_voice disable_background_health_check blocked db_model
+""".split()
+
+CONTRACT_KEYS = frozenset(
+    _TOP
+    + [f"general_settings.{key}" for key in _GENERAL]
+    + [f"litellm_settings.{key}" for key in _LITELLM]
+    + [f"router_settings.{key}" for key in _ROUTER]
+    + [f"litellm_params.{key}" for key in _DEPLOYMENT]
+    + [f"model_info.{key}" for key in _MODEL_INFO]
+)
+
+_SUPPORTED_SECTIONS = """
+include environment_variables model_list worker_registry general_settings litellm_settings router_settings
+""".split()
+
+_SUPPORTED_SETTINGS = """
+general_settings.master_key general_settings.database_url general_settings.database_connection_pool_limit
+general_settings.proxy_batch_write_at general_settings.control_plane_url
+general_settings.max_request_size_mb general_settings.always_include_stream_usage
+general_settings.user_api_key_cache_ttl general_settings.litellm_key_header_name
+general_settings.disable_env_credential_login general_settings.max_failed_login_attempts_per_source
+general_settings.failed_login_window_seconds general_settings.failed_login_block_seconds
+general_settings.dangerously_permit_weak_or_unset_master_key general_settings.store_model_in_db
+litellm_settings.max_ui_session_budget litellm_settings.request_timeout litellm_settings.drop_params
+litellm_settings.budget_exceeded_status_code litellm_settings.telemetry router_settings.timeout
+router_settings.stream_timeout router_settings.num_retries
+""".split()
+
+_SUPPORTED_DEPLOYMENT = """
+model api_base api_key api_version organization custom_llm_provider base_url timeout stream_timeout rpm tpm
+weight max_retries extra_headers extra_body input_cost_per_token output_cost_per_token
+cache_read_input_token_cost cache_creation_input_token_cost mock_response
+""".split()
+
+_SUPPORTED_MODEL_INFO = """
+id mode base_model max_tokens max_input_tokens max_output_tokens db_model
+""".split()
+
+SUPPORTED_KEYS = frozenset(
+    _SUPPORTED_SECTIONS
+    + _SUPPORTED_SETTINGS
+    + [f"litellm_params.{key}" for key in _SUPPORTED_DEPLOYMENT]
+    + [f"model_info.{key}" for key in _SUPPORTED_MODEL_INFO]
+)
+
+# Master keys that tutorials print. Anyone who can reach the instance would try them first.
+WEAK_MASTER_KEYS = frozenset(
+    {"sk-1234", "sk-12345", "sk-123456", "sk-test", "sk-master", "changeme", "admin", "password"}
+)

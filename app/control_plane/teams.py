@@ -1,0 +1,69 @@
+"""Teams of one worker: list and create."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from quart import Blueprint, Response, request, url_for
+
+from .formatting import metered
+from .forms import PERIODS, Form, jsonable
+from .key_form import public_models
+from .rendering import page
+from .session import go, on_worker
+from .worker_client import Row, WorkerClient
+from .worker_errors import WorkerRefused
+
+blueprint = Blueprint("teams", __name__, url_prefix="/workers/<worker_id>/teams")
+_TEMPLATE = "pages/teams.html"
+
+
+@blueprint.get("")
+@on_worker
+async def list_teams(client: WorkerClient) -> Response:
+    return await page(_TEMPLATE, teams=_sorted(await client.list_teams()))
+
+
+def _sorted(teams: list[Row]) -> list[Row]:
+    return sorted(map(metered, teams), key=lambda team: str(team.get("team_alias") or team["team_id"]).lower())
+
+
+@blueprint.get("/new")
+@on_worker
+async def new_team(client: WorkerClient) -> Response:
+    return await _form_page(client, Form({"models": []}))
+
+
+async def _form_page(client: WorkerClient, form: Form) -> Response:
+    teams, deployments = await asyncio.gather(client.list_teams(), client.list_models())
+    status = 200 if form.is_valid else 422
+    models = public_models(deployments)
+    return await page(_TEMPLATE, status=status, teams=_sorted(teams), form=form, models=models, periods=PERIODS)
+
+
+@blueprint.post("")
+@on_worker
+async def create_team(client: WorkerClient) -> Response:
+    form = Form.submitted(await request.form, lists=("models",))
+    fields = _fields(form)
+    if not form.is_valid:
+        return await _form_page(client, form)
+    try:
+        await client.create_team(fields)
+    except WorkerRefused as error:
+        form.refused(error)
+        return await _form_page(client, form)
+    return go(url_for("console.teams.list_teams", worker_id=client.worker.worker_id))
+
+
+def _fields(form: Form) -> dict[str, Any]:
+    fields = {
+        "team_alias": form.required("team_alias", "Enter a name for the team."),
+        "models": form.values.get("models", []),
+        "max_budget": form.amount("max_budget"),
+        "budget_duration": form.text("budget_duration"),
+        "rpm_limit": form.whole("rpm_limit"),
+        "tpm_limit": form.whole("tpm_limit"),
+    }
+    return jsonable({name: value for name, value in fields.items() if value not in (None, "", [])})

@@ -1,0 +1,163 @@
+"""One HTTP exchange with one worker: deadlines, size cap, and every failure as a typed error.
+
+Times are seconds. A worker that is alive but slow gets `TOTAL`; one that is dead is given up well before two seconds:
+when an answer takes longer than `PATIENCE`, a liveliness probe runs beside it, and if that is silent too, nobody is
+there and the page says so instead of waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from .registry import Contact, Worker
+from .worker_errors import WorkerRefused, WorkerSignedOut, WorkerUnreachable, read_refusal
+
+CONNECT, TOTAL, TILE = 1.5, 5.0, 1.5
+PATIENCE, PROBE = 0.9, 0.7
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+_SIGNED_OUT_TYPES = {"expired_key", "token_not_found_in_db"}
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"connect timeout after {CONNECT:g} s"
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    text = str(error).lower()
+    if "certificate" in text or "ssl" in text:
+        return "its TLS certificate could not be verified"
+    if isinstance(error, httpx.ConnectError):
+        return "name not found" if "name" in text else "connection refused"
+    return "the connection broke before the answer was complete"
+
+
+class WorkerConnection:
+    """Speaks HTTP to `worker` as `key`. `transport` replaces the network: the instance's own app, or a test."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        contact: Contact,
+        *,
+        http: httpx.AsyncClient,
+        key: str | None = None,
+        changed_by: str | None = None,
+    ) -> None:
+        self.worker = worker
+        self.contact = contact
+        self._http = http
+        self._key = key
+        self._changed_by = changed_by
+
+    async def get(self, path: str, *, total: float = TOTAL, **params: Any) -> Any:
+        """The decoded JSON of a GET. Parameters that are None or empty are left out."""
+        query = {name: _query_text(value) for name, value in params.items() if value not in (None, "")}
+        return await self._call("GET", path, params=query, total=total)
+
+    async def post(self, path: str, body: Mapping[str, Any] | None = None, *, total: float = TOTAL) -> Any:
+        return await self._call("POST", path, content=json.dumps(body or {}, default=str).encode(), total=total)
+
+    async def _call(self, method: str, path: str, *, total: float, **request: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            response = await self._send_or_give_up(method, path, total=total, **request)
+        except WorkerUnreachable as error:
+            self.contact.failed(error.message)
+            raise
+        self.contact.answered(response.status_code, round((time.perf_counter() - started) * 1000))
+        return await self._decode(response)
+
+    async def _send_or_give_up(self, method: str, path: str, *, total: float, **request: Any) -> httpx.Response:
+        sending = asyncio.create_task(self._send(method, path, **request))
+        try:
+            async with asyncio.timeout(total):
+                await asyncio.wait({sending}, timeout=PATIENCE)
+                if not sending.done() and total > PATIENCE + PROBE:
+                    await self._probe()
+                return await asyncio.shield(sending)
+        except TimeoutError:
+            raise WorkerUnreachable(self.worker, f"no answer within {total:g} s") from None
+        except httpx.HTTPError as error:
+            raise WorkerUnreachable(self.worker, _reason(error)) from error
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _probe(self) -> None:
+        if self.worker.is_self:
+            return
+        try:
+            async with asyncio.timeout(PROBE):
+                await self._http.get(self.worker.url + "/health/liveliness", timeout=PROBE)
+        except (TimeoutError, httpx.HTTPError):
+            silent = PATIENCE + PROBE
+            raise WorkerUnreachable(self.worker, f"no answer within {silent:.1f} s, and none to a probe") from None
+
+    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        if self._changed_by and method != "GET":
+            headers["litellm-changed-by"] = self._changed_by
+        timeout = httpx.Timeout(TOTAL, connect=CONNECT)
+        url = self.worker.url + path
+        async with self._http.stream(method, url, headers=headers, timeout=timeout, **request) as response:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise httpx.RemoteProtocolError("the answer is larger than the console reads")
+        return httpx.Response(response.status_code, headers=_plain(response.headers), content=bytes(body))
+
+    async def _decode(self, response: httpx.Response) -> Any:
+        try:
+            body = json.loads(response.content or b"null", parse_float=Decimal)
+        except ValueError:
+            body = None
+            if response.is_success:
+                raise self._refused(response, "It answered something that is not JSON. Is this a worker?") from None
+        if response.is_success:
+            return body
+        if response.is_redirect:
+            raise self._refused(response, "It redirects elsewhere, and the console follows no redirects.")
+        message, kind, fields = read_refusal(body)
+        if response.status_code == 401 and self._key and await self._is_signed_out(kind):
+            raise WorkerSignedOut(self.worker, message)
+        raise self._refused(response, message, kind, fields)
+
+    async def _is_signed_out(self, kind: str | None) -> bool:
+        """A 401 also says "your role may not do this". The credential's own row tells the two apart."""
+        if kind in _SIGNED_OUT_TYPES:
+            return True
+        response = await self._send_or_give_up("GET", "/key/info", total=TOTAL)
+        return response.status_code == 401
+
+    def _refused(
+        self, response: httpx.Response, message: str, kind: str | None = None, fields: dict[str, str] | None = None
+    ) -> WorkerRefused:
+        retry_after = response.headers.get("retry-after", "")
+        return WorkerRefused(
+            self.worker,
+            message.removeprefix("Authentication Error, "),
+            status=response.status_code,
+            type=kind,
+            fields=fields,
+            request_id=response.headers.get("x-litellm-call-id") or response.headers.get("x-request-id"),
+            retry_after_seconds=int(retry_after) if retry_after.isdigit() else None,
+        )
+
+
+def _plain(headers: httpx.Headers) -> dict[str, str]:
+    """Headers of a body that is already decoded."""
+    return {name: value for name, value in headers.items() if name not in ("content-encoding", "content-length")}
+
+
+def _query_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

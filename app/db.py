@@ -1,0 +1,265 @@
+"""The database of one instance: connections, migrations, and the few ways in which two dialects differ.
+
+Each app owns one TortoiseContext. `Database.bind` is an ASGI wrapper that makes it current for a request;
+tasks that are created inside inherit it. Two apps in one process therefore never share a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import asyncpg
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.context import TortoiseContext, _current_context
+from tortoise.exceptions import BaseORMException, DBConnectionError
+from tortoise.migrations.executor import MigrationExecutor
+from tortoise.transactions import in_transaction
+
+from .config_file import SettingsError
+from .settings import Settings
+
+# What a query raises when the database cannot be reached, as opposed to a query that is wrong.
+DATABASE_AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.QueryCanceledError,
+    DBConnectionError,
+)
+
+# What it raises when it was reached and says no: a constraint, a deadlock, a value that does not fit.
+DATABASE_REFUSED = (BaseORMException, asyncpg.PostgresError, sqlite3.Error)
+
+_APP = "quarterdeck"
+_MIGRATION_LOCK = 7_214_903_355_118
+_PLACEHOLDER = re.compile(r"\$(\d+)")
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Database:
+    """One instance's database. Open it once per process, before anything asks a model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.database_url
+        self.is_sqlite = self.url.startswith("sqlite://")
+        self.dialect = "sqlite" if self.is_sqlite else "postgresql"
+        self._pool_size = settings.database_pool_size
+        self._context = TortoiseContext()
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Load the models; connections are made when they are first needed."""
+        if self.is_sqlite:
+            _sqlite_path(self.url).parent.mkdir(parents=True, exist_ok=True)
+        with self.active():
+            await self._context.init(config=self._config())
+
+    async def close(self) -> None:
+        if self._context.inited:
+            with self.active():
+                await self._context.connections.close_all(discard=True)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this database the current one for the code below."""
+        token = _current_context.set(self._context)
+        try:
+            yield
+        finally:
+            _current_context.reset(token)
+
+    def bind(self, app: ASGIApp) -> ASGIApp:
+        """Wrap an ASGI app so that each of its requests sees this database."""
+
+        async def bound(scope: Any, receive: Any, send: Any) -> None:
+            with self.active():
+                await app(scope, receive, send)
+
+        return bound
+
+    async def is_healthy(self, timeout_seconds: float = 1.0) -> bool:
+        """Whether a trivial query answers in time. Never raises."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self.fetch("SELECT 1 AS one")
+        except DATABASE_AWAY:
+            return False
+        return True
+
+    # ---- migrations ------------------------------------------------------------------------------------------------
+
+    async def migrate(self) -> list[str]:
+        """Apply what is pending, one process at a time; returns the names applied."""
+        with self.active():
+            async with self._migration_lock():
+                executor = self._executor()
+                pending = await self._pending(executor)
+                await executor.migrate()
+        return pending
+
+    async def prepare(self) -> list[str]:
+        """What a server does at start: bring an embedded or empty database up to date, refuse one that is behind.
+
+        Raises SettingsError with the command to run.
+        """
+        with self.active():
+            pending = await self._pending(self._executor())
+            if not pending:
+                return []
+            is_empty = "tortoise_migrations" not in await self._tables()
+        if self.is_sqlite or is_empty:
+            return await self.migrate()
+        raise SettingsError(
+            f"database: {len(pending)} migration(s) are pending ({pending[0]} …); run: quarterdeck migrate"
+        )
+
+    def _executor(self) -> MigrationExecutor:
+        return MigrationExecutor(self.connection(), self._config()["apps"])
+
+    async def _pending(self, executor: MigrationExecutor) -> list[str]:
+        if "tortoise_migrations" not in await self._tables():
+            await executor.loader.build_graph()
+            return [key.name for key in executor.loader.graph.nodes]
+        return [step.migration.name for step in await executor.plan() if not step.backward]
+
+    async def _tables(self) -> set[str]:
+        if self.is_sqlite:
+            rows = await self.fetch("SELECT name FROM sqlite_master WHERE type = 'table'")
+        else:
+            rows = await self.fetch(
+                "SELECT tablename AS name FROM pg_tables WHERE schemaname = ANY (current_schemas(false))"
+            )
+        return {row["name"] for row in rows}
+
+    @asynccontextmanager
+    async def _migration_lock(self) -> AsyncIterator[None]:
+        """PostgreSQL: an advisory lock on a connection of its own. SQLite locks the file by itself."""
+        if self.is_sqlite:
+            yield
+            return
+        credentials = _postgres_credentials(self.url, self._pool_size)
+        options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
+        connection = await asyncpg.connect(**options)
+        try:
+            await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
+            yield
+        finally:
+            await connection.close()
+
+    # ---- statements ------------------------------------------------------------------------------------------------
+
+    def connection(self) -> BaseDBAsyncClient:
+        """The current connection: the transaction's inside `transaction()`, else the shared one."""
+        return self._context.connections.get("default")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        with self.active():
+            async with in_transaction("default"):
+                yield
+
+    async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of one statement written with `$1` placeholders. Parameters are always bound, never pasted."""
+        with self.active():
+            rows: list[dict[str, Any]] = await self.connection().execute_query_dict(
+                self._spelled(sql), self._bound(parameters)
+            )
+            return rows
+
+    async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for every row of parameters."""
+        with self.active():
+            await self.connection().execute_many(self._spelled(sql), [self._bound(row) for row in rows])
+
+    def plus(self, left: str, right: str) -> str:
+        """SQL for an exact sum of two amounts of money."""
+        return f"decimal_add({left}, {right})" if self.is_sqlite else f"{left} + {right}"
+
+    def total(self, column: str) -> str:
+        """SQL for the exact total of a column of money over a group; read it with `Decimal`."""
+        return f"decimal_sum({column})" if self.is_sqlite else f"COALESCE(SUM({column}), 0)"
+
+    def _spelled(self, sql: str) -> str:
+        return _PLACEHOLDER.sub(r"?\1", sql) if self.is_sqlite else sql
+
+    def _bound(self, parameters: Sequence[Any]) -> list[Any]:
+        return [_sqlite_value(value) for value in parameters] if self.is_sqlite else list(parameters)
+
+    def _config(self) -> dict[str, Any]:
+        if self.is_sqlite:
+            credentials: dict[str, Any] = {
+                "file_path": str(_sqlite_path(self.url)),
+                "busy_timeout": 10_000,
+                "synchronous": "NORMAL",
+            }
+            engine = "app.sqlite_engine"
+        else:
+            credentials = _postgres_credentials(self.url, self._pool_size)
+            engine = "tortoise.backends.asyncpg"
+        return {
+            "connections": {"default": {"engine": engine, "credentials": credentials}},
+            "apps": {_APP: {"models": ["app.models"], "default_connection": "default", "migrations": "migrations"}},
+            "use_tz": True,
+            "timezone": "UTC",
+        }
+
+
+def _sqlite_path(url: str) -> Path:
+    """`sqlite:///relative.db` and `sqlite:////absolute.db`, as the field writes them; also `sqlite://relative.db`."""
+    path = url.removeprefix("sqlite://").partition("?")[0]
+    if path.startswith("//"):
+        return Path(path[1:])
+    absolute = Path(path)
+    # Half of the field reads three slashes as relative; an existing directory tells which of the two was meant.
+    if path.startswith("/") and (absolute.parent == Path("/") or not absolute.parent.is_dir()):
+        return Path(path[1:])
+    return absolute
+
+
+def _postgres_credentials(url: str, pool_size: int) -> dict[str, Any]:
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    ssl_mode = query.pop("sslmode", None)
+    credentials: dict[str, Any] = {
+        "host": query.pop("host", None) or parts.hostname or "localhost",
+        "port": int(query.pop("port", 0) or parts.port or 5432),
+        "user": unquote(parts.username) if parts.username else "postgres",
+        "password": unquote(parts.password) if parts.password else None,
+        "database": unquote(parts.path.lstrip("/")) or "postgres",
+        "minsize": 1,
+        "maxsize": max(2, pool_size),
+        "timeout": 5,
+        "command_timeout": 30,
+    }
+    if ssl_mode:
+        credentials["ssl"] = ssl_mode
+    if "statement_cache_size" in query:
+        credentials["statement_cache_size"] = int(query["statement_cache_size"])
+    return credentials
+
+
+def _sqlite_value(value: Any) -> Any:
+    """Decimals and times as the ORM stores them in SQLite, so that both ways of writing compare alike."""
+    kind = type(value).__name__
+    if kind == "Decimal":
+        return format(value, "f")
+    if kind == "datetime":
+        return value.isoformat(" ")
+    return value
+
+
+# For `tortoise -c app.db.MODELS_CONFIG makemigrations`: the shape of the models; this database is never opened.
+MODELS_CONFIG = Database(Settings(database_url="sqlite://.quarterdeck/makemigrations.db"))._config()

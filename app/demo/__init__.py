@@ -1,0 +1,1 @@
+"""`quarterdeck demo`: a control plane, two workers and a sample provider as separate processes on this machine."""

@@ -1,0 +1,36 @@
+"""Whether this instance lives, is ready, or serves from its last known state. Cheap, public, without secrets."""
+
+from __future__ import annotations
+
+from quart import Blueprint, Response, jsonify
+
+from .auth.principal import public
+from .services import services
+from .version import VERSION
+
+health_blueprint = Blueprint("health", __name__)
+
+
+@health_blueprint.get("/health/liveliness")
+@health_blueprint.get("/health/liveness")
+@public
+async def liveliness() -> Response:
+    return jsonify("I'm alive!")
+
+
+@health_blueprint.get("/health/readiness")
+@public
+async def readiness() -> tuple[Response, int]:
+    """503 while the database is away: new keys cannot be checked. Known keys go on working."""
+    house = services()
+    is_ready = await house.database.is_healthy()
+    cache = "memory"
+    if house.cache.is_shared:
+        cache = "connected" if await house.cache.is_healthy() else "Not connected"
+    body = {
+        "status": "healthy" if is_ready else "unhealthy",
+        "db": "connected" if is_ready else "Not connected",
+        "cache": cache,
+        "version": VERSION,
+    }
+    return jsonify(body), 200 if is_ready else 503

@@ -1,0 +1,1 @@
+"""The data plane: calls from clients to providers."""

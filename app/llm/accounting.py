@@ -1,0 +1,171 @@
+"""What one call leaves behind: its settled reservation, its spend event, and the headers that tell the client."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from ..deployments import Deployment
+from ..errors import UpstreamError
+from ..protocols.base import Usage
+from ..protocols.openai import OpenAIRequest, StreamRestamper
+from ..spend.budget import BudgetBook, Reservation
+from ..spend.ledger import SpendEvent, SpendLedger
+from ..spend.pricing import Cost, cost_of
+from ..version import VERSION
+
+if TYPE_CHECKING:
+    from .gateway import Call
+
+_NAME_LENGTH = 255
+_FREE = Cost(Decimal(0), Decimal(0), Decimal(0))
+
+
+class CallRecord:
+    """Follows one call from admission to its end. Ends exactly once: the first of `succeed` and `fail` counts."""
+
+    def __init__(
+        self, call: Call, request: OpenAIRequest, reservation: Reservation, ledger: SpendLedger, budgets: BudgetBook
+    ) -> None:
+        self._call = call
+        self._request = request
+        self._reservation = reservation
+        self._ledger = ledger
+        self._budgets = budgets
+        self._started_at = datetime.now(UTC)
+        self._clock = time.perf_counter()
+        self._attempt_clock = self._clock
+        self._upstream_seconds = 0.0
+        self._first_chunk_at: datetime | None = None
+        self._deployment: Deployment | None = None
+        self._attempts: list[dict[str, Any]] = []
+        self._cost: Cost | None = None
+        self._is_open = True
+
+    # ---- attempts --------------------------------------------------------------------------------------------------
+
+    def start_attempt(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._attempt_clock = time.perf_counter()
+
+    def end_attempt(self, error: UpstreamError) -> None:
+        """Remember a failed try, for the log and the headers."""
+        self._upstream_seconds += time.perf_counter() - self._attempt_clock
+        if self._deployment is not None:
+            self._attempts.append(
+                {"model_id": self._deployment.id, "status": error.status, "error": error.message[:200]}
+            )
+
+    def first_chunk(self) -> None:
+        self._first_chunk_at = datetime.now(UTC)
+        self._upstream_seconds += time.perf_counter() - self._attempt_clock
+
+    # ---- ends ------------------------------------------------------------------------------------------------------
+
+    def estimated(self, restamper: StreamRestamper) -> Usage:
+        return restamper.estimated_usage(self._request.body_bytes)
+
+    def succeed(self, usage: Usage) -> None:
+        if self._is_open:
+            if self._first_chunk_at is None:
+                self._upstream_seconds += time.perf_counter() - self._attempt_clock
+            self._end("success", usage, {})
+
+    def fail(self, status: int, error_class: str, message: str, usage: Usage | None = None) -> None:
+        """Log a failure as one. Tokens that a stream delivered before it broke are billed."""
+        if self._is_open:
+            error = {"error_code": str(status), "error_class": error_class, "error_message": message[:1000]}
+            self._end("failure", usage or Usage(), {"error_information": error})
+
+    def _end(self, status: str, usage: Usage, facts: dict[str, Any]) -> None:
+        self._is_open = False
+        prices = self._deployment.prices if self._deployment else None
+        self._cost = cost_of(usage, prices) if prices is not None else None
+        cost = (self._cost or _FREE).total
+        self._reservation.settle(cost)
+        if prices is None:
+            facts["unpriced"] = True
+        if usage.raw:
+            facts["usage_object"] = dict(usage.raw)
+        if self._attempts:
+            facts["failed_attempts"] = self._attempts
+        self._ledger.record(self._event(status, usage, cost, facts))
+
+    def _event(self, status: str, usage: Usage, cost: Decimal, metadata: dict[str, Any]) -> SpendEvent:
+        call, principal, deployment = self._call, self._call.principal, self._deployment
+        return SpendEvent(
+            request_id=str(uuid.uuid4()),
+            call_type=call.endpoint.call_type,
+            endpoint=call.endpoint.path,
+            start_time=self._started_at,
+            end_time=datetime.now(UTC),
+            first_chunk_time=self._first_chunk_at,
+            cost=cost,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            key_hash=principal.key_hash,
+            user_id=principal.user_id,
+            team_id=principal.team_id,
+            is_session=principal.is_session,
+            model=deployment.upstream_model[:_NAME_LENGTH] if deployment else "",
+            model_id=deployment.id[:_NAME_LENGTH] if deployment else "",
+            model_group=self._request.model[:_NAME_LENGTH],
+            provider=deployment.provider.name if deployment else "",
+            api_base=deployment.api_base if deployment else None,
+            end_user=(call.end_user or self._request.end_user)[:_NAME_LENGTH],
+            session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
+            call_id=call.call_id,
+            ip_address=call.ip_address,
+            tags=[*self._request.tags, *call.tags],
+            metadata=metadata,
+            status=status,
+        )
+
+    # ---- headers (contract llm.md §4.9) ----------------------------------------------------------------------------
+
+    def headers(self) -> dict[str, str]:
+        """Headers of a good answer. A stream's cost is not known yet when they are sent."""
+        deployment = self._deployment
+        total_ms = (time.perf_counter() - self._clock) * 1000
+        headers = {
+            "x-litellm-call-id": self._call.call_id,
+            "x-litellm-version": VERSION,
+            "x-litellm-model-group": _header_text(self._request.model),
+            "x-litellm-attempted-retries": str(len(self._attempts)),
+            "x-litellm-attempted-fallbacks": "0",
+            "x-litellm-response-duration-ms": f"{total_ms:.3f}",
+            "x-litellm-overhead-duration-ms": f"{max(0.0, total_ms - self._upstream_seconds * 1000):.3f}",
+        }
+        if deployment is not None:
+            headers["x-litellm-model-id"] = _header_text(deployment.id)
+            headers["x-litellm-model-name"] = _header_text(f"{deployment.provider.name}/{deployment.upstream_model}")
+            headers["x-litellm-model-api-base"] = _header_text(deployment.api_base)
+        if self._call.principal.scopes:
+            headers["x-litellm-key-spend"] = f"{self._budgets.spend_of('key', self._call.principal.key_hash):f}"
+        if self._call.principal.max_budget is not None:
+            headers["x-litellm-key-max-budget"] = f"{self._call.principal.max_budget:f}"
+        if self._cost is not None:
+            headers["x-litellm-response-cost"] = f"{self._cost.total:f}"
+            headers["x-litellm-response-cost-original"] = f"{self._cost.total:f}"
+            headers["x-litellm-response-cost-input"] = f"{self._cost.input:f}"
+            headers["x-litellm-response-cost-output"] = f"{self._cost.output:f}"
+        return headers
+
+    def headers_of_failure(self) -> dict[str, str]:
+        return {
+            "x-litellm-call-id": self._call.call_id,
+            "x-litellm-version": VERSION,
+            "x-litellm-response-cost": "0",
+            "x-litellm-attempted-retries": str(max(0, len(self._attempts) - 1)),
+            "x-litellm-attempted-fallbacks": "0",
+        }
+
+
+def _header_text(value: str) -> str:
+    """Header values are Latin-1 on one line; a model name may be anything."""
+    return value.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")[:_NAME_LENGTH]

@@ -1,0 +1,238 @@
+"""The hot path: admit -> attempt -> settle.
+
+Nothing here waits for a database or for Redis: keys and budgets are in memory, spend goes to a journal. The caller's
+dialect is the provider's, so bodies pass through with only the model name changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..auth.principal import Principal
+from ..deployments import Deployment, DeploymentCatalog
+from ..errors import UpstreamError
+from ..protocols.base import Usage
+from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events
+from ..protocols.openai import (
+    Endpoint,
+    OpenAIRequest,
+    StreamFault,
+    StreamRestamper,
+    error_frame,
+    parse_request,
+    restamp,
+)
+from ..protocols.sse import EventTooLarge, SSEDecoder
+from ..settings import Settings
+from ..spend.budget import BudgetBook
+from ..spend.ledger import SpendLedger
+from ..spend.pricing import estimate_of
+from .accounting import CallRecord
+from .admission import admit
+from .routing import attempts, may_try_another
+from .upstream import Answer, Upstream, garbage_error, status_error
+
+_BROKEN_EVENTS = (StreamFault, msgspec.MsgspecError, UnicodeDecodeError, EventTooLarge)
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call as the edge read it: who, which operation, the raw body, and what the headers said."""
+
+    principal: Principal
+    endpoint: Endpoint
+    path: str
+    body: bytes
+    call_id: str
+    path_model: str | None = None
+    end_user: str = ""
+    tags: list[str] = field(default_factory=list)
+    session_id: str | None = None
+    ip_address: str | None = None
+    timeout: float | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the edge sends: one body, or frames as they come."""
+
+    headers: dict[str, str]
+    body: bytes = b""
+    frames: AsyncIterator[bytes] | None = None
+
+
+class Gateway:
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: DeploymentCatalog,
+        budgets: BudgetBook,
+        ledger: SpendLedger,
+        upstream: Upstream,
+    ) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._budgets = budgets
+        self._ledger = ledger
+        self._upstream = upstream
+        self._chance = random.Random()
+
+    async def run(self, call: Call) -> Reply:
+        """Answer one call. Raises a GatewayError that the edge renders; what a failed call cost is settled by then."""
+        request = parse_request(call.endpoint, call.body, call.path_model)
+        group = call.principal.aliases.get(request.model, request.model)
+        deployments = self._catalog.behind(group)
+        prices = deployments[0].prices if deployments else None
+        estimate = estimate_of(request.body_bytes, request.max_tokens, prices)
+        reservation = admit(call.principal, group, call.path, deployments, self._budgets, estimate)
+        record = CallRecord(call, request, reservation, self._ledger, self._budgets)
+        try:
+            return await self._attempt_all(call, request, deployments, record)
+        except UpstreamError as error:
+            record.fail(error.status, type(error).__name__, error.message)
+            error.headers.update(record.headers_of_failure())
+            raise
+        except asyncio.CancelledError:
+            record.fail(499, "ClientDisconnected", "the client left before the answer")
+            raise
+        except BaseException:
+            # A bug of ours must not leave money held for ever; the edge logs it and answers 500.
+            record.fail(500, "InternalServerError", "internal error")
+            raise
+
+    async def _attempt_all(
+        self, call: Call, request: OpenAIRequest, deployments: tuple[Deployment, ...], record: CallRecord
+    ) -> Reply:
+        """Try deployments until one answers. Nothing has been sent to the client yet, so every one may still take over."""
+        order = attempts(deployments, self._settings.num_retries, self._chance)
+        for number, deployment in enumerate(order):
+            record.start_attempt(deployment)
+            try:
+                if deployment.mock_response is not None:
+                    return self._mocked(request, deployment, record)
+                if request.is_stream:
+                    return await self._stream(call, request, deployment, record)
+                return await self._whole(call, request, deployment, record)
+            except UpstreamError as error:
+                record.end_attempt(error)
+                is_last = number + 1 == len(order)
+                if is_last or not may_try_another(error, has_others=len(deployments) > 1):
+                    raise
+        raise AssertionError("a call has at least one attempt")
+
+    async def _whole(self, call: Call, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
+        body = request.upstream_body(deployment.upstream_model, deployment.defaults)
+        answer = await self._upstream.post(deployment, call.endpoint.path, body, is_stream=False, timeout=call.timeout)
+        async with answer:
+            return self._settled(await answer.read(), answer.headers, request, deployment, record)
+
+    def _settled(
+        self,
+        body: bytes,
+        upstream_headers: Mapping[str, str],
+        request: OpenAIRequest,
+        deployment: Deployment,
+        record: CallRecord,
+    ) -> Reply:
+        try:
+            stamped, usage = restamp(body, request.model)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise garbage_error(deployment) from None
+        record.succeed(usage or Usage())
+        return Reply({**upstream_headers, **record.headers()}, stamped)
+
+    async def _stream(self, call: Call, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
+        """Open a stream and look at its first event: until it is good, another deployment may take over."""
+        body = request.upstream_body(deployment.upstream_model, deployment.defaults)
+        answer = await self._upstream.post(deployment, call.endpoint.path, body, is_stream=True, timeout=call.timeout)
+        restamper = self._restamper(request)
+        frames = _frames(answer, restamper, deployment)
+        try:
+            first = await anext(frames)
+        except BaseException as problem:
+            answer.close()
+            if isinstance(problem, StopAsyncIteration):
+                raise garbage_error(deployment) from None
+            raise
+        record.first_chunk()
+        return Reply(
+            {**answer.headers, **record.headers()},
+            frames=_billed(first, frames, answer, restamper, record),
+        )
+
+    def _restamper(self, request: OpenAIRequest) -> StreamRestamper:
+        wants_usage = request.wants_usage or self._settings.always_include_stream_usage
+        return StreamRestamper(request.model, wants_usage=wants_usage)
+
+    def _mocked(self, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
+        text = deployment.mock_response or ""
+        if text in MOCK_ERRORS:
+            status, code = MOCK_ERRORS[text]
+            body = msgspec.json.encode({"error": {"message": f"mock_response: {text}", "code": code}})
+            raise status_error(status, body, {}, deployment)
+        if not request.is_stream:
+            return self._settled(mock_answer(request.endpoint, text), {}, request, deployment, record)
+        restamper = self._restamper(request)
+        frames = _mock_frames(mock_events(request.endpoint, text), restamper)
+        return Reply(record.headers(), frames=_billed(b"", frames, None, restamper, record))
+
+
+async def _frames(answer: Answer, restamper: StreamRestamper, deployment: Deployment) -> AsyncIterator[bytes]:
+    """The client's frames, one batch per piece that the network brought: nothing waits for a fuller buffer.
+
+    Raises UpstreamError for an error event, for garbage, and for a stream that ends before it is finished.
+    """
+    decoder = SSEDecoder()
+    async for chunk in answer.chunks():
+        ready: list[bytes] = []
+        try:
+            for data in decoder.feed(chunk):
+                frame = restamper.frame(data)
+                if frame is not None:
+                    ready.append(frame)
+        except _BROKEN_EVENTS as problem:
+            if ready:
+                yield b"".join(ready)
+            if isinstance(problem, StreamFault):
+                raise status_error(500, msgspec.json.encode({"error": str(problem)}), {}, deployment) from None
+            raise garbage_error(deployment) from None
+        if ready:
+            yield b"".join(ready)
+        if restamper.finished:
+            return
+    if decoder.has_partial_event or not restamper.finished:
+        raise status_error(500, b'{"error": "the stream ended before it was finished"}', {}, deployment)
+
+
+async def _mock_frames(events: list[bytes], restamper: StreamRestamper) -> AsyncIterator[bytes]:
+    for event in events:
+        frame = restamper.frame(event)
+        if frame is not None:
+            yield frame
+
+
+async def _billed(
+    first: bytes, frames: AsyncIterator[bytes], answer: Answer | None, restamper: StreamRestamper, record: CallRecord
+) -> AsyncIterator[bytes]:
+    """Pass frames on and account for the stream however it ends: to its end, by a fault, or because the client left."""
+    try:
+        if first:
+            yield first
+        async for frame in frames:
+            yield frame
+        record.succeed(restamper.usage or record.estimated(restamper))
+    except UpstreamError as error:
+        record.fail(error.status, "MidStreamError", error.message, restamper.usage or record.estimated(restamper))
+        yield error_frame(error.message, str(error.status))
+    finally:
+        # Reached open only when the client left: what it received is billed, and the provider is told to stop.
+        record.fail(
+            499, "ClientDisconnected", "the client left mid-stream", restamper.usage or record.estimated(restamper)
+        )
+        if answer is not None:
+            answer.close()

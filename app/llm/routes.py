@@ -1,0 +1,117 @@
+"""OpenAI routes: read the request, call the gateway, answer in the dialect."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from quart import Blueprint, Response, jsonify, request
+
+from ..auth.principal import ANYONE, current_principal, requires
+from ..errors import InvalidRequest, PlainDenial
+from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from ..services import services
+from .admission import visible_models
+from .gateway import Call, Reply
+
+llm_blueprint = Blueprint("llm", __name__)
+models_blueprint = Blueprint("models", __name__)
+
+# The contract writes one moment for every model (llm.md §8).
+_MODEL_CREATED = 1677610602
+_EVENT_STREAM = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",
+}
+
+
+def _add(endpoint: Endpoint, view: Any) -> None:
+    """Every alias of an operation: with and without /v1, and the two forms that put the model into the path."""
+    for prefix in ("/v1", "", "/engines/<path:path_model>", "/openai/deployments/<path:path_model>"):
+        llm_blueprint.add_url_rule(f"{prefix}{endpoint.path}", view_func=view, methods=["POST"])
+
+
+@requires(*ANYONE, is_admitted_later=True)
+async def chat_completions(path_model: str | None = None) -> Response:
+    return await _run(CHAT, path_model)
+
+
+@requires(*ANYONE, is_admitted_later=True)
+async def completions(path_model: str | None = None) -> Response:
+    return await _run(COMPLETIONS, path_model)
+
+
+@requires(*ANYONE, is_admitted_later=True)
+async def embeddings(path_model: str | None = None) -> Response:
+    return await _run(EMBEDDINGS, path_model)
+
+
+_add(CHAT, chat_completions)
+_add(COMPLETIONS, completions)
+_add(EMBEDDINGS, embeddings)
+
+
+async def _run(endpoint: Endpoint, path_model: str | None) -> Response:
+    headers = request.headers
+    body: bytes = await request.get_data(cache=False)
+    call = Call(
+        principal=current_principal(),
+        endpoint=endpoint,
+        path=request.path,
+        body=body,
+        call_id=_call_id(headers.get("x-litellm-call-id")),
+        path_model=path_model,
+        end_user=headers.get("x-litellm-customer-id") or headers.get("x-litellm-end-user-id") or "",
+        tags=[tag.strip()[:255] for tag in headers.get("x-litellm-tags", "").split(",") if tag.strip()][:50],
+        session_id=headers.get("x-litellm-session-id") or headers.get("x-litellm-trace-id"),
+        ip_address=request.remote_addr,
+        timeout=_seconds(headers.get("x-litellm-timeout")),
+    )
+    return _response(await services().gateway.run(call))
+
+
+def _response(reply: Reply) -> Response:
+    if reply.frames is None:
+        return Response(reply.body, content_type="application/json", headers=reply.headers)
+    response = Response(reply.frames, headers={**reply.headers, **_EVENT_STREAM})
+    # Quart would cut a stream that lives longer than its default.
+    response.timeout = None
+    return response
+
+
+def _call_id(given: str | None) -> str:
+    return given if given and len(given) <= 256 and given.isprintable() else str(uuid.uuid4())
+
+
+def _seconds(given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds < 86_400:
+        raise InvalidRequest("x-litellm-timeout must be a number of seconds above zero", param="x-litellm-timeout")
+    return seconds
+
+
+@models_blueprint.get("/v1/models")
+@models_blueprint.get("/models")
+@requires(*ANYONE)
+async def list_models() -> Response:
+    names = visible_models(current_principal(), services().deployments.names())
+    return jsonify({"data": [_model(name) for name in names], "object": "list"})
+
+
+@models_blueprint.get("/v1/models/<path:model_id>")
+@models_blueprint.get("/models/<path:model_id>")
+@requires(*ANYONE)
+async def show_model(model_id: str) -> Response:
+    if not visible_models(current_principal(), [name for name in services().deployments.names() if name == model_id]):
+        raise PlainDenial(f"The model `{model_id}` does not exist or is not accessible", status=404)
+    return jsonify(_model(model_id))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _MODEL_CREATED, "owned_by": "openai"}

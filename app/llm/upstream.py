@@ -1,0 +1,201 @@
+"""The only HTTP to providers: one shared client, and the contract's words for everything that can go wrong.
+
+The client keeps no cookies (they would cross tenants), follows no redirects and asks for no compression, so that
+bytes can be passed on as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+
+import aiohttp
+
+from ..deployments import Deployment
+from ..errors import UpstreamError
+from ..protocols.openai import error_code, error_message
+
+_CONNECT_SECONDS = 10.0
+_MAX_ERROR_BYTES = 64 * 1024
+
+# Hop-by-hop, cookies, and what our own answer says itself.
+_NOT_PASSED_ON = frozenset(
+    "connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate proxy-authorization set-cookie set-cookie2 "
+    "content-length content-encoding content-type date server alt-svc strict-transport-security".split()
+)
+
+# Status of the provider -> (class that SDK users know, our status, type, may another deployment do better?)
+_CLASSES: dict[int, tuple[str, int, str, bool]] = {
+    400: ("BadRequestError", 400, "invalid_request_error", False),
+    401: ("AuthenticationError", 401, "authentication_error", False),
+    402: ("APIError", 402, "internal_server_error", False),
+    403: ("PermissionDeniedError", 403, "permission_error", False),
+    404: ("NotFoundError", 404, "invalid_request_error", False),
+    408: ("Timeout", 408, "invalid_request_error", True),
+    409: ("APIError", 409, "internal_server_error", True),
+    413: ("BadRequestError", 413, "invalid_request_error", False),
+    422: ("UnprocessableEntityError", 422, "invalid_request_error", False),
+    429: ("RateLimitError", 429, "throttling_error", True),
+    500: ("InternalServerError", 500, "internal_server_error", True),
+    502: ("BadGatewayError", 502, "internal_server_error", True),
+    503: ("ServiceUnavailableError", 503, "internal_server_error", True),
+    504: ("Timeout", 408, "invalid_request_error", True),
+    529: ("InternalServerError", 500, "internal_server_error", True),
+}
+_CONTEXT_WORDS = ("context_length_exceeded", "maximum context length", "context window", "prompt is too long")
+_POLICY_WORDS = ("content_policy_violation", "content_filter", "safety system", "content management policy")
+
+
+class Answer:
+    """An open answer of a provider with a good status. Use it as an async context manager: leaving closes it."""
+
+    def __init__(self, response: aiohttp.ClientResponse, deployment: Deployment) -> None:
+        self._response = response
+        self._deployment = deployment
+
+    async def __aenter__(self) -> Answer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The provider's headers as `llm_provider-…`, and its rate limits under their own names."""
+        passed: dict[str, str] = {}
+        for name, value in self._response.headers.items():
+            lower = name.lower()
+            if lower in _NOT_PASSED_ON:
+                continue
+            passed[f"llm_provider-{lower}"] = value
+            if lower.startswith("x-ratelimit-"):
+                passed[lower] = value
+        return passed
+
+    async def read(self) -> bytes:
+        """The whole body. A body that breaks off is an UpstreamError."""
+        try:
+            body = await self._response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            raise transport_error(problem, self._deployment) from problem
+        self._response.release()
+        return body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. A connection that breaks or falls silent is an UpstreamError."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            raise transport_error(problem, self._deployment) from problem
+
+    def close(self) -> None:
+        """Cut the connection unless the answer was read to its end: a stream that nobody reads must stop costing."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+class Upstream:
+    def __init__(self, request_timeout: float, stream_timeout: float | None) -> None:
+        self._request_timeout = request_timeout
+        self._stream_timeout = stream_timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity", "User-Agent": "quarterdeck"},
+            read_bufsize=256 * 1024,
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(
+        self, deployment: Deployment, endpoint: str, body: bytes, *, is_stream: bool, timeout: float | None = None
+    ) -> Answer:
+        """Send a call and wait for its status. Raises UpstreamError for a bad status and for no answer at all."""
+        if self._session is None:
+            raise RuntimeError("the upstream client is not open")
+        try:
+            response = await self._session.post(
+                deployment.url(endpoint),
+                data=body,
+                headers={"Content-Type": "application/json", **deployment.headers},
+                allow_redirects=False,
+                timeout=self._timeouts(deployment, is_stream=is_stream, timeout=timeout),
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            raise transport_error(problem, deployment) from problem
+        if not 200 <= response.status < 300:
+            await self._refuse(response, deployment)
+        return Answer(response, deployment)
+
+    def _timeouts(self, deployment: Deployment, *, is_stream: bool, timeout: float | None) -> aiohttp.ClientTimeout:
+        total = timeout or deployment.timeout or self._request_timeout
+        if not is_stream:
+            return aiohttp.ClientTimeout(total=total, sock_connect=min(_CONNECT_SECONDS, total))
+        silence = deployment.stream_timeout or self._stream_timeout or total
+        return aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_SECONDS, silence), sock_read=silence)
+
+    async def _refuse(self, response: aiohttp.ClientResponse, deployment: Deployment) -> None:
+        try:
+            body = await response.content.read(_MAX_ERROR_BYTES)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            body = b""
+        finally:
+            response.close()
+        raise status_error(response.status, body, response.headers, deployment)
+
+
+def status_error(status: int, body: bytes, headers: Mapping[str, str], deployment: Deployment) -> UpstreamError:
+    """A provider's refusal under the contract's class, status and type (llm.md §4.10)."""
+    name, ours, type, is_retryable = _CLASSES.get(status, ("APIError", status, "internal_server_error", status >= 500))
+    if 300 <= status < 400 or status < 200 or ours > 599:
+        name, ours, type, is_retryable = "APIError", 502, "internal_server_error", True
+    text = error_message(body) or f"the provider answered {status}"
+    code = error_code(body) or ""
+    if status == 400:
+        name = _refined(name, code, text)
+    passed = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
+    return UpstreamError(
+        _worded(name, deployment, text), status=ours, type=type, is_retryable=is_retryable, headers=passed
+    )
+
+
+def _refined(name: str, code: str, text: str) -> str:
+    words = f"{code} {text}".lower()
+    if any(word in words for word in _CONTEXT_WORDS):
+        return "ContextWindowExceededError"
+    if any(word in words for word in _POLICY_WORDS):
+        return "ContentPolicyViolationError"
+    return name
+
+
+def transport_error(problem: BaseException, deployment: Deployment) -> UpstreamError:
+    """No answer, half an answer, or silence."""
+    if isinstance(problem, asyncio.TimeoutError | TimeoutError):
+        text = "the provider did not answer in time"
+        return UpstreamError(
+            _worded("Timeout", deployment, text), status=408, type="invalid_request_error", is_retryable=True
+        )
+    text = "the connection to the provider failed"
+    return UpstreamError(_worded("APIConnectionError", deployment, text), status=500, is_retryable=True)
+
+
+def garbage_error(deployment: Deployment) -> UpstreamError:
+    """A good status with a body that is not the dialect's."""
+    text = "the provider's answer is not valid JSON"
+    return UpstreamError(_worded("InternalServerError", deployment, text), status=500, is_retryable=True)
+
+
+def _worded(name: str, deployment: Deployment, text: str) -> str:
+    provider = deployment.provider.name
+    return f"litellm.{name}: {name}: {provider[:1].upper()}{provider[1:]}Exception - {text}"

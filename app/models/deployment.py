@@ -1,0 +1,27 @@
+"""Deployments that were added by the API; those of the configuration file live in memory only."""
+
+from __future__ import annotations
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from . import columns
+
+
+class StoredDeployment(Model):
+    """One provider target. `litellm_params` holds ciphertext (see auth/credentials.py), never a plain credential."""
+
+    model_id = columns.name(primary_key=True)
+    model_name = columns.name()
+    litellm_params = fields.TextField()
+    model_info = columns.json_object()
+    blocked = fields.BooleanField(default=False, db_default=False)
+    created_at = fields.DatetimeField(auto_now_add=True)
+    created_by = columns.name(null=True)
+    updated_at = fields.DatetimeField(auto_now=True)
+    updated_by = columns.name(null=True)
+
+    class Meta:
+        table = "deployment"
+        indexes = (Index(fields=("model_name",), name="idx_deployment_model_name"),)

@@ -1,0 +1,71 @@
+"""The route table: which blueprint belongs to which group, and which instance serves the group.
+
+A group that is switched off is off as a whole: its paths stay known and answer its denial, before authentication.
+docs/routes.md is written from this table (`make docs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quart import Blueprint
+
+from .admin import admin_blueprints
+from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
+from .control_plane import console_blueprint
+from .errors import PlainDenial
+from .health import health_blueprint
+from .llm.routes import llm_blueprint, models_blueprint
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class RouteGroup:
+    """`is_open` decides per instance. `denial_status` and `denial` are what a closed group answers."""
+
+    name: str
+    blueprints: tuple[Blueprint, ...]
+    when: str
+    is_open: Callable[[Settings], bool]
+    denial_status: int = 403
+    denial: str = ""
+
+    def refusal(self) -> PlainDenial:
+        return PlainDenial(self.denial, status=self.denial_status)
+
+
+ROUTE_GROUPS: tuple[RouteGroup, ...] = (
+    RouteGroup("health", (health_blueprint,), "always", lambda settings: True),
+    RouteGroup("discovery", (discovery_blueprint,), "always", lambda settings: True),
+    RouteGroup(
+        "login",
+        (login_blueprint, worker_login_blueprint),
+        "unless DISABLE_ADMIN_ENDPOINTS; /v3/login answers 404 without general_settings.control_plane_url",
+        lambda settings: not settings.disable_admin_endpoints,
+        denial="Management routes are disabled for this instance.",
+    ),
+    RouteGroup("models", (models_blueprint,), "always: clients and consoles both list models", lambda settings: True),
+    RouteGroup(
+        "llm",
+        (llm_blueprint,),
+        "unless DISABLE_LLM_API_ENDPOINTS or the instance is a control plane",
+        lambda settings: not (settings.disable_llm_api_endpoints or settings.is_control_plane),
+        denial="LLM API routes are disabled for this instance.",
+    ),
+    RouteGroup(
+        "admin",
+        admin_blueprints,
+        "unless DISABLE_ADMIN_ENDPOINTS",
+        lambda settings: not settings.disable_admin_endpoints,
+        denial="Management routes are disabled for this instance.",
+    ),
+    RouteGroup(
+        "console",
+        (console_blueprint,),
+        "unless DISABLE_ADMIN_UI",
+        lambda settings: not settings.disable_admin_ui,
+        denial_status=404,
+        denial="Not Found",
+    ),
+)

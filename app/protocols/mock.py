@@ -1,0 +1,74 @@
+"""Answers of a deployment with `mock_response`: fixed text, fixed usage, no provider (contract llm.md §4.4)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import msgspec
+
+from .base import Usage
+from .openai import CHAT, DONE, EMBEDDINGS, Endpoint
+
+_USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
+MOCK_USAGE = Usage(prompt_tokens=10, completion_tokens=20, raw=_USAGE)
+_PIECE = 3
+
+_encode = msgspec.json.Encoder().encode
+
+# Texts that stand for a failure: the status that a provider would have answered, and its error code.
+MOCK_ERRORS = {
+    "litellm.RateLimitError": (429, "rate_limit_exceeded"),
+    "litellm.InternalServerError": (500, "internal_error"),
+    "litellm.ContextWindowExceededError": (400, "context_length_exceeded"),
+}
+
+
+def mock_answer(endpoint: Endpoint, text: str) -> bytes:
+    """The JSON body that a provider would have sent."""
+    if endpoint is EMBEDDINGS:
+        data: list[Any] = [{"object": "embedding", "index": 0, "embedding": [0.0, 0.0, 0.0]}]
+        return _encode(
+            {"object": "list", "data": data, "model": "", "usage": {"prompt_tokens": 10, "total_tokens": 10}}
+        )
+    body = _frame(endpoint, _new_id(), "" if endpoint is CHAT else text, "stop", is_chunk=False)
+    if endpoint is CHAT:
+        body["choices"][0]["message"] = {"role": "assistant", "content": text}
+    return _encode({**body, "usage": _USAGE})
+
+
+def mock_events(endpoint: Endpoint, text: str) -> list[bytes]:
+    """The same as events: pieces of about three characters, a last chunk with the usage, the end."""
+    pieces = [text[index : index + _PIECE] for index in range(0, len(text), _PIECE)] or [""]
+    id = _new_id()
+    frames = [
+        _frame(endpoint, id, piece, None, is_chunk=True, is_first=index == 0) for index, piece in enumerate(pieces)
+    ]
+    frames.append(_frame(endpoint, id, "", "stop", is_chunk=True))
+    usage = {**frames[-1], "choices": [], "usage": _USAGE}
+    return [_encode(frame) for frame in [*frames, usage]] + [DONE]
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4()}"
+
+
+def _frame(
+    endpoint: Endpoint, id: str, text: str, finish: str | None, *, is_chunk: bool, is_first: bool = False
+) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
+    if endpoint is not CHAT:
+        choice["text"] = text
+    elif is_chunk:
+        choice["delta"] = {"content": text} if text else {}
+        if is_first:
+            choice["delta"]["role"] = "assistant"
+    kind = "chat.completion" if endpoint is CHAT else "text_completion"
+    return {
+        "id": id,
+        "object": f"{kind}.chunk" if is_chunk and endpoint is CHAT else kind,
+        "created": int(time.time()),
+        "model": "",
+        "choices": [choice],
+    }

@@ -1,0 +1,282 @@
+"""The OpenAI dialect: chat completions, text completions, embeddings.
+
+Client and provider speak the same dialect here, so bodies are not decoded: only the top level is split into raw values,
+the few that steer the gateway are read, and the rest is copied. A 300 KB prompt is never parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ..errors import InvalidRequest
+from .base import Usage
+
+RawFields = dict[str, Raw]
+
+_fields = msgspec.json.Decoder(RawFields).decode
+_text = msgspec.json.Decoder(str).decode
+_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+DONE = b"[DONE]"
+DONE_FRAME = b"data: [DONE]\n\n"
+
+# What a client may say to the gateway; providers never see it (contract llm.md §4.3, §4.4).
+_GATEWAY_FIELDS = frozenset(
+    "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
+    "cache litellm_metadata tags guardrails drop_params allowed_openai_params extra_headers extra_body user_config priority "
+    "caching no-log mock_response mock_tool_calls callbacks service_callback logger_fn litellm_disabled_callbacks "
+    "proxy_server_request input_cost_per_token output_cost_per_token fallback_depth disable_global_guardrails "
+    "litellm_call_id litellm_trace_id litellm_session_id".split()
+)
+# Where a client would point the gateway elsewhere, with the gateway's own credentials.
+_REFUSED_FIELDS = ("api_base", "base_url", "api_key", "api_version", "custom_llm_provider")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the dialect. `required` is the field that a body cannot do without."""
+
+    path: str
+    call_type: str
+    required: str
+    may_stream: bool = True
+
+
+CHAT = Endpoint("/chat/completions", "acompletion", "messages")
+COMPLETIONS = Endpoint("/completions", "atext_completion", "prompt")
+EMBEDDINGS = Endpoint("/embeddings", "aembedding", "input", may_stream=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenAIRequest:
+    """A client's body, split. `model` is what the client asked for."""
+
+    endpoint: Endpoint
+    fields: RawFields
+    model: str
+    body_bytes: int
+    is_stream: bool = False
+    wants_usage: bool = False
+    max_tokens: int | None = None
+    end_user: str = ""
+    tags: list[str] = field(default_factory=list)
+
+    def upstream_body(self, upstream_model: str, defaults: Mapping[str, Any]) -> bytes:
+        """The body for a provider: its own model name, the deployment's defaults beneath what the client sent."""
+        fields = {key: value for key, value in self.fields.items() if key not in _GATEWAY_FIELDS}
+        if bytes(fields.get("store", b"")) != b"true":
+            fields.pop("metadata", None)
+        for key, value in defaults.items():
+            fields.setdefault(key, Raw(_encode(value)))
+        fields["model"] = Raw(_encode(upstream_model))
+        if self.is_stream:
+            # Always ask, so that streams are billed exactly; the chunk is dropped again for clients that did not.
+            options = _any(fields["stream_options"]) if "stream_options" in fields else {}
+            fields["stream_options"] = Raw(_encode({**(options or {}), "include_usage": True}))
+        return _encode(fields)
+
+
+def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
+    """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
+    try:
+        fields = _fields(body)
+    except msgspec.ValidationError:
+        raise InvalidRequest("Invalid JSON payload: the body must be a JSON object", param="request_body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise InvalidRequest(f"Invalid JSON payload: {problem}", param="request_body") from None
+    for name in _REFUSED_FIELDS:
+        if name in fields:
+            raise InvalidRequest(
+                f"{endpoint.path}: '{name}' cannot be set by a client; providers are configured on the gateway",
+                param=name,
+            )
+    model = _string(endpoint, fields, "model") or path_model
+    if not model:
+        raise InvalidRequest(
+            "litellm.BadRequestError: You passed in model=None. There are no healthy deployments for this model",
+            param="model",
+        )
+    _check_required(endpoint, fields)
+    is_stream = endpoint.may_stream and _flag(endpoint, fields, "stream")
+    metadata = _object(endpoint, fields, "metadata")
+    options = _object(endpoint, fields, "stream_options")
+    return OpenAIRequest(
+        endpoint=endpoint,
+        fields=fields,
+        model=model,
+        body_bytes=len(body),
+        is_stream=is_stream,
+        wants_usage=bool(options.get("include_usage")),
+        max_tokens=_limit(endpoint, fields),
+        end_user=_string(endpoint, fields, "user") or str(metadata.get("user_id") or ""),
+        tags=_tags(endpoint, fields, metadata),
+    )
+
+
+def _check_required(endpoint: Endpoint, fields: RawFields) -> None:
+    """`messages` is a list of objects; `prompt` and `input` are text or a list."""
+    name = endpoint.required
+    raw = bytes(fields[name]).lstrip() if name in fields else b""
+    if not raw or raw == b"null":
+        raise InvalidRequest(f"{endpoint.path}: Missing required parameter: '{name}'.", param=name)
+    if endpoint is CHAT and (not raw.startswith(b"[") or raw[1:].lstrip()[:1] != b"{"):
+        raise InvalidRequest(
+            f"{endpoint.path}: '{name}' must be a list with at least one message, as "
+            '[{"role": "user", "content": "…"}].',
+            param=name,
+        )
+    if endpoint is not CHAT and raw[:1] not in (b'"', b"["):
+        raise InvalidRequest(f"{endpoint.path}: '{name}' must be text or a list.", param=name)
+
+
+def _typed(endpoint: Endpoint, fields: RawFields, name: str, kind: type, description: str) -> Any:
+    if name not in fields:
+        return None
+    value = _any(fields[name])
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise InvalidRequest(f"{endpoint.path}: '{name}' must be {description}.", param=name)
+    return value
+
+
+def _string(endpoint: Endpoint, fields: RawFields, name: str) -> str | None:
+    value: str | None = _typed(endpoint, fields, name, str, "text")
+    return value
+
+
+def _flag(endpoint: Endpoint, fields: RawFields, name: str) -> bool:
+    return bool(_typed(endpoint, fields, name, bool, "true or false"))
+
+
+def _object(endpoint: Endpoint, fields: RawFields, name: str) -> dict[str, Any]:
+    return _typed(endpoint, fields, name, dict, "an object") or {}
+
+
+def _limit(endpoint: Endpoint, fields: RawFields) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value: int | None = _typed(endpoint, fields, name, int, "a whole number")
+        if value is not None:
+            if value < 0:
+                raise InvalidRequest(f"{endpoint.path}: '{name}' must be zero or more.", param=name)
+            return value
+    return 0 if endpoint is EMBEDDINGS else None
+
+
+def _tags(endpoint: Endpoint, fields: RawFields, metadata: Mapping[str, Any]) -> list[str]:
+    own = _typed(endpoint, fields, "tags", list, "a list of texts") or []
+    inner = metadata.get("tags")
+    return [str(tag)[:255] for tag in [*own, *(inner if isinstance(inner, list) else [])]][:50]
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+
+
+def read_usage(raw: Raw | bytes | None) -> Usage | None:
+    """The provider's `usage` object as disjoint token classes, or None when it has none."""
+    value = _any(raw) if raw is not None else None
+    if not isinstance(value, dict):
+        return None
+    details = value.get("prompt_tokens_details") or {}
+    output = value.get("completion_tokens_details") or {}
+    return Usage(
+        prompt_tokens=_count(value.get("prompt_tokens")),
+        completion_tokens=_count(value.get("completion_tokens")),
+        # DeepSeek reports cache hits at the top level.
+        cache_read_tokens=_count(details.get("cached_tokens")) or _count(value.get("prompt_cache_hit_tokens")),
+        cache_write_tokens=_count(details.get("cache_creation_tokens")),
+        reasoning_tokens=_count(output.get("reasoning_tokens")),
+        raw=value,
+    )
+
+
+def _count(value: Any) -> int:
+    return max(0, int(value)) if isinstance(value, int | float) else 0
+
+
+def restamp(body: bytes, model: str) -> tuple[bytes, Usage | None]:
+    """A provider's JSON answer under the name that the client asked for, and its usage.
+
+    Raises msgspec.MsgspecError when the body is not a JSON object.
+    """
+    fields = _fields(body)
+    usage = read_usage(fields.get("usage"))
+    fields["model"] = Raw(_encode(model))
+    return _encode(fields), usage
+
+
+class StreamFault(Exception):
+    """The provider reported an error inside its stream."""
+
+
+class StreamRestamper:
+    """Turns a provider's stream into the client's, one event at a time, and remembers what must be billed."""
+
+    __slots__ = ("_model", "_wants_usage", "chunks", "finished", "usage")
+
+    def __init__(self, model: str, *, wants_usage: bool) -> None:
+        self._model = Raw(_encode(model))
+        self._wants_usage = wants_usage
+        self.usage: Usage | None = None
+        self.finished = False
+        self.chunks = 0
+
+    def frame(self, data: bytes) -> bytes | None:
+        """The frame to send for one event, or None for one that the client did not ask for.
+
+        Raises StreamFault for an error event, msgspec.MsgspecError for one that is not JSON.
+        """
+        if data == DONE:
+            self.finished = True
+            return DONE_FRAME
+        fields = _fields(data)
+        if "error" in fields and bytes(fields["error"]) != b"null":
+            raise StreamFault(error_message(data) or "the provider reported an error")
+        if "usage" in fields:
+            usage = read_usage(fields["usage"])
+            if usage is not None:
+                self.usage = usage
+            if not self._wants_usage:
+                if usage is not None and bytes(fields.get("choices", b"[]")).replace(b" ", b"") == b"[]":
+                    return None
+                del fields["usage"]
+        self.chunks += 1
+        fields["model"] = self._model
+        return b"data: " + _encode(fields) + b"\n\n"
+
+    def estimated_usage(self, body_bytes: int) -> Usage:
+        """For a stream that ended before its usage came: about a token a chunk, four bytes a prompt token."""
+        return Usage(prompt_tokens=body_bytes // 4, completion_tokens=max(0, self.chunks - 1), raw={"estimated": True})
+
+
+def error_message(body: bytes) -> str | None:
+    """The text of a provider's error body, in any of the shapes that compatible providers use."""
+    try:
+        value = _any(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    error = value.get("error", value) if isinstance(value, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail")
+    return error if isinstance(error, str) else None
+
+
+def error_code(body: bytes) -> str | None:
+    """The `code` of a provider's error, as `context_length_exceeded`."""
+    try:
+        value = _any(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    error = value.get("error") if isinstance(value, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def error_frame(message: str, code: str) -> bytes:
+    """An error inside a stream that has already begun, followed by the end of the stream."""
+    error = {"error": {"message": message, "type": None, "param": None, "code": code}}
+    return b"data: " + _encode(error) + b"\n\n" + DONE_FRAME

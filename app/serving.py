@@ -1,0 +1,167 @@
+"""Run an instance: prepare its database, say what it is, hand it to a server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hypercorn.asyncio
+import hypercorn.config
+import hypercorn.run
+import structlog
+
+from . import create_app
+from .config_file import SettingsError
+from .db import DATABASE_AWAY, Database
+from .mounts import ROUTE_GROUPS
+from .settings import Settings, export_settings, load_settings
+from .telemetry import configure_logging
+from .version import VERSION
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the command line says; None leaves a value to the file and the environment."""
+
+    config: str | None = None
+    host: str | None = None
+    port: int | None = None
+    workers: int = 1
+    server: str = "hypercorn"
+
+    def overrides(self) -> Mapping[str, Any]:
+        return {"host": self.host, "port": self.port}
+
+
+def serve(options: ServeOptions) -> int:
+    """Run until a signal stops it; returns the exit code. Raises SettingsError when it cannot start."""
+    settings = load_settings(options.config, **options.overrides())
+    configure_logging()
+    for warning in settings.warnings:
+        print(f"WARNING  {warning}", file=sys.stderr)
+    _refuse_busy_port(settings)
+    asyncio.run(_prepare_database(settings))
+    print(describe(settings), flush=True)
+    if options.server == "granian":
+        export_settings(options.config, options.overrides())
+        return _run_granian(settings, options.workers)
+    config = hypercorn.config.Config()
+    config.bind = [_bind_address(settings)]
+    config.graceful_timeout = 3.0
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = 75.0
+    if options.workers > 1:
+        export_settings(options.config, options.overrides())
+        config.application_path = "app.asgi:create()"
+        config.workers = options.workers
+        return hypercorn.run.run(config)
+    asyncio.run(hypercorn.asyncio.serve(create_app(settings), config))  # type: ignore[arg-type]
+    return 0
+
+
+def describe(settings: Settings) -> str:
+    """The block that a start prints: what runs here, on what, and where to open it."""
+    role = f"control plane of {len(settings.workers)} workers" if settings.is_control_plane else "worker"
+    groups = [group.name for group in ROUTE_GROUPS if group.is_open(settings)]
+    database = "SQLite " + settings.database_url.removeprefix("sqlite://") if _is_sqlite(settings) else "PostgreSQL"
+    cache = "Redis" if settings.redis_url else "in memory"
+    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
+    url = settings.proxy_base_url or f"http://{host}:{settings.port}"
+    rows = {
+        "role": role,
+        "config": settings.config_path,
+        "database": database,
+        "cache": cache,
+        "routes": ", ".join(groups),
+        "url": url if settings.disable_admin_ui else f"{url}/ui/",
+    }
+    return "\n".join([f"Quarterdeck {VERSION}", *(f"  {name:<9} {value}" for name, value in rows.items())])
+
+
+async def _prepare_database(settings: Settings) -> None:
+    """Migrate what may be migrated at start. An unreachable PostgreSQL is waited for by the running instance."""
+    database = Database(settings)
+    try:
+        await database.open()
+        applied = await database.prepare()
+    except DATABASE_AWAY as problem:
+        if database.is_sqlite:
+            raise SettingsError(
+                f"database: {settings.database_url} cannot be opened; check the path and its rights"
+            ) from None
+        log.warning(
+            "the database cannot be reached; serving without it until it answers", reason=type(problem).__name__
+        )
+        return
+    finally:
+        await database.close()
+    if applied:
+        log.info("database migrated", migrations=", ".join(applied))
+
+
+def migrate(config: str | None) -> int:
+    """Apply pending migrations; the release phase of a deployment."""
+    configure_logging()
+    applied = asyncio.run(_migrate(load_settings(config)))
+    print("\n".join(f"applied {name}" for name in applied) or "nothing to migrate")
+    return 0
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    database = Database(settings)
+    try:
+        await database.open()
+        return await database.migrate()
+    except DATABASE_AWAY as problem:
+        raise SettingsError(f"database: cannot be reached ({type(problem).__name__}); check DATABASE_URL") from None
+    finally:
+        await database.close()
+
+
+def _run_granian(settings: Settings, workers: int) -> int:
+    if importlib.util.find_spec("granian") is None:
+        raise SettingsError("--server granian: is not installed; run: pip install 'quarterdeck[granian]'")
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "app.asgi:create", "--no-ws"]
+    command += [
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+        "--workers",
+        str(workers),
+        "--log-level",
+        "warning",
+    ]
+    # Its own program takes this process over, so that signals reach it and nothing of ours stays loaded.
+    os.execv(sys.executable, command)
+
+
+def _refuse_busy_port(settings: Settings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as problem:
+            raise SettingsError(
+                f"--port {settings.port}: cannot listen on {settings.host} ({problem.strerror}); "
+                "stop the other program or choose another --port"
+            ) from None
+
+
+def _bind_address(settings: Settings) -> str:
+    return f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+
+
+def _is_sqlite(settings: Settings) -> bool:
+    return settings.database_url.startswith("sqlite://")

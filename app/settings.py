@@ -1,0 +1,399 @@
+"""Settings: the YAML file and the environment, read once, checked, frozen.
+
+This is the only module that reads `os.environ`. Each field of `Settings` declares where its value comes from, so that
+the loader, the start-up checks and docs/configuration.md all read the same table. The file wins over the environment,
+since it is the more specific of the two and may name variables itself (`os.environ/NAME`).
+"""
+
+# ruff: noqa: RUF009 (settings are declared by call; a wrong value is a ValueError whatever its type)
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from .config_file import ConfigFile, SettingsError, WorkerEntry, read_config_file
+from .config_keys import WEAK_MASTER_KEYS
+
+_DURATION = re.compile(r"^\s*(\d+)\s*(s|m|h|d|w)\s*$")
+_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise ValueError("is not text")
+    return str(value)
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("is not a yes or no; write true or false")
+    return word in _TRUE
+
+
+def _whole(value: Any) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        raise ValueError("is not a whole number") from None
+    if number < 0 or isinstance(value, bool):
+        raise ValueError("must be zero or more")
+    return number
+
+
+def _port(value: Any) -> int:
+    number = _whole(value)
+    if not 0 <= number <= 65535:
+        raise ValueError("is not a port; use 1 to 65535")
+    return number
+
+
+def _positive(value: Any) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise ValueError("is not a number") from None
+    if not 0 < number < float("inf"):
+        raise ValueError("must be more than zero")
+    return number
+
+
+def _money(value: Any) -> Decimal:
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("is not an amount in USD, as 1.50") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("must be zero or more USD")
+    return amount
+
+
+def _duration(value: Any) -> timedelta:
+    match = _DURATION.match(str(value))
+    if match is None:
+        raise ValueError("is not a duration; write a number and a unit, as 30s, 10m, 24h or 7d")
+    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+
+
+def _address(value: Any) -> str:
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an address; it starts with http:// or https://")
+    return str(value).rstrip("/")
+
+
+def _database(value: Any) -> str:
+    if not str(value).startswith(("postgres://", "postgresql://", "sqlite://")):
+        raise ValueError("is not a database we speak; use postgres://user:password@host/name or sqlite:///path/file.db")
+    return str(value)
+
+
+def _redis(value: Any) -> str:
+    if not str(value).startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("is not a Redis address; use redis://host:6379/0")
+    return str(value)
+
+
+def _setting(
+    doc: str,
+    parse: Callable[[Any], Any],
+    default: Any = None,
+    *,
+    env: str | None = None,
+    yaml: str | None = None,
+    is_secret: bool = False,
+) -> Any:
+    """Declare one setting: what it means, how text becomes a value, and where the text comes from."""
+    metadata = {"doc": doc, "parse": parse, "env": env, "yaml": yaml, "is_secret": is_secret}
+    return field(default=default, metadata=metadata, repr=not is_secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
+
+    master_key: str = _setting(
+        "The root secret of this instance: full admin, and the source of every derived key.",
+        _text,
+        "",
+        env="LITELLM_MASTER_KEY",
+        yaml="general_settings.master_key",
+        is_secret=True,
+    )
+    database_url: str = _setting(
+        "`postgres://`, `postgresql://` or `sqlite://`. Without one: a SQLite file in the state directory.",
+        _database,
+        "",
+        env="DATABASE_URL",
+        yaml="general_settings.database_url",
+        is_secret=True,
+    )
+    database_pool_size: int = _setting(
+        "Most connections that one process opens to PostgreSQL.",
+        _whole,
+        10,
+        yaml="general_settings.database_connection_pool_limit",
+    )
+    redis_url: str | None = _setting(
+        "Shares login codes and sign-in throttling between processes. Optional.",
+        _redis,
+        env="REDIS_URL",
+        is_secret=True,
+    )
+    host: str = _setting("Address to listen on.", _text, "0.0.0.0", env="HOST")
+    port: int = _setting("Port to listen on.", _port, 4000, env="PORT")
+    state_dir: Path = _setting(
+        "Directory of local state: the spend journal and the embedded database.",
+        Path,
+        Path(".quarterdeck"),
+        env="QUARTERDECK_STATE_DIR",
+    )
+    proxy_base_url: str | None = _setting(
+        "Public address of this instance, when it differs from what a request shows.", _address, env="PROXY_BASE_URL"
+    )
+    server_root_path: str = _setting("Path prefix shown by discovery.", _text, "", env="SERVER_ROOT_PATH")
+    ui_username: str = _setting("Name of the built-in admin.", _text, "admin", env="UI_USERNAME")
+    ui_password: str | None = _setting(
+        "Password of the built-in admin. Without one the master key is the password.",
+        _text,
+        env="UI_PASSWORD",
+        is_secret=True,
+    )
+    salt_key_text: str | None = _setting(
+        "Encrypts stored provider credentials. Without one a key derived from the master key does.",
+        _text,
+        env="LITELLM_SALT_KEY",
+        is_secret=True,
+    )
+    disable_admin_ui: bool = _setting(
+        "Do not serve the console: its pages answer 404.", _boolean, False, env="DISABLE_ADMIN_UI"
+    )
+    disable_admin_endpoints: bool = _setting(
+        "Refuse the management API with 403.", _boolean, False, env="DISABLE_ADMIN_ENDPOINTS"
+    )
+    disable_llm_api_endpoints: bool = _setting(
+        "Refuse the LLM routes with 403.", _boolean, False, env="DISABLE_LLM_API_ENDPOINTS"
+    )
+    disable_env_credential_login: bool = _setting(
+        "Refuse the built-in admin at sign-in.",
+        _boolean,
+        False,
+        yaml="general_settings.disable_env_credential_login",
+    )
+    api_doc_base_url: str | None = _setting(
+        "Address that code samples in the console show.", _address, env="LITELLM_UI_API_DOC_BASE_URL"
+    )
+    control_plane_url: str | None = _setting(
+        "On a worker: origin of the control plane that may sign people in here. Turns `/v3/login` on.",
+        _address,
+        yaml="general_settings.control_plane_url",
+    )
+    session_duration: timedelta = _setting(
+        "How long a console session lasts.", _duration, timedelta(hours=24), env="LITELLM_UI_SESSION_DURATION"
+    )
+    max_ui_session_budget: Decimal = _setting(
+        "USD that one console session may spend on LLM calls.",
+        _money,
+        Decimal(1),
+        yaml="litellm_settings.max_ui_session_budget",
+    )
+    max_request_size_mb: float = _setting(
+        "Largest request body in MB; more is 413.", _positive, 64.0, yaml="general_settings.max_request_size_mb"
+    )
+    request_timeout: float = _setting(
+        "Seconds that a whole upstream call may take.", _positive, 6000.0, yaml="litellm_settings.request_timeout"
+    )
+    router_timeout: float | None = _setting(
+        "The same, set on the router; wins over `request_timeout`.", _positive, yaml="router_settings.timeout"
+    )
+    stream_timeout: float | None = _setting(
+        "Seconds of silence after which a stream counts as dead.", _positive, yaml="router_settings.stream_timeout"
+    )
+    num_retries: int = _setting(
+        "How many further deployments a call may try after a retryable failure.",
+        _whole,
+        2,
+        yaml="router_settings.num_retries",
+    )
+    drop_params: bool = _setting(
+        "Accepted for compatibility: OpenAI-compatible providers get every parameter as sent.",
+        _boolean,
+        False,
+        yaml="litellm_settings.drop_params",
+    )
+    budget_exceeded_status_code: int = _setting(
+        "Status of a call over budget.", _whole, 422, yaml="litellm_settings.budget_exceeded_status_code"
+    )
+    always_include_stream_usage: bool = _setting(
+        "Send the usage chunk of a stream also to clients that did not ask.",
+        _boolean,
+        False,
+        yaml="general_settings.always_include_stream_usage",
+    )
+    spend_flush_seconds: float = _setting(
+        "Seconds between two writes of spend to the database.",
+        _positive,
+        1.0,
+        env="PROXY_BATCH_WRITE_AT",
+        yaml="general_settings.proxy_batch_write_at",
+    )
+    key_cache_ttl: float = _setting(
+        "Seconds that a key may be served from memory before the database is asked again.",
+        _positive,
+        5.0,
+        yaml="general_settings.user_api_key_cache_ttl",
+    )
+    key_header_name: str | None = _setting(
+        "One more header that may carry `Bearer <key>`; wins over all others.",
+        _text,
+        yaml="general_settings.litellm_key_header_name",
+    )
+    failed_login_limit: int = _setting(
+        "Wrong passwords that one source may try per window; half of it for one source and user name.",
+        _whole,
+        10,
+        yaml="general_settings.max_failed_login_attempts_per_source",
+    )
+    failed_login_window: int = _setting(
+        "Length of that window in seconds.", _whole, 60, yaml="general_settings.failed_login_window_seconds"
+    )
+    failed_login_block: int = _setting(
+        "Seconds that a throttled source waits.", _whole, 300, yaml="general_settings.failed_login_block_seconds"
+    )
+    permit_weak_master_key: bool = _setting(
+        "Silences the warning about a well-known master key.",
+        _boolean,
+        False,
+        env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
+        yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
+    )
+    workers: tuple[WorkerEntry, ...] = ()
+    model_list: tuple[Mapping[str, Any], ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config_path: str = "environment"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_control_plane(self) -> bool:
+        """An instance that lists workers serves no LLM traffic."""
+        return bool(self.workers)
+
+    @property
+    def salt_key(self) -> str:
+        """The secret that stored credentials are encrypted with."""
+        return self.salt_key_text or self.master_key
+
+    @property
+    def admin_password(self) -> str:
+        return self.ui_password or self.master_key
+
+    @property
+    def control_plane_origin(self) -> str | None:
+        """`scheme://host[:port]` of the control plane, without its path."""
+        if self.control_plane_url is None:
+            return None
+        parts = urlsplit(self.control_plane_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+def declared_settings() -> list[Field[Any]]:
+    """The fields that come from the file or the environment, in the order of the documentation."""
+    return [item for item in fields(Settings) if "doc" in item.metadata]
+
+
+def load_settings(
+    config_path: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Settings:
+    """Read file and environment into `Settings`; `overrides` (command line) win over both.
+
+    Without a path: `CONFIG_FILE_PATH`, else `config.yaml` in the working directory if there is one.
+    Raises `SettingsError` with one line that names file, key and fix.
+    """
+    env = dict(os.environ if environ is None else environ)
+    path = config_path or env.get("CONFIG_FILE_PATH") or ("config.yaml" if Path("config.yaml").is_file() else None)
+    file = read_config_file(Path(path), env) if path else ConfigFile.empty(env)
+    values = {item.name: _value_of(item, file) for item in declared_settings()}
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    if not values["database_url"]:
+        values["database_url"] = f"sqlite://{values['state_dir'] / 'quarterdeck.db'}"
+    settings = Settings(
+        **values,
+        workers=file.workers,
+        model_list=file.model_list,
+        environment=MappingProxyType(file.environment),
+        config_path=file.name,
+        warnings=tuple(file.warnings),
+    )
+    return _checked(settings)
+
+
+def _value_of(item: Field[Any], file: ConfigFile) -> Any:
+    """The parsed value of one setting: from the file, else from the environment, else its default."""
+    yaml_key, env_name = item.metadata["yaml"], item.metadata["env"]
+    raw, source = None, ""
+    if yaml_key is not None:
+        raw, source = file.get(yaml_key), f"{file.name}: {yaml_key}"
+    if raw is None and env_name is not None:
+        raw, source = file.environment.get(env_name), f"environment: {env_name}"
+        raw = raw or None
+    if raw is None:
+        return item.default
+    try:
+        return item.metadata["parse"](raw)
+    except ValueError as problem:
+        shown = "the value" if item.metadata["is_secret"] else repr(raw)
+        raise SettingsError(f"{source}: {shown} {problem}") from None
+
+
+def _checked(settings: Settings) -> Settings:
+    """Refuse combinations that cannot work; warn of those that are dangerous."""
+    if not settings.master_key:
+        raise SettingsError(
+            f"{settings.config_path}: general_settings.master_key is missing; "
+            "set LITELLM_MASTER_KEY to a long random secret, for example sk-$(openssl rand -hex 24)"
+        )
+    if settings.is_control_plane and settings.control_plane_url:
+        raise SettingsError(
+            f"{settings.config_path}: worker_registry and general_settings.control_plane_url exclude each other; "
+            "the first belongs to a control plane, the second to its workers"
+        )
+    if not settings.permit_weak_master_key and settings.master_key.lower() in WEAK_MASTER_KEYS:
+        warning = (
+            "THE MASTER KEY IS PUBLICLY KNOWN: anyone can take this instance over. "
+            "Set LITELLM_MASTER_KEY to a long random secret."
+        )
+        return replace(settings, warnings=(warning, *settings.warnings))
+    return settings
+
+
+# ---- processes that a server starts --------------------------------------------------------------------------------
+
+_EXPORT = "QUARTERDECK_SERVE"
+
+
+def export_settings(config_path: str | None, overrides: Mapping[str, Any]) -> None:
+    """Leave what the command line said where the processes of `--workers` find it."""
+    os.environ[_EXPORT] = json.dumps({"config_path": config_path, **overrides})
+
+
+def load_exported_settings() -> Settings:
+    """The settings that `export_settings` described, in a process that a server started."""
+    return load_settings(**json.loads(os.environ.get(_EXPORT, "{}")))
+
+
+def process_environment() -> Mapping[str, str]:
+    """The environment of this process, for the demo, which starts others with parts of it."""
+    return MappingProxyType(dict(os.environ))

@@ -1,0 +1,130 @@
+"""The spend journal: an append-only file per process that outlives the process.
+
+One `write` per event reaches the operating system at once, so `kill -9` loses nothing. A segment is closed, written to
+the database, and deleted after the commit. Each process holds a lock on its own segments: a segment that nobody holds
+was left by a process that died, and the next one to start takes it over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+_MAX_EVENTS = 5000
+
+
+class Segment:
+    """One file of events, one JSON document a line, locked by the process that will write it to the database."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.events = 0
+        self._descriptor = descriptor
+
+    def append(self, line: bytes) -> None:
+        os.write(self._descriptor, line + b"\n")
+        self.events += 1
+
+    def lines(self) -> list[bytes]:
+        return [line for line in self.path.read_bytes().split(b"\n") if line]
+
+    def discard(self) -> None:
+        """The events are in the database: delete the file, then let go of it."""
+        self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def set_aside(self) -> Path:
+        """Keep a file that the database refuses for a person to look at, out of the way of the others."""
+        target = self.path.with_suffix(".rejected")
+        self.path.rename(target)
+        os.close(self._descriptor)
+        return target
+
+    def release(self) -> None:
+        """Let go of the file and leave it for whoever starts next."""
+        os.close(self._descriptor)
+
+
+class Journal:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._open: Segment | None = None
+        self._closed: list[Segment] = []
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not in the database yet."""
+        return sum(segment.events for segment in self._closed) + (self._open.events if self._open else 0)
+
+    def append(self, line: bytes) -> None:
+        """Make one event durable. Never waits for the database."""
+        if self._open is None:
+            self._open = self._create()
+        self._open.append(line)
+        if self._open.events >= _MAX_EVENTS:
+            self._close_open()
+
+    def closed(self) -> list[Segment]:
+        """Close what is being written and return every segment that is ready for the database, oldest first."""
+        self._close_open()
+        return list(self._closed)
+
+    def finished(self, segment: Segment) -> None:
+        """Forget a segment that was discarded or set aside."""
+        self._closed.remove(segment)
+
+    def adopt_orphans(self) -> int:
+        """Take over the segments of processes that are gone; returns how many events they hold."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        adopted = 0
+        own = {segment.path for segment in self._closed}
+        for path in sorted(self._directory.glob("*.jsonl"), key=lambda item: item.name):
+            if path in own or (self._open is not None and path == self._open.path):
+                continue
+            segment = _locked(path, os.O_RDWR | os.O_APPEND)
+            if segment is not None:
+                segment.events = len(segment.lines())
+                adopted += segment.events
+                self._closed.append(segment)
+        return adopted
+
+    def release(self) -> None:
+        """Let go of all files; what they hold is replayed by the next start."""
+        self._close_open()
+        for segment in self._closed:
+            segment.release()
+        self._closed.clear()
+
+    def _create(self) -> Segment:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # A random name: process ids return after a restart, in containers nearly always.
+        segment = _locked(
+            self._directory / f"{uuid.uuid4().hex}.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        )
+        if segment is None:
+            raise OSError(f"cannot lock a new journal segment in {self._directory}")
+        return segment
+
+    def _close_open(self) -> None:
+        if self._open is not None:
+            self._closed.append(self._open)
+            self._open = None
+
+
+def _locked(path: Path, flags: int) -> Segment | None:
+    """Open and lock a segment, or None when another process holds it or has just finished it."""
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    if not path.exists():
+        os.close(descriptor)
+        return None
+    return Segment(path, descriptor)

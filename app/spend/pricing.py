@@ -1,0 +1,174 @@
+"""What a call costs. The only place where a rate is multiplied.
+
+Rates come from the deployment (custom pricing), else from prices.json by provider and model name. Token classes are
+disjoint: cached tokens are taken out of the prompt before the input rate is applied. An unknown price is None, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..protocols.base import Usage
+
+_TABLE = Path(__file__).parent / "prices.json"
+_MILLION = Decimal(1_000_000)
+# Twelve places: what the database keeps.
+_UNIT = Decimal("0.000000000001")
+# Our provider names where the price table has others.
+_TABLE_NAMES = {
+    "xai": "x-ai",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "gemini": "google",
+    "vertex_ai": "google",
+    "bedrock": "aws",
+}
+# An estimate for calls that do not say how much they may answer.
+_ASSUMED_COMPLETION_TOKENS = 1024
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """USD per token. A tier applies to the whole call once its prompt has that many tokens."""
+
+    base: Decimal
+    tiers: tuple[tuple[int, Decimal], ...] = ()
+
+    def at(self, prompt_tokens: int) -> Decimal:
+        price = self.base
+        for start, tier_price in self.tiers:
+            if prompt_tokens >= start:
+                price = tier_price
+        return price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """Rates of one deployment. Without a rate of their own, cached tokens cost what other input does."""
+
+    input: Rate
+    output: Rate
+    cache_read: Rate | None = None
+    cache_write: Rate | None = None
+    max_input_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """USD of one call and of its two sides."""
+
+    total: Decimal
+    input: Decimal
+    output: Decimal
+
+
+def custom_prices(params: Mapping[str, Any]) -> Prices | None:
+    """Prices of a deployment's own parameters (USD per token), or None when it sets none.
+
+    Raises ValueError for an amount that is none.
+    """
+    names = (
+        "input_cost_per_token",
+        "output_cost_per_token",
+        "cache_read_input_token_cost",
+        "cache_creation_input_token_cost",
+    )
+    given = {name: _amount(name, params[name]) for name in names if params.get(name) is not None}
+    if "input_cost_per_token" not in given and "output_cost_per_token" not in given:
+        return None
+    return Prices(
+        input=Rate(given.get("input_cost_per_token", Decimal(0))),
+        output=Rate(given.get("output_cost_per_token", Decimal(0))),
+        cache_read=Rate(given[names[2]]) if names[2] in given else None,
+        cache_write=Rate(given[names[3]]) if names[3] in given else None,
+    )
+
+
+def _amount(name: str, value: Any) -> Decimal:
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        raise ValueError(f"{name} is not an amount in USD per token, as 0.0000025") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f"{name} must be zero or more USD per token")
+    return amount
+
+
+@lru_cache(maxsize=4096)
+def listed_prices(provider: str, model: str) -> Prices | None:
+    """Prices of the bundled table, or None for a model that it does not know."""
+    for row in _table().get(_TABLE_NAMES.get(provider, provider), ()):
+        if row["id"] == model or _matches(row["match"], model):
+            rates = {name: _rate(value) for name, value in row["rates"].items()}
+            rates.setdefault("output", Rate(Decimal(0)))
+            return Prices(**rates, max_input_tokens=row["max_input_tokens"])
+    return None
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, list[dict[str, Any]]]:
+    table: dict[str, list[dict[str, Any]]] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return table
+
+
+def _rate(value: Any) -> Rate:
+    if isinstance(value, dict):
+        tiers = tuple((start, Decimal(price) / _MILLION) for start, price in value["tiers"])
+        return Rate(Decimal(value["base"]) / _MILLION, tiers)
+    return Rate(Decimal(value) / _MILLION)
+
+
+def _matches(clause: Mapping[str, Any], model: str) -> bool:
+    ((kind, value),) = clause.items()
+    match kind:
+        case "or":
+            return any(_matches(item, model) for item in value)
+        case "and":
+            return all(_matches(item, model) for item in value)
+        case "equals":
+            return model == value
+        case "starts_with":
+            return model.startswith(value)
+        case "ends_with":
+            return model.endswith(value)
+        case "contains":
+            return value in model
+        case "regex":
+            return re.search(value, model) is not None
+    raise ValueError(f"prices.json has a clause that we do not know: {kind}")
+
+
+def cost_of(usage: Usage, prices: Prices) -> Cost:
+    """The exact cost of a call, rounded once, to what the database keeps."""
+    prompt = usage.prompt_tokens
+    cached = min(usage.cache_read_tokens, prompt)
+    written = min(usage.cache_write_tokens, prompt - cached)
+    input_rate = prices.input.at(prompt)
+    input_cost = (
+        (prompt - cached - written) * input_rate
+        + cached * (prices.cache_read.at(prompt) if prices.cache_read else input_rate)
+        + written * (prices.cache_write.at(prompt) if prices.cache_write else input_rate)
+    )
+    output_cost = usage.completion_tokens * prices.output.at(prompt)
+    return Cost(_rounded(input_cost + output_cost), _rounded(input_cost), _rounded(output_cost))
+
+
+def estimate_of(body_bytes: int, max_tokens: int | None, prices: Prices | None) -> Decimal:
+    """What to hold for a call before it runs: prompt by its size, answer by its limit. Unpriced calls hold nothing."""
+    if prices is None:
+        return Decimal(0)
+    prompt = body_bytes // _BYTES_PER_TOKEN
+    completion = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else max_tokens
+    return cost_of(Usage(prompt_tokens=prompt, completion_tokens=completion), prices).total
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(_UNIT)

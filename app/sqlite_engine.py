@@ -1,0 +1,59 @@
+"""The embedded database: Tortoise's SQLite client plus exact money and writers that wait for each other.
+
+SQLite has no decimal type: `+` and `SUM` on decimal text would go through floats. Two functions of our own keep money
+exact, so that the same statements serve both databases (see `Database.plus` and `Database.total`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from decimal import Decimal
+from typing import Any
+
+from tortoise.backends.base.client import TransactionContext
+from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
+from tortoise.exceptions import TransactionManagementError
+
+
+def decimal_add(left: str | None, right: str | None) -> str:
+    return format(Decimal(str(left or 0)) + Decimal(str(right or 0)), "f")
+
+
+class DecimalSum:
+    """Aggregate: the exact sum of decimal text."""
+
+    def __init__(self) -> None:
+        self.sum = Decimal(0)
+
+    def step(self, value: str | None) -> None:
+        if value is not None:
+            self.sum += Decimal(str(value))
+
+    def finalize(self) -> str:
+        return format(self.sum, "f")
+
+
+class QuarterdeckSqliteClient(SqliteClient):
+    async def _post_connect(self) -> None:
+        await super()._post_connect()
+        connection: Any = self._connection
+        await connection.create_function("decimal_add", 2, decimal_add, deterministic=True)
+        # aiosqlite offers no public create_aggregate; its worker thread is the only one that may touch the handle.
+        await connection._execute(connection._conn.create_aggregate, "decimal_sum", 1, DecimalSum)
+
+    def _in_transaction(self) -> TransactionContext:
+        return SqliteTransactionContext(ImmediateTransaction(self), self._lock)
+
+
+class ImmediateTransaction(SqliteTransactionWrapper):
+    """Takes the write lock at once: a transaction that starts by reading could not upgrade while another one writes."""
+
+    async def begin(self) -> None:
+        try:
+            await self._connection.commit()
+            await self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise TransactionManagementError(error) from error
+
+
+client_class = QuarterdeckSqliteClient

@@ -1,0 +1,1 @@
+"""Migrations, applied in order by `quarterdeck migrate`. Never edited after a release."""

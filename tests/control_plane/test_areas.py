@@ -1,0 +1,166 @@
+"""Models, teams, users and spend of one worker; who may not see them; a worker that is away."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from .console_app import Console, post, sign_in, text_of
+from .contract_worker import ContractWorker
+
+EU = "/ui/workers/eu"
+SECTIONS = ("keys", "models", "teams", "users", "spend")
+
+
+def _bodies(worker: ContractWorker, path: str) -> list[object]:
+    return [body for _, seen, body in worker.seen if seen == path]
+
+
+async def test_models_are_added_with_prices_per_token_and_deleted(console: Console, eu: ContractWorker) -> None:
+    client = await console.signed_in("eu")
+    fields = {
+        "model_name": "smart",
+        "model": "openai/gpt-5",
+        "api_key": "sk-of-the-provider",
+        "input_cost_per_token": "1.25",
+    }
+    assert (await post(client, f"{EU}/models", **fields)).status_code == 303
+    params = {"model": "openai/gpt-5", "api_key": "sk-of-the-provider", "input_cost_per_token": 0.00000125}
+    assert _bodies(eu, "/model/new") == [{"model_name": "smart", "litellm_params": params, "model_info": {}}]
+    page = await text_of(client, f"{EU}/models")
+    assert f"{EU}/models/id-smart/delete" in page and f"{EU}/models/id-chat-small/delete" not in page
+    assert "It is the only one" in await text_of(client, f"{EU}/models/id-smart/delete")
+    await post(client, f"{EU}/models/id-smart/delete")
+    assert _bodies(eu, "/model/delete") == [{"id": "id-smart"}]
+    assert (await client.get(f"{EU}/models/id-nope/delete")).status_code == 404
+
+
+async def test_a_providers_key_is_never_shown_again(console: Console, eu: ContractWorker) -> None:
+    eu.failures["/model/new"] = (400, {"error": {"message": "Bad model", "type": "x", "param": "model", "code": "400"}})
+    client = await console.signed_in("eu")
+    response = await post(client, f"{EU}/models", model_name="m", model="zz/zz", api_key="sk-of-the-provider")
+    page = await response.get_data(as_text=True)
+    assert 'id="model-error"' in page and "Bad model" in page and "sk-of-the-provider" not in page
+
+
+async def test_teams(console: Console, eu: ContractWorker) -> None:
+    client = await console.signed_in("eu")
+    assert "No teams on EU Production" in await text_of(client, f"{EU}/teams")
+    assert (await post(client, f"{EU}/teams", team_alias="Payments", max_budget="500")).status_code == 303
+    assert _bodies(eu, "/team/new") == [{"team_alias": "Payments", "max_budget": 500.0}]
+    page = await text_of(client, f"{EU}/teams")
+    assert "Payments" in page and "of $500" in page
+    response = await post(client, f"{EU}/teams", team_alias="")
+    assert response.status_code == 422
+
+
+async def test_users(console: Console, eu: ContractWorker) -> None:
+    client = await console.signed_in("eu")
+    fields = {"user_email": "bob@acme.example", "user_role": "internal_user"}
+    assert (await post(client, f"{EU}/users", **fields)).status_code == 303
+    assert _bodies(eu, "/user/new") == [{"auto_create_key": False, **fields}]
+    assert "bob@acme.example" in await text_of(client, f"{EU}/users")
+    page = await (await post(client, f"{EU}/users", **fields)).get_data(as_text=True)
+    assert 'id="user_email-error"' in page and "already exists" in page
+    page = await (await post(client, f"{EU}/users", user_email="bob")).get_data(as_text=True)
+    assert "Enter an e-mail address, for example" in page
+
+
+async def test_spend_by_day_model_and_key(console: Console, eu: ContractWorker) -> None:
+    key = eu.add_key("checkout")
+    today = datetime.now(UTC).date()
+    eu.add_day(today.isoformat(), {"chat-small": 1.5, "embed-small": 0.0005}, requests=1200, failed=12)
+    eu.add_day((today - timedelta(days=9)).isoformat(), {"chat-small": 2.0})
+    client = await console.signed_in("eu")
+    page = await text_of(client, f"{EU}/spend")
+    assert "$3.50" in page and "1,200" in page and "$0.000500" in page and "so far" in page
+    page = await text_of(client, f"{EU}/spend?days=7&by=key")
+    assert "checkout" in page and f"{EU}/keys/{key['token']}" in page and "$1.50" in page and "$3.50" not in page
+    fragment = await text_of(client, f"{EU}/spend?days=7", **{"HX-Target": "spend", "HX-Request": "true"})
+    assert fragment.strip().startswith('<div id="spend"')
+
+
+async def test_no_traffic_is_not_an_error(console: Console) -> None:
+    assert "No requests in the last 30 days" in await text_of(
+        await console.signed_in("eu"), f"{EU}/spend?days=zzz&by=zzz"
+    )
+
+
+async def test_a_role_that_may_not_read_gets_a_clear_page(console: Console, eu: ContractWorker) -> None:
+    message = "Authentication Error, Only proxy admin can do this. Your role=internal_user"
+    eu.failures["/user/list"] = (403, {"detail": {"error": "Only admins list users"}})
+    body = {"error": {"message": message, "type": "auth_error", "param": None, "code": "401"}}
+    eu.failures["/team/list"] = (401, body)
+    client = await console.signed_in("eu")
+    for section, status, words in (
+        ("users", 403, "Only admins list users"),
+        ("teams", 401, "Only proxy admin can do this"),
+    ):
+        response = await client.get(f"{EU}/{section}")
+        page = await response.get_data(as_text=True)
+        assert response.status_code == status and "EU Production does not allow this" in page and words in page
+    assert (await client.get(f"{EU}/keys/new")).status_code == 200
+
+
+async def test_a_failing_worker_says_what_it_answered(console: Console, eu: ContractWorker) -> None:
+    eu.failures["/key/list"] = (503, {"error": {"message": "database unavailable", "type": "x", "code": "503"}})
+    response = await (await console.signed_in("eu")).get(f"{EU}/keys")
+    page = await response.get_data(as_text=True)
+    assert response.status_code == 502
+    assert "<code>503</code>" in page and "database unavailable" in page and "Try again" in page
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+async def test_a_dead_worker_is_a_designed_page_within_two_seconds(console: Console, section: str) -> None:
+    client = await console.signed_in("eu")
+    await sign_in(client, "us")
+    del console.network.hosts["us"]
+    started = time.perf_counter()
+    page = await text_of(client, f"/ui/workers/us/{section}")
+    assert time.perf_counter() - started < 2
+    assert "US Staging does not answer" in page and "LLM traffic does not pass through the console" in page
+    assert f'href="/ui/workers/us/{section}"' in page and "Try again" in page and 'aria-current="page"' in page
+    started = time.perf_counter()
+    await text_of(client, f"{EU}/{section}")
+    assert time.perf_counter() - started < 0.5
+
+
+async def test_a_dead_worker_says_so_also_before_sign_in_and_comes_back(console: Console, us: ContractWorker) -> None:
+    client = await console.signed_in("eu")
+    console.network.hosts["us"] = None
+    assert "connection refused" in await text_of(client, "/ui/workers/us/keys")
+    console.network.hosts["us"] = us
+    assert (await client.get("/ui/workers/us/keys")).headers["Location"].startswith("/ui/login?worker=us")
+
+
+async def test_a_change_that_got_no_answer_is_not_called_a_failure(console: Console, eu: ContractWorker) -> None:
+    client = await console.signed_in("eu")
+    page = await text_of(client, f"{EU}/keys/new")
+    token = page.split('name="csrf_token" value="')[1].split('"')[0]
+    console.network.hosts["eu"] = None
+    response = await client.post(f"{EU}/keys", form={"key_alias": "x", "csrf_token": token})
+    text = await response.get_data(as_text=True)
+    assert "may or may not have been made" in text and f'href="{EU}/keys"' in text
+
+
+async def test_a_fragment_of_a_dead_worker_replaces_the_whole_content(console: Console) -> None:
+    client = await console.signed_in("eu")
+    console.network.hosts["eu"] = None
+    response = await client.get(f"{EU}/keys", headers={"HX-Request": "true", "HX-Target": "keys"})
+    assert response.headers["HX-Retarget"] == "#main"
+
+
+async def test_unknown_workers_and_pages(console: Console) -> None:
+    client = await console.signed_in("eu")
+    for address, words in (("/ui/workers/nope/keys", "Unknown worker"), ("/ui/nope", "No such page")):
+        response = await client.get(address)
+        assert response.status_code == 404 and words in await response.get_data(as_text=True)
+    assert (await console.browser().get("/ui/workers/nope/keys")).status_code == 303
+    assert (await client.get("/ui/nope", headers={})).headers["Cache-Control"] == "no-store"
+
+
+async def test_the_switcher_keeps_the_section(console: Console) -> None:
+    page = await text_of(await console.signed_in("eu"), f"{EU}/spend?days=7")
+    assert 'href="/ui/workers/us/spend"' in page and 'href="/ui/workers/down/spend"' in page

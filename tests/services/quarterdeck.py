@@ -1,0 +1,195 @@
+"""Quarterdeck as its users run it: a separate process on a port of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.services.ports import free_port
+from tests.services.run_directory import RunDirectory
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGKILL}
+
+
+class QuarterdeckProcess:
+    """One instance: `python -m app.cli serve --config … --port …`, in a process group of its own.
+
+    `restart` keeps port, configuration and environment, so the instance finds its data again and callers its URL.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        directory: Path,
+        config: Path,
+        *,
+        environment: Mapping[str, str],
+        arguments: Sequence[str] = (),
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.master_key = environment.get("LITELLM_MASTER_KEY", "")
+        self._run = run
+        self._directory = directory
+        self._command = [
+            sys.executable,
+            "-m",
+            "app.cli",
+            "serve",
+            "--config",
+            str(config),
+            "--port",
+            str(self.port),
+            *arguments,
+        ]
+        self._environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+        self._log = directory / "quarterdeck.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the instance was not started")
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it and, unless `wait` is off, come back when it is alive. RuntimeError with its log when it is not."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._run.note_process(self.pid)
+        if wait:
+            self._wait_until_alive()
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to the instance and all its processes; when it is one that ends it, wait for the end."""
+        os.killpg(self.pid, number)
+        if number in _ENDING:
+            self.wait()
+
+    def wait(self, seconds: float = _STOP_SECONDS) -> int:
+        """Wait for its end; answers the exit status, negative for a signal."""
+        if self._process is None:
+            raise RuntimeError("the instance was not started")
+        status = self._process.wait(timeout=seconds)
+        self._run.forget_process(self.pid)
+        return status
+
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.is_running:
+            self.kill(number)
+        self.start()
+
+    def close(self) -> None:
+        """End it whatever state it is in, stopped (SIGSTOP) included, and with it what it started and left behind."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def log_text(self) -> str:
+        """All that it has printed, over all its starts."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _wait_until_alive(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if not self.is_running:
+                raise RuntimeError(f"Quarterdeck ended with status {self.wait()} at its start:\n{self.log_text()}")
+            try:
+                if httpx.get(f"{self.url}/health/liveliness", timeout=1).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise RuntimeError(f"Quarterdeck was not alive after {_START_SECONDS:.0f} s:\n{self.log_text()}")
+
+
+class QuarterdeckFactory:
+    """Starts instances below `directory`, each in a directory of its own, and ends them all on `close`."""
+
+    def __init__(self, run: RunDirectory, directory: Path, master_key: str) -> None:
+        self._run = run
+        self._directory = directory
+        self._master_key = master_key
+        self._started: list[QuarterdeckProcess] = []
+
+    def __call__(
+        self,
+        config: Mapping[str, Any] | Path | None = None,
+        *,
+        database_url: str | None = None,
+        env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        port: int | None = None,
+        wait: bool = True,
+    ) -> QuarterdeckProcess:
+        """Start an instance; it is alive when this comes back, unless `wait` is off.
+
+        `config` is the configuration file as a mapping, or the path of one. Without `database_url` its database is a
+        SQLite file of its own. `env` adds to the environment, `arguments` to the command line.
+        """
+        directory = self._directory / f"instance-{len(self._started)}"
+        directory.mkdir()
+        file = config if isinstance(config, Path) else directory / "config.yaml"
+        if not isinstance(config, Path):
+            file.write_text(yaml.safe_dump(dict(config or {})))
+        environment = {
+            "LITELLM_MASTER_KEY": self._master_key,
+            "DATABASE_URL": database_url or f"sqlite:///{directory}/quarterdeck.db",
+            "QUARTERDECK_STATE_DIR": str(directory / "state"),
+            **(env or {}),
+        }
+        process = QuarterdeckProcess(
+            self._run, directory, file, environment=environment, arguments=arguments, port=port
+        )
+        self._started.append(process)
+        process.start(wait=wait)
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            process.close()
+
+
+def run_quarterdeck(
+    *arguments: str, environment: Mapping[str, str], directory: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `run_quarterdeck("migrate", …)`; its output and errors come as one text."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )

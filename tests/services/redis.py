@@ -1,0 +1,49 @@
+"""A private Redis of one test process: it has no neighbours, so tests may flush it and listen on any channel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests.services.ports import free_port
+from tests.services.run_directory import RunDirectory, is_running
+
+_START_SECONDS = 10.0
+
+
+def start_redis(run: RunDirectory) -> str:
+    """Start a server that keeps nothing on disk, and answer its URL."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        raise RuntimeError("redis-server is not on this machine; tests/services/install installs it")
+    port = free_port()
+    log = run.path / f"redis-{port}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [found, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", run.path],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    run.note_process(process.pid)
+    url = f"redis://127.0.0.1:{port}/0"
+    _wait_until_ready(process.pid, url, log)
+    return url
+
+
+def _wait_until_ready(pid: int, url: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    with Redis.from_url(url) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except RedisConnectionError:
+                if not is_running(pid) or time.monotonic() > deadline:
+                    raise RuntimeError(f"Redis did not start:\n{log.read_text()}") from None
+            time.sleep(0.02)

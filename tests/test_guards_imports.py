@@ -1,0 +1,222 @@
+"""Who may import whom: the table of docs/architecture.md, held by machine."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.source_files import functions_of, module_name, python_files, tree_of
+
+APP_FILES = python_files("app")
+MODULES = {module_name(path): path for path in APP_FILES}
+
+# Modules that stand at the door: they start the application, so they import the package that wires it.
+ENTRY_POINTS = ("app.cli", "app.__main__", "app.demo", "app.serving")
+
+# Package -> what nothing in it may import.
+NEVER = {
+    "app.control_plane": ("app.models", "app.admin", "app.llm", "app.protocols", "app.spend", "app.db", "tortoise"),
+    "app.models": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.services"),
+    "app.protocols": ("quart", "httpx", "aiohttp", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
+    "app.providers": ("quart", "httpx", "aiohttp", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
+    "app.admin": ("app.llm", "app.control_plane"),
+    "app.llm": ("app.admin", "app.control_plane"),
+    "app.spend": ("quart", "app.admin", "app.control_plane", "app.llm"),
+    "app.auth": ("app.admin", "app.control_plane", "app.llm"),
+}
+
+# Module -> the only modules of ours that it may import.
+ONLY = {
+    "app.settings": ("app.config_file", "app.config_keys"),
+    "app.config_file": ("app.config_keys",),
+    "app.config_keys": (),
+    "app.errors": (),
+    "app.auth.credentials": ("app.errors",),
+}
+
+# The edge: where a request comes in. Everything else is handed what it needs.
+MAY_SEE_REQUEST = ("app.admin", "app.auth", "app.control_plane", "app.demo", "app.llm.routes", "app.llm.passthrough")
+MAY_SEE_REQUEST_EXACTLY = ("app", "app.assets", "app.errors", "app.health")
+
+
+@cache
+def imported(path: Path, *, at_run_time: bool = False) -> tuple[tuple[int, str], ...]:
+    """(line, absolute dotted name) of every import, `from a import b` as a.b; `at_run_time`: not those for types."""
+    found: list[tuple[int, str]] = []
+    skipped = set(_imports_for_types(tree_of(path))) if at_run_time else set()
+    for node in ast.walk(tree_of(path)):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.extend((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(path, node)
+            found.extend((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+    return tuple(found)
+
+
+def _absolute(path: Path, node: ast.ImportFrom) -> str:
+    if node.level == 0:
+        return node.module or ""
+    package = path.parent.parts[: len(path.parent.parts) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _imports_for_types(tree: ast.Module) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for statement in node.body:
+                yield from ast.walk(statement)
+
+
+def module_of(name: str) -> str | None:
+    """The module of ours that an imported name lives in; None when it is not ours."""
+    while name not in MODULES:
+        name, dot, _ = name.rpartition(".")
+        if not dot:
+            return None
+    return name
+
+
+def is_within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path}:{line}"
+
+
+def test_there_is_something_to_guard() -> None:
+    assert APP_FILES
+
+
+@pytest.mark.parametrize(("package", "forbidden"), NEVER.items())
+def test_package_never_imports(package: str, forbidden: tuple[str, ...]) -> None:
+    wrong = [
+        f"{where(path, line)} imports {name}"
+        for module, path in MODULES.items()
+        if is_within(module, package)
+        for line, name in imported(path)
+        if is_within(name, *forbidden)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("module", "allowed"), ONLY.items())
+def test_leaf_module_imports_only(module: str, allowed: tuple[str, ...]) -> None:
+    if module not in MODULES:
+        return
+    path = MODULES[module]
+    wrong = [f"{where(path, line)} imports {name}" for line, name in imported(path) if _is_foreign(name, allowed)]
+    assert not wrong, "\n".join(wrong)
+
+
+def _is_foreign(name: str, allowed: tuple[str, ...]) -> bool:
+    target = module_of(name)
+    return target is not None and not is_within(target, *allowed)
+
+
+def test_only_entry_points_import_the_wiring() -> None:
+    wrong = [
+        f"{where(path, line)} imports {name} from app/__init__"
+        for module, path in MODULES.items()
+        if module != "app" and not is_within(module, *ENTRY_POINTS)
+        for line, name in imported(path)
+        if module_of(name) == "app" and name.count(".") <= 1
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_edge_sees_the_request() -> None:
+    wrong = [
+        where(path, line)
+        for module, path in MODULES.items()
+        if not is_within(module, *MAY_SEE_REQUEST) and module not in MAY_SEE_REQUEST_EXACTLY
+        for line, name in imported(path, at_run_time=True)
+        if name == "quart.request"
+    ]
+    assert not wrong, "quart.request is for the HTTP edge:\n" + "\n".join(wrong)
+
+
+def test_no_import_cycles() -> None:
+    """Imports for types only do not count: they never run."""
+    graph = {
+        module: sorted(
+            {
+                target
+                for _, name in imported(path, at_run_time=True)
+                if (target := module_of(name)) is not None and target not in (module, "app")
+            }
+        )
+        for module, path in MODULES.items()
+    }
+    cycle = _find_cycle(graph)
+    assert cycle is None, " -> ".join(cycle or [])
+
+
+def _find_cycle(graph: dict[str, list[str]]) -> list[str] | None:
+    finished: set[str] = set()
+
+    def visit(module: str, trail: list[str]) -> list[str] | None:
+        if module in trail:
+            return [*trail[trail.index(module) :], module]
+        if module in finished:
+            return None
+        for target in graph[module]:
+            if found := visit(target, [*trail, module]):
+                return found
+        finished.add(module)
+        return None
+
+    for module in graph:
+        if found := visit(module, []):
+            return found
+    return None
+
+
+def test_no_imports_inside_functions() -> None:
+    wrong = [
+        f"{where(path, node.lineno)} in {function.name}"
+        for path in python_files("app", "tests", "bench")
+        for function in functions_of(path)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_global_statements() -> None:
+    wrong = [
+        where(path, node.lineno)
+        for path in python_files("app", "tests", "bench")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Global)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_settings_reads_the_environment() -> None:
+    wrong = [
+        where(path, node.lineno)
+        for path in APP_FILES
+        if module_name(path) != "app.settings"
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute | ast.ImportFrom) and _reads_environment(node)
+    ]
+    assert not wrong, "os.environ is for app/settings.py:\n" + "\n".join(wrong)
+
+
+def _reads_environment(node: ast.Attribute | ast.ImportFrom) -> bool:
+    names = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "os" and any(alias.name in names for alias in node.names)
+    return isinstance(node.value, ast.Name) and node.value.id == "os" and node.attr in names
+
+
+def test_cycles_are_found() -> None:
+    assert _find_cycle({"a": ["b"], "b": ["c"], "c": ["b"]}) == ["b", "c", "b"]
+    assert _find_cycle({"a": ["b", "c"], "b": ["c"], "c": []}) is None
