@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> Quart:
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             max_age=600,
         )
-    app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign]
+    app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
     _add_lifespan(app, house, upstream)
     return app
 

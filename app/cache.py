@@ -1,22 +1,19 @@
 """Small shared values with a life time: in Redis when there is one, else in this process.
 
-Redis is optional and never trusted to be fast: every command has 250 ms, and what cannot wait has another way
-(login codes fall back to the database, sign-in throttling to this process).
+What a shared cache cannot answer has another way: login codes fall back to the database, sign-in throttling to this
+process.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from importlib import import_module
 from typing import Protocol
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-# What a command raises when Redis is away or slow.
-CACHE_AWAY = (RedisError, OSError, TimeoutError)
-
-_COMMAND_SECONDS = 0.25
+class CacheAway(Exception):
+    """The shared cache cannot be reached or is too slow. Callers have another way."""
 
 
 class Cache(Protocol):
@@ -90,52 +87,9 @@ class MemoryCache:
         self._entries.clear()
 
 
-class RedisCache:
-    is_shared = True
-
-    def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=_COMMAND_SECONDS,
-            socket_connect_timeout=_COMMAND_SECONDS,
-            max_connections=50,
-        )
-
-    async def set(self, key: str, value: str, ttl_seconds: float) -> None:
-        await self._redis.set(_named(key), value, px=int(ttl_seconds * 1000))
-
-    async def take(self, key: str) -> str | None:
-        value: str | None = await self._redis.getdel(_named(key))
-        return value
-
-    async def increment(self, key: str, ttl_seconds: float) -> int:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(_named(key), 0, px=int(ttl_seconds * 1000), nx=True)
-            pipe.incr(_named(key))
-            results = await pipe.execute()
-        return int(results[1])
-
-    async def remaining_seconds(self, key: str) -> float:
-        milliseconds = await self._redis.pttl(_named(key))
-        return max(0.0, float(milliseconds) / 1000)
-
-    async def delete(self, key: str) -> None:
-        await self._redis.delete(_named(key))
-
-    async def is_healthy(self) -> bool:
-        try:
-            return bool(await self._redis.ping())
-        except CACHE_AWAY:
-            return False
-
-    async def close(self) -> None:
-        await self._redis.aclose()
-
-
-def _named(key: str) -> str:
-    return f"quarterdeck:{key}"
-
-
 def open_cache(redis_url: str | None) -> Cache:
-    return RedisCache(redis_url) if redis_url else MemoryCache()
+    """Redis when an address is given. Its client costs 22 MB, which an instance without Redis need not hold."""
+    if redis_url is None:
+        return MemoryCache()
+    cache: Cache = import_module("app.redis_cache").RedisCache(redis_url)
+    return cache

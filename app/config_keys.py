@@ -3,8 +3,6 @@
 A key that is listed here and not in `SUPPORTED_KEYS` is named in one warning at start. Move it when it gains effect.
 """
 
-
-
 from __future__ import annotations
 
 _TOP = """

@@ -25,8 +25,8 @@ log = structlog.get_logger(__name__)
 
 # Parameters of a deployment that steer the gateway; everything else is a default for the request body.
 _CONTROL = frozenset(
-    "model api_base base_url api_key api_version organization custom_llm_provider timeout stream_timeout rpm tpm weight "
-    "max_retries num_retries extra_headers extra_body input_cost_per_token output_cost_per_token "
+    "model api_base base_url api_key api_version organization custom_llm_provider timeout stream_timeout rpm tpm "
+    "weight max_retries num_retries extra_headers extra_body input_cost_per_token output_cost_per_token "
     "cache_read_input_token_cost cache_creation_input_token_cost mock_response order tags max_parallel_requests "
     "cooldown_time max_budget budget_duration use_in_pass_through drop_params additional_drop_params guardrails".split()
 )
@@ -228,7 +228,7 @@ class DeploymentCatalog:
     async def add(
         self, model_name: str, params: Mapping[str, Any], info: Mapping[str, Any], created_by: str
     ) -> StoredDeployment:
-        """Check, encrypt and store a deployment; it serves from the next call on. Raises ValueError when it is wrong."""
+        """Check, encrypt and store a deployment; it serves from the next call on. Raises ValueError when wrong."""
         deployment = build_deployment(model_name, params, info, self._environment, is_stored=True)
         row = await StoredDeployment.create(
             model_id=deployment.id,

@@ -1,5 +1,7 @@
 """Run an instance: prepare its database, say what it is, hand it to a server."""
 
+# ruff: noqa: T201 (what a start has to say goes to the terminal)
+
 from __future__ import annotations
 
 import asyncio
@@ -65,7 +67,7 @@ def serve(options: ServeOptions) -> int:
         config.application_path = "app.asgi:create()"
         config.workers = options.workers
         return hypercorn.run.run(config)
-    asyncio.run(hypercorn.asyncio.serve(create_app(settings), config))  # type: ignore[arg-type]
+    asyncio.run(hypercorn.asyncio.serve(create_app(settings), config))
     return 0
 
 
@@ -143,7 +145,7 @@ def _run_granian(settings: Settings, workers: int) -> int:
         "warning",
     ]
     # Its own program takes this process over, so that signals reach it and nothing of ours stays loaded.
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, command)  # noqa: S606
 
 
 def _refuse_busy_port(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from ..models import Budget, Team, TeamMembership, User, VirtualKey
 from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..settings import Settings
-from ..spend.budget import BudgetBook
+from ..spend.budget import BudgetBook, member_id
 from .credentials import hash_key, same_secret
 from .principal import BudgetScope, Principal, Role
 
@@ -130,7 +130,9 @@ class KeyDirectory:
         if member is not None:
             label = f"TeamMember={member.user_id}:{member.team_id}"
             ceiling = await _shared_budget(member.budget_id)
-            found.append((BudgetScope("member", f"{member.team_id}/{member.user_id}", label, ceiling), member.spend))
+            found.append(
+                (BudgetScope("member", member_id(member.team_id, member.user_id), label, ceiling), member.spend)
+            )
         ceiling = key.max_budget if key.max_budget is not None else await _shared_budget(key.budget_id)
         label = f"Key={key.key_alias or ''} ({key.key_name})" if key.key_alias else f"Key={key.key_name}"
         found.append((BudgetScope("key", key.token, label, ceiling), key.spend))

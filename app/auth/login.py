@@ -117,7 +117,7 @@ async def logout() -> Response:
 def _refuse_without_control_plane() -> None:
     if services().settings.control_plane_url is None:
         raise NotFound(
-            "This worker is not managed by a control plane: set general_settings.control_plane_url in its configuration",
+            "This worker has no control plane: set general_settings.control_plane_url in its configuration",
             param="control_plane_url",
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ..cache import CACHE_AWAY, Cache
+from ..cache import Cache, CacheAway
 from ..db import Database
 from ..models import LoginCode
 from .credentials import decrypt, encrypt, hash_key, new_login_code
@@ -35,7 +35,7 @@ class LoginCodes:
         if self._cache.is_shared:
             try:
                 await self._cache.set(_name(code), sealed, LIFETIME_SECONDS)
-            except CACHE_AWAY as problem:
+            except CacheAway as problem:
                 log.warning("login code goes to the database", reason=type(problem).__name__)
             else:
                 return code
@@ -62,7 +62,7 @@ class LoginCodes:
             return None
         try:
             return await self._cache.take(_name(code))
-        except CACHE_AWAY as problem:
+        except CacheAway as problem:
             log.warning("login code cannot be taken from Redis", reason=type(problem).__name__)
             return None
 

@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 import math
 
-from ..cache import CACHE_AWAY, Cache, MemoryCache
+from ..cache import Cache, CacheAway, MemoryCache
 from ..errors import TooManyRequests
 from ..settings import Settings
 
@@ -46,25 +46,25 @@ class LoginThrottle:
         pair, _ = _names(address, username)
         try:
             await self._shared.delete(pair)
-        except CACHE_AWAY:
+        except CacheAway:
             await self._local.delete(pair)
 
     async def _remaining(self, name: str) -> float:
         try:
             return await self._shared.remaining_seconds(name)
-        except CACHE_AWAY:
+        except CacheAway:
             return await self._local.remaining_seconds(name)
 
     async def _increment(self, name: str) -> int:
         try:
             return await self._shared.increment(name, self._window)
-        except CACHE_AWAY:
+        except CacheAway:
             return await self._local.increment(name, self._window)
 
     async def _arm(self, name: str) -> None:
         try:
             await self._shared.set(name, "1", self._block)
-        except CACHE_AWAY:
+        except CacheAway:
             await self._local.set(name, "1", self._block)
 
 

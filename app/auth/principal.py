@@ -176,7 +176,7 @@ def requires(*roles: Role, is_admitted_later: bool = False) -> Callable[[View], 
     def mark(view: View) -> View:
         @wraps(view)
         async def guarded(*args: Any, **kwargs: Any) -> Any:
-            principal = await authenticate(request.headers)
+            principal = await authenticate(cast(Mapping[str, str], request.headers))
             if not is_admitted_later:
                 principal.refuse_route(request.path, _group_of_request())
                 principal.refuse_blocked()

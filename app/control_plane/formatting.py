@@ -21,12 +21,13 @@ def decimal(value: Any) -> Decimal:
 
 
 def money(value: Any) -> str:
-    """`$1,049.10`; below one cent six decimals, since calls cost that little."""
+    """`$1,049.10`; four decimals below a dollar and six below a cent, since calls cost that little."""
     if value is None:
         return MISSING
     amount = decimal(value)
-    places = 6 if 0 < abs(amount) < Decimal("0.01") else 2
-    return f"{MINUS if amount < 0 else ''}${abs(amount):,.{places}f}"
+    size = abs(amount)
+    places = 2 if not size or size >= 1 else 4 if size >= Decimal("0.01") else 6
+    return f"{MINUS if amount < 0 else ''}${size:,.{places}f}"
 
 
 def budget(value: Any) -> str:

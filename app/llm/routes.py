@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from quart import Blueprint, Response, jsonify, request
 
@@ -54,7 +54,7 @@ _add(EMBEDDINGS, embeddings)
 
 async def _run(endpoint: Endpoint, path_model: str | None) -> Response:
     headers = request.headers
-    body: bytes = await request.get_data(cache=False)
+    body = cast(bytes, await request.get_data(cache=False, as_text=False))
     call = Call(
         principal=current_principal(),
         endpoint=endpoint,

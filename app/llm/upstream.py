@@ -21,11 +21,11 @@ _MAX_ERROR_BYTES = 64 * 1024
 
 # Hop-by-hop, cookies, and what our own answer says itself.
 _NOT_PASSED_ON = frozenset(
-    "connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate proxy-authorization set-cookie set-cookie2 "
-    "content-length content-encoding content-type date server alt-svc strict-transport-security".split()
+    "connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate proxy-authorization set-cookie "
+    "set-cookie2 content-length content-encoding content-type date server alt-svc strict-transport-security".split()
 )
 
-# Status of the provider -> (class that SDK users know, our status, type, may another deployment do better?)
+# Status of the provider -> class that SDK users know, our status, type, may another deployment do better?
 _CLASSES: dict[int, tuple[str, int, str, bool]] = {
     400: ("BadRequestError", 400, "invalid_request_error", False),
     401: ("AuthenticationError", 401, "authentication_error", False),
@@ -119,7 +119,7 @@ class Upstream:
             await self._session.close()
 
     async def post(
-        self, deployment: Deployment, endpoint: str, body: bytes, *, is_stream: bool, timeout: float | None = None
+        self, deployment: Deployment, endpoint: str, body: bytes, *, is_stream: bool, seconds: float | None = None
     ) -> Answer:
         """Send a call and wait for its status. Raises UpstreamError for a bad status and for no answer at all."""
         if self._session is None:
@@ -130,7 +130,7 @@ class Upstream:
                 data=body,
                 headers={"Content-Type": "application/json", **deployment.headers},
                 allow_redirects=False,
-                timeout=self._timeouts(deployment, is_stream=is_stream, timeout=timeout),
+                timeout=self._timeouts(deployment, is_stream=is_stream, seconds=seconds),
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             raise transport_error(problem, deployment) from problem
@@ -138,8 +138,8 @@ class Upstream:
             await self._refuse(response, deployment)
         return Answer(response, deployment)
 
-    def _timeouts(self, deployment: Deployment, *, is_stream: bool, timeout: float | None) -> aiohttp.ClientTimeout:
-        total = timeout or deployment.timeout or self._request_timeout
+    def _timeouts(self, deployment: Deployment, *, is_stream: bool, seconds: float | None) -> aiohttp.ClientTimeout:
+        total = seconds or deployment.timeout or self._request_timeout
         if not is_stream:
             return aiohttp.ClientTimeout(total=total, sock_connect=min(_CONNECT_SECONDS, total))
         silence = deployment.stream_timeout or self._stream_timeout or total

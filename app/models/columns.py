@@ -8,17 +8,17 @@ from typing import Any
 from tortoise import fields
 
 
-def money(**options: Any) -> fields.DecimalField:
+def money(**options: Any) -> fields.DecimalField[Any]:
     """USD, exact to a millionth of a millionth: NUMERIC on PostgreSQL, decimal text on SQLite."""
     return fields.DecimalField(max_digits=30, decimal_places=12, **options)
 
 
-def spent() -> fields.DecimalField:
+def spent() -> fields.DecimalField[Any]:
     """Money so far. Only the spend ledger and an explicit reset write it."""
     return money(default=Decimal(0))
 
 
-def name(length: int = 255, **options: Any) -> fields.CharField:
+def name(length: int = 255, **options: Any) -> fields.CharField[Any]:
     return fields.CharField(max_length=length, **options)
 
 

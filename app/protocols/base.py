@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call. `cache_read` and `cache_write` are parts of `prompt`; `reasoning` is a part of `completion`."""
+    """Tokens of one call. `cache_read` and `cache_write` are parts of `prompt`, `reasoning` of `completion`."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -16,6 +16,19 @@ from ..errors import BudgetExceeded
 
 ScopeName = tuple[str, str]
 
+# Between the two ids of a membership; no id that a person writes holds it.
+_UNIT_SEPARATOR = "\x1f"
+
+
+def member_id(team_id: str, user_id: str) -> str:
+    """The scope id of one user in one team."""
+    return f"{team_id}{_UNIT_SEPARATOR}{user_id}"
+
+
+def team_and_user(member_id: str) -> tuple[str, str]:
+    team_id, _, user_id = member_id.partition(_UNIT_SEPARATOR)
+    return team_id, user_id
+
 
 @dataclass(slots=True)
 class _Account:

@@ -1,8 +1,10 @@
 """The spend ledger: record() appends to the journal, a background flush moves it to the database.
 
-One segment is one transaction: log rows, totals of key, user, team and member, daily totals. Rows that are already there
+One segment is one transaction: log rows, totals of key, user, team and member, days. Rows that are already there
 (a crash between commit and delete) are left out together with their amounts, so that a replay changes nothing.
 """
+
+# ruff: noqa: S608 (statements are put together from constants of this file; every value is a bound parameter)
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ import structlog
 from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..models import SpendLog
 from ..settings import Settings
-from .budget import BudgetBook, ScopeName
+from .budget import BudgetBook, ScopeName, member_id, team_and_user
 from .journal import Journal, Segment
 
 log = structlog.get_logger(__name__)
@@ -72,7 +74,7 @@ class SpendEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.team_id and not self.is_session:
             yield "team", self.team_id
             if self.user_id:
-                yield "member", f"{self.team_id}/{self.user_id}"
+                yield "member", member_id(self.team_id, self.user_id)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -143,7 +145,7 @@ class SpendLedger:
         return True
 
     def _refused(self, segment: Segment, problem: Exception) -> bool:
-        """The database answers and says no. Try again, then put the segment aside so that later spend is not held up."""
+        """The database answers and says no. Try again, then put the segment aside: later spend must not be held up."""
         self._failed_attempts += 1
         log.error("spend was refused by the database", reason=type(problem).__name__, attempt=self._failed_attempts)
         if self._failed_attempts < _ATTEMPTS_BEFORE_SETTING_ASIDE:
@@ -199,8 +201,9 @@ class SpendLedger:
             )
         if rows["member"]:
             await many(
-                f"UPDATE team_membership SET spend = {spend}, total_spend = {total} WHERE team_id = $2 AND user_id = $3",
-                [(amount, *id.split("/", 1)) for id, amount in rows["member"]],
+                f"UPDATE team_membership SET spend = {spend}, total_spend = {total} "
+                "WHERE team_id = $2 AND user_id = $3",
+                [(amount, *team_and_user(id)) for id, amount in rows["member"]],
             )
 
     async def _add_to_days(self, events: list[SpendEvent]) -> None:

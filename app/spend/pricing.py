@@ -134,13 +134,13 @@ def _matches(clause: Mapping[str, Any], model: str) -> bool:
         case "and":
             return all(_matches(item, model) for item in value)
         case "equals":
-            return model == value
+            return bool(model == value)
         case "starts_with":
-            return model.startswith(value)
+            return model.startswith(str(value))
         case "ends_with":
-            return model.endswith(value)
+            return model.endswith(str(value))
         case "contains":
-            return value in model
+            return str(value) in model
         case "regex":
             return re.search(value, model) is not None
     raise ValueError(f"prices.json has a clause that we do not know: {kind}")

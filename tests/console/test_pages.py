@@ -74,7 +74,7 @@ async def test_every_page_is_accessible_and_fits(
     faults: list[str] = []
     for address in _addresses(running_console):
         await page.goto(running_console.url + address)
-        await page.wait_for_function("!document.querySelector('[aria-busy]')")
+        await expect(page.locator("[aria-busy]")).to_have_count(0)
         faults += [f"{address}: {fault}" for fault in await _serious_faults(page)]
         overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
         faults += [f"{address}: {overflow} px too wide"] if overflow > 0 else []
@@ -89,7 +89,7 @@ async def test_no_page_breaks_the_content_security_policy(page: Page, running_co
     await _sign_in(page, running_console)
     for address in _addresses(running_console):
         await page.goto(running_console.url + address)
-        await page.wait_for_function("!document.querySelector('[aria-busy]')")
+        await expect(page.locator("[aria-busy]")).to_have_count(0)
     assert not complaints
 
 

@@ -18,7 +18,7 @@ from app.control_plane.key_form import try_it
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1049.1, "$1,049.10"), (0, "$0.00"), ("0.000403", "$0.000403"), (-3, "−$3.00"), (None, "—"), ("?", "$0.00")],
+    [(1049.1, "$1,049.10"), (0, "$0.00"), ("0.000403", "$0.000403"), (0.0145, "$0.0145"), (1, "$1.00"), (-3, "−$3.00"), (None, "—"), ("?", "$0.00")],
 )
 def test_money(value: Any, text: str) -> None:
     assert formatting.money(value) == text

@@ -1,0 +1,74 @@
+"""The cache over Redis. Optional and never trusted to be fast: a command that takes longer has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from .cache import CacheAway
+
+_COMMAND_SECONDS = 0.25
+
+
+@contextmanager
+def _or_away() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as problem:
+        raise CacheAway(type(problem).__name__) from problem
+
+
+class RedisCache:
+    is_shared = True
+
+    def __init__(self, url: str) -> None:
+        self._redis: Redis = Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=_COMMAND_SECONDS,
+            socket_connect_timeout=_COMMAND_SECONDS,
+            max_connections=50,
+        )
+
+    async def set(self, key: str, value: str, ttl_seconds: float) -> None:
+        with _or_away():
+            await self._redis.set(_named(key), value, px=int(ttl_seconds * 1000))
+
+    async def take(self, key: str) -> str | None:
+        with _or_away():
+            value = await self._redis.getdel(_named(key))
+        return None if value is None else str(value)
+
+    async def increment(self, key: str, ttl_seconds: float) -> int:
+        with _or_away():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(_named(key), 0, px=int(ttl_seconds * 1000), nx=True)
+                pipe.incr(_named(key))
+                results = await pipe.execute()
+        return int(results[1])
+
+    async def remaining_seconds(self, key: str) -> float:
+        with _or_away():
+            milliseconds = await self._redis.pttl(_named(key))
+        return max(0.0, float(milliseconds) / 1000)
+
+    async def delete(self, key: str) -> None:
+        with _or_away():
+            await self._redis.delete(_named(key))
+
+    async def is_healthy(self) -> bool:
+        try:
+            with _or_away():
+                return bool(await self._redis.ping())
+        except CacheAway:
+            return False
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def _named(key: str) -> str:
+    return f"quarterdeck:{key}"
