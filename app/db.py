@@ -63,7 +63,7 @@ class Database:
     async def open(self) -> None:
         """Load the models; connections are made when they are first needed."""
         if self.is_sqlite:
-            _sqlite_path(self.url).parent.mkdir(parents=True, exist_ok=True)
+            sqlite_path(self.url).parent.mkdir(parents=True, exist_ok=True)
         with self.active():
             await self._context.init(config=self._config())
 
@@ -201,7 +201,7 @@ class Database:
     def _config(self) -> dict[str, Any]:
         if self.is_sqlite:
             credentials: dict[str, Any] = {
-                "file_path": str(_sqlite_path(self.url)),
+                "file_path": str(sqlite_path(self.url)),
                 "busy_timeout": 10_000,
                 "synchronous": "NORMAL",
             }
@@ -217,7 +217,7 @@ class Database:
         }
 
 
-def _sqlite_path(url: str) -> Path:
+def sqlite_path(url: str) -> Path:
     """`sqlite:///relative.db` and `sqlite:////absolute.db`, as the field writes them; also `sqlite://relative.db`."""
     path = url.removeprefix("sqlite://").partition("?")[0]
     if path.startswith("//"):

@@ -20,7 +20,7 @@ import structlog
 
 from . import create_app
 from .config_file import SettingsError
-from .db import DATABASE_AWAY, Database
+from .db import DATABASE_AWAY, Database, sqlite_path
 from .mounts import ROUTE_GROUPS
 from .settings import Settings, export_settings, load_settings
 from .telemetry import configure_logging
@@ -75,7 +75,7 @@ def describe(settings: Settings) -> str:
     """The block that a start prints: what runs here, on what, and where to open it."""
     role = f"control plane of {len(settings.workers)} workers" if settings.is_control_plane else "worker"
     groups = [group.name for group in ROUTE_GROUPS if group.is_open(settings)]
-    database = "SQLite " + settings.database_url.removeprefix("sqlite://") if _is_sqlite(settings) else "PostgreSQL"
+    database = f"SQLite {sqlite_path(settings.database_url)}" if _is_sqlite(settings) else "PostgreSQL"
     cache = "Redis" if settings.redis_url else "in memory"
     host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
     url = settings.proxy_base_url or f"http://{host}:{settings.port}"

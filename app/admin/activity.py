@@ -10,7 +10,7 @@ from quart import Blueprint
 
 from ..auth.principal import ANYONE, current_principal, requires
 from ..models import DeletedVirtualKey, Team, TeamMembership, User, VirtualKey
-from .body import Table, identifier, read_query, text, whole
+from .body import Table, identifier, listed, read_query, whole
 from .key_access import refused
 from .paging import page_field, size_field
 from .spend_scope import Where, check_days, day, own_only, sums
@@ -49,8 +49,8 @@ _DAILY: Table = {
     "start_date": day(),
     "end_date": day(),
     **dict.fromkeys(("model", "api_key", "user_id"), identifier()),
-    "team_ids": text(10_000),
-    "exclude_team_ids": text(10_000),
+    "team_ids": listed(),
+    "exclude_team_ids": listed(),
     "page": page_field(),
     "page_size": size_field(1000),
     "api_key_limit": whole(1, 1000),
@@ -132,7 +132,7 @@ async def team_activity_at_once() -> Answer:
 async def _teams(asked: Answer) -> Where:
     """The teams that were asked for; those of the caller unless the caller sees all."""
     principal = current_principal()
-    wanted, unwanted = _listed(asked["team_ids"]), _listed(asked["exclude_team_ids"])
+    wanted, unwanted = asked["team_ids"] or [], asked["exclude_team_ids"] or []
     where = Where().add("team_id <> {}", "")
     if not principal.can_read_all:
         rows = TeamMembership.filter(user_id=principal.user_id or "").limit(1000)
@@ -146,10 +146,6 @@ async def _teams(asked: Answer) -> Where:
     for team_id in unwanted:
         where.add("team_id <> {}", team_id)
     return where
-
-
-def _listed(text: str | None) -> list[str]:
-    return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
 async def _activity(asked: Answer, where: Where, *, entity: str) -> Answer:

@@ -145,10 +145,22 @@ def text(max_length: int = 255) -> Field:
     return Field(read)
 
 
-def identifier() -> Field:
+def identifier(max_length: int = 255) -> Field:
     """A name or id; the empty text means null, as forms send it."""
-    read_text = text().read
+    read_text = text(max_length).read
     return Field(lambda value: read_text(value).strip() or None)
+
+
+def email() -> Field:
+    """An address in lower case, so that it can be compared plainly; "" is null."""
+    read_text = text().read
+    return Field(lambda value: read_text(read_text(value).strip().lower()) or None)
+
+
+def listed() -> Field:
+    """Names or ids in one text, with commas between them."""
+    read_text, read_all = text().read, text(20_000).read
+    return Field(lambda value: [read_text(item.strip()) for item in read_all(value).split(",") if item.strip()])
 
 
 def one_of(*choices: str) -> Field:

@@ -85,7 +85,10 @@ def _query(asked: dict[str, Any]) -> QuerySet[Any]:
     if asked["search"]:
         word = asked["search"]
         query = query.filter(
-            Q(key_alias__icontains=word) | Q(key_name__iendswith=word) | Q(token=word) | Q(user_id__icontains=word)
+            Q(key_alias__icontains=word)
+            | Q(key_name__iendswith=word)
+            | Q(token__startswith=word)
+            | Q(user_id__icontains=word)
         )
     return query
 

@@ -35,7 +35,9 @@ _SORTS = {
     "model": "model",
 }
 _LOGS: Table = {
-    **dict.fromkeys(("api_key", "user_id", "request_id"), identifier()),
+    "api_key": identifier(),
+    "user_id": identifier(),
+    "request_id": identifier(128),
     "start_date": day(),
     "end_date": day(),
     "summarize": flag(),
@@ -60,7 +62,7 @@ async def spend_logs() -> ResponseReturnValue:
 
 def _api_key(given: str) -> str:
     """Logs name a key by its hash, and the master key by a word."""
-    return key_hash_of(given) if given.startswith("sk-") else given
+    return key_hash_of(given) if given.startswith("sk-") else given[:64]
 
 
 async def _newest_rows(asked: Answer) -> ResponseReturnValue:
@@ -154,6 +156,9 @@ _TABLE: Table = {
     "start_date": _time_of_day(False),
     "end_date": _time_of_day(True),
     **dict.fromkeys(("user_id", "key_alias", "search", *_EXACT), identifier()),
+    "request_id": identifier(128),
+    "status_filter": identifier(16),
+    "cache_hit_filter": identifier(16),
     "min_spend": money(),
     "max_spend": money(),
     "sort_by": text(),

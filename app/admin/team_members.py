@@ -14,7 +14,7 @@ from ..errors import GatewayError, InvalidRequest, PlainDenial, ValidationFailed
 from ..models import Budget, TeamMembership, User, VirtualKey
 from ..services import services
 from .audit_trail import TEAMS, record_change
-from .body import Table, identifier, money, read_body, records
+from .body import Table, email, identifier, money, read_body, records
 from .key_issue import delete_keys
 from .team_rows import MEMBER_BUDGET, check_may_manage, membership_row, need_team, team_row
 from .teams import MEMBER
@@ -27,7 +27,7 @@ _ADDITION: Table = {
     "member": records(MEMBER).required,
     "max_budget_in_team": money(),
 }
-_REMOVAL: Table = {"team_id": identifier().required, "user_id": identifier(), "user_email": identifier()}
+_REMOVAL: Table = {"team_id": identifier().required, "user_id": identifier(), "user_email": email()}
 
 
 @blueprint.post("/team/member_add")
@@ -54,7 +54,7 @@ async def add_members() -> Answer:
 
 
 async def _user_of(member: Mapping[str, Any], *, may_create: bool) -> User:
-    email = (member.get("user_email") or "").lower() or None
+    email = member.get("user_email")
     user_id = member.get("user_id")
     user = await User.get_or_none(user_id=user_id) if user_id else await User.get_or_none(user_email=email)
     if user is not None:
@@ -117,7 +117,7 @@ async def remove_member() -> Answer:
 async def _membership(team_id: str, sent: Mapping[str, Any]) -> TeamMembership:
     user_id = sent.get("user_id")
     if not user_id:
-        user = await User.get_or_none(user_email=sent["user_email"].lower())
+        user = await User.get_or_none(user_email=sent["user_email"])
         user_id = user.user_id if user is not None else ""
     row = await TeamMembership.get_or_none(team_id=team_id, user_id=user_id)
     if row is None:

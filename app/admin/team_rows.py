@@ -56,9 +56,8 @@ async def check_may_manage(principal: Principal, team_id: str) -> None:
 
 async def membership_rows(team_id: str) -> list[Answer]:
     rows = await TeamMembership.filter(team_id=team_id).order_by("id")
-    budgets = {
-        budget.budget_id: budget for budget in await Budget.filter(budget_id__in=[row.budget_id for row in rows])
-    }
+    budget_ids = [row.budget_id for row in rows if row.budget_id]
+    budgets = {budget.budget_id: budget for budget in await Budget.filter(budget_id__in=budget_ids)}
     return [membership_row(row, budgets.get(row.budget_id or "")) for row in rows]
 
 

@@ -19,6 +19,7 @@ from .audit_trail import TEAMS, record_change
 from .body import (
     Table,
     bad_request,
+    email,
     flag,
     identifier,
     json_object,
@@ -38,7 +39,7 @@ blueprint = Blueprint("admin_teams", __name__)
 Answer = dict[str, Any]
 _MOST_KEYS = 100
 
-MEMBER: Table = {"role": one_of("admin", "user"), "user_id": identifier(), "user_email": identifier()}
+MEMBER: Table = {"role": one_of("admin", "user"), "user_id": identifier(), "user_email": email()}
 _TEAM: Table = {
     **LIMITS,
     "team_alias": identifier(),

@@ -13,7 +13,7 @@ from tortoise.queryset import QuerySet
 from ..auth.principal import ANYONE, current_principal, requires
 from ..errors import PlainDenial
 from ..models import TeamMembership, User, VirtualKey
-from .body import Table, identifier, read_query, text
+from .body import Table, identifier, listed, read_query, text
 from .paging import order_of, page_field, read_page, rows_of, size_field
 
 blueprint = Blueprint("admin_user_list", __name__)
@@ -23,9 +23,10 @@ _SORTS = ("user_id", "user_email", "created_at", "spend", "user_alias", "user_ro
 _LIST: Table = {
     "page": page_field(),
     "page_size": size_field(),
-    **dict.fromkeys(("role", "user_email", "search", "team"), identifier()),
-    "user_ids": text(10_000),
-    "sso_user_ids": text(10_000),
+    "role": identifier(64),
+    **dict.fromkeys(("user_email", "search", "team"), identifier()),
+    "user_ids": listed(),
+    "sso_user_ids": listed(),
     "sort_by": text(),
     "sort_order": text(),
 }
@@ -60,7 +61,7 @@ async def _query(asked: dict[str, Any]) -> QuerySet[Any]:
         query = query.filter(user_email__icontains=asked["user_email"])
     for parameter, column in (("user_ids", "user_id"), ("sso_user_ids", "sso_user_id")):
         if asked[parameter]:
-            query = query.filter(**{f"{column}__in": [item.strip() for item in asked[parameter].split(",")]})
+            query = query.filter(**{f"{column}__in": asked[parameter]})
     if asked["team"]:
         members = [row.user_id async for row in TeamMembership.filter(team_id=asked["team"]).limit(10_000)]
         query = query.filter(user_id__in=members)

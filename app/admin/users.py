@@ -23,6 +23,7 @@ from .body import (
     Table,
     WrongValue,
     bad_request,
+    email,
     flag,
     identifier,
     one_of,
@@ -54,7 +55,7 @@ def _no_password(value: Any) -> Any:
 _USER: Table = {
     **LIMITS,
     "user_alias": identifier(),
-    "user_email": identifier(),
+    "user_email": email(),
     "user_role": one_of(*_ROLES),
     "sso_user_id": identifier(),
     "organization_id": identifier(),
@@ -85,10 +86,8 @@ def _team_ids(value: Any) -> list[str]:
 
 
 def user_columns(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that a request sets, and only those. An address is kept in lower case."""
+    """The columns that a request sets, and only those."""
     columns = {name: sent[name] for name in _USER if name in sent}
-    if columns.get("user_email"):
-        columns["user_email"] = columns["user_email"].lower()
     if "budget_duration" in sent:
         columns["budget_reset_at"] = reset_of(sent["budget_duration"], datetime.now(UTC))
     return columns
@@ -168,7 +167,7 @@ async def _sent_user(sent: Mapping[str, Any]) -> User:
     if sent.get("user_id"):
         user = await User.get_or_none(user_id=sent["user_id"])
     elif sent.get("user_email"):
-        user = await User.get_or_none(user_email=sent["user_email"].lower())
+        user = await User.get_or_none(user_email=sent["user_email"])
     else:
         raise ValidationFailed([("", "Either user id or user email must be provided")])
     if user is None:

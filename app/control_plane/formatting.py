@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 MISSING = "—"
 MINUS = "−"
+SMALLEST = Decimal("0.000001")
 
 
 def decimal(value: Any) -> Decimal:
@@ -26,6 +28,8 @@ def money(value: Any) -> str:
         return MISSING
     amount = decimal(value)
     size = abs(amount)
+    if 0 < size < SMALLEST:
+        return f"<${SMALLEST}"
     places = 2 if not size or size >= 1 else 4 if size >= Decimal("0.01") else 6
     return f"{MINUS if amount < 0 else ''}${size:,.{places}f}"
 
@@ -38,7 +42,15 @@ def budget(value: Any) -> str:
 
 def cost(value: Any) -> str:
     """Of one request: six decimals."""
-    return MISSING if value is None else f"${decimal(value):,.6f}"
+    if value is None:
+        return MISSING
+    return f"<${SMALLEST}" if 0 < decimal(value) < SMALLEST else f"${decimal(value):,.6f}"
+
+
+def axis(ticks: Sequence[Decimal]) -> list[str]:
+    """Amounts of an axis, all with the decimals that their step needs."""
+    places = max(0, -int(ticks[1].normalize().as_tuple().exponent))
+    return [f"${tick:,.{2 if places == 1 else places}f}" for tick in ticks]
 
 
 def per_million(value: Any) -> str:
@@ -147,6 +159,7 @@ def metered(row: dict[str, Any]) -> dict[str, Any]:
 FILTERS = {
     "money": money,
     "budget": budget,
+    "axis": axis,
     "cost": cost,
     "per_million": per_million,
     "count": count,

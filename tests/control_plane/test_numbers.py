@@ -18,7 +18,17 @@ from app.control_plane.key_form import try_it
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1049.1, "$1,049.10"), (0, "$0.00"), ("0.000403", "$0.000403"), (0.0145, "$0.0145"), (1, "$1.00"), (-3, "−$3.00"), (None, "—"), ("?", "$0.00")],
+    [
+        (1049.1, "$1,049.10"),
+        (0, "$0.00"),
+        ("0.000403", "$0.000403"),
+        (0.0145, "$0.0145"),
+        (1, "$1.00"),
+        ("0.00000013", "<$0.000001"),
+        (-3, "−$3.00"),
+        (None, "—"),
+        ("?", "$0.00"),
+    ],
 )
 def test_money(value: Any, text: str) -> None:
     assert formatting.money(value) == text
@@ -30,6 +40,12 @@ def test_money(value: Any, text: str) -> None:
 )
 def test_large_counts(value: Any, text: str) -> None:
     assert formatting.large(value) == text
+
+
+def test_axis_words_share_their_decimals() -> None:
+    assert formatting.axis(nice_ticks(Decimal("0.0145"))) == ["$0.000", "$0.005", "$0.010", "$0.015"]
+    assert formatting.axis(nice_ticks(Decimal("1.7"))) == ["$0.00", "$0.50", "$1.00", "$1.50", "$2.00"]
+    assert formatting.axis(nice_ticks(Decimal(2300)))[-1] == "$3,000"
 
 
 def test_other_words() -> None:
