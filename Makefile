@@ -15,7 +15,7 @@ APP_READY := $(VENV)/.app-installed
 DEV_READY := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench migrate lock clean test-services
+.PHONY: help install demo test lint format bench migrate docs prices lock clean test-services
 .DELETE_ON_ERROR:
 
 help: ## List these commands
@@ -43,6 +43,12 @@ bench: $(DEV_READY) $(APP_READY) ## Measure speed on this machine
 
 migrate: install ## Bring the database that DATABASE_URL names up to date
 	$(BIN)/quarterdeck migrate $(ARGS)
+
+docs: $(DEV_READY) $(APP_READY) ## Rewrite docs/configuration.md and docs/routes.md from the code
+	$(BIN)/python -m app.reference
+
+prices: $(DEV_READY) $(APP_READY) ## Rewrite the bundled prices from genai-prices; read the diff
+	$(BIN)/python tools/refresh_prices.py
 
 lock: $(VENV_READY) ## Resolve the dependencies of pyproject.toml anew into requirements*.lock
 	@command -v $(UV) >/dev/null || $(PIP) install --quiet uv

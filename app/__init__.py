@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 import httpx
 import structlog
-from quart import Quart, Response, jsonify, redirect, request
+from quart import Quart, Response, jsonify, request
 from quart_cors import cors
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
-from werkzeug.wrappers import Response as WerkzeugResponse
 
 from .auth.key_directory import KeyDirectory
 from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
-from .auth.principal import public
 from .auth.session_store import ConsoleSessionStore
 from .cache import open_cache
 from .control_plane.registry import WorkerRegistry
@@ -49,7 +47,6 @@ def create_app(settings: Settings) -> Quart:
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
-    app.add_url_rule("/", view_func=front_door, methods=["GET"])
     _close_groups(app, settings)
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
@@ -90,12 +87,6 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         route_groups={blueprint.name: group.name for group in ROUTE_GROUPS for blueprint in group.blueprints},
     )
     return house, upstream
-
-
-@public
-async def front_door() -> WerkzeugResponse | Response:
-    """People who open the address in a browser want the console."""
-    return redirect("/ui/")
 
 
 def _close_groups(app: Quart, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """The YAML file of the contract: `include`, `environment_variables`, `os.environ/NAME`, and its checked lists.
 
-Every refusal is a `SettingsError` of one line: file, key, what is wrong, what to write instead.
+Every refusal is a `SettingsError` of one line: file, key, what is wrong, what to write instead. The addresses that
+file and environment may both hold are checked here too.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import yaml
 
-from .config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
+from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 
 _REFERENCE = "os.environ/"
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_DEPLOYMENT_KEYS = {"model_name", "litellm_params", "model_info", "rpm", "tpm", "weight"}
+_WORKER_KEYS = {"worker_id", "name", "url", "labels", "environment"}
 
 
 class SettingsError(Exception):
@@ -49,7 +53,7 @@ class ConfigFile:
 
     @classmethod
     def empty(cls, environment: dict[str, str]) -> ConfigFile:
-        return cls(name="environment", environment=environment, sections={})
+        return cls("environment", environment, sections={}, warnings=_warn_of_variables(environment))
 
     def get(self, dotted: str) -> Any:
         """The value under `section.key`, or None."""
@@ -74,7 +78,7 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
         workers=_workers(path.name, resolved.get("worker_registry")),
         model_list=_model_list(path.name, resolved.get("model_list")),
     )
-    file.warnings.extend(_warn_of_keys(path.name, resolved))
+    file.warnings.extend([*_warn_of_keys(path.name, resolved), *_warn_of_variables(environment)])
     return file
 
 
@@ -164,11 +168,12 @@ def _workers(name: str, rows: Any) -> tuple[WorkerEntry, ...]:
 
 
 def _worker(where: str, row: dict[str, Any]) -> WorkerEntry:
-    parts = urlsplit(row["url"])
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{where}.url: {row['url']!r} is not an address; it starts with http:// or https://")
-    if parts.username or parts.password:
+    if "@" in row["url"].partition("://")[2].partition("/")[0]:
         raise SettingsError(f"{where}.url: holds a user name or password; people sign in to a worker in the console")
+    try:
+        url = http_address(row["url"])
+    except ValueError as problem:
+        raise SettingsError(f"{where}.url: {row['url']!r} {problem}") from None
     labels = row.get("labels") or {}
     if not isinstance(labels, dict):
         raise SettingsError(f"{where}.labels: is not a mapping; write `region: eu-west-1` lines below it")
@@ -176,7 +181,7 @@ def _worker(where: str, row: dict[str, Any]) -> WorkerEntry:
     return WorkerEntry(
         worker_id=row["worker_id"],
         name=row["name"],
-        url=row["url"].rstrip("/"),
+        url=url,
         labels=MappingProxyType({str(key): str(value) for key, value in labels.items()}),
         environment=str(environment) if environment else None,
     )
@@ -195,15 +200,65 @@ def _model_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
         params = row.get("litellm_params")
         if not isinstance(params, dict) or not isinstance(params.get("model"), str):
             raise SettingsError(f"{where}.litellm_params.model: is missing; write provider/model, as openai/gpt-4o")
+        if not isinstance(row.get("model_info") or {}, dict):
+            raise SettingsError(f"{where}.model_info: is not a mapping; write `mode: chat` lines below it")
     return tuple(rows)
+
+
+# ---- addresses -----------------------------------------------------------------------------------------------------
+
+
+def http_address(value: Any) -> str:
+    """An http or https address without the slash at its end. Raises ValueError that says what is wrong."""
+    parts = _split(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an address; it starts with http:// or https://")
+    return str(value).rstrip("/")
+
+
+def database_address(value: Any) -> str:
+    """A URL of PostgreSQL or of a SQLite file. Raises ValueError that says what is wrong."""
+    scheme, _, rest = str(value).partition("://")
+    if scheme not in ("postgres", "postgresql", "sqlite"):
+        raise ValueError("is not a database we speak; use postgres://user:password@host/name or sqlite:///path/file.db")
+    if scheme == "sqlite":
+        if rest.strip("/") in ("", ":memory:"):
+            raise ValueError("names no file; write sqlite:///path/file.db")
+        return str(value)
+    mode = dict(parse_qsl(_split(value).query)).get("sslmode")
+    if mode is not None and mode not in _SSL_MODES:
+        raise ValueError(f"has an unknown sslmode; use one of {', '.join(_SSL_MODES)}")
+    return str(value)
+
+
+def redis_address(value: Any) -> str:
+    if not str(value).startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("is not a Redis address; use redis://host:6379/0")
+    _split(value)
+    return str(value)
+
+
+def _split(value: Any) -> SplitResult:
+    try:
+        parts = urlsplit(str(value))
+        _ = parts.port  # read when asked for only
+    except ValueError:
+        raise ValueError("cannot be read; check the port, and write special characters as %XX") from None
+    return parts
+
+
+# ---- keys without effect -------------------------------------------------------------------------------------------
 
 
 def _warn_of_keys(name: str, document: dict[str, Any]) -> list[str]:
     """One warning for keys of the contract that do nothing here yet, one for keys that nobody knows."""
-    present = [key for key, value in document.items() if key not in _SECTIONS and value not in (None, [], {})]
+    present = [str(key) for key, value in document.items() if key not in _SECTIONS and value not in (None, [], {})]
     for section in _SECTIONS:
         present.extend(f"{section}.{key}" for key in (document.get(section) or {}))
+    for row in document.get("worker_registry") or []:
+        present.extend(f"worker_registry.{key}" for key in row if key not in _WORKER_KEYS)
     for row in document.get("model_list") or []:
+        present.extend(f"model_list.{key}" for key in row if key not in _DEPLOYMENT_KEYS)
         present.extend(f"litellm_params.{key}" for key in row["litellm_params"])
         present.extend(f"model_info.{key}" for key in row.get("model_info") or {})
     present = list(dict.fromkeys(present))
@@ -227,3 +282,9 @@ def _warn_of_keys(name: str, document: dict[str, Any]) -> list[str]:
 def _suggest(key: str) -> str:
     near = difflib.get_close_matches(key, SUPPORTED_KEYS, n=1, cutoff=0.8)
     return f"{key} (did you mean {near[0]}?)" if near else key
+
+
+def _warn_of_variables(environment: Mapping[str, str]) -> list[str]:
+    """One warning for the contract's variables that are set and do nothing here yet."""
+    waiting = [name for name in CONTRACT_VARIABLES if environment.get(name)]
+    return [f"environment: not supported yet and without effect: {', '.join(waiting)}"] if waiting else []

@@ -63,7 +63,10 @@ class Database:
     async def open(self) -> None:
         """Load the models; connections are made when they are first needed."""
         if self.is_sqlite:
-            sqlite_path(self.url).parent.mkdir(parents=True, exist_ok=True)
+            path = sqlite_path(self.url)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A file that cannot be opened says so here, and not in a thread of the driver.
+            sqlite3.connect(path).close()
         with self.active():
             await self._context.init(config=self._config())
 
@@ -95,7 +98,7 @@ class Database:
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self.fetch("SELECT 1 AS one")
-        except DATABASE_AWAY:
+        except (*DATABASE_AWAY, *DATABASE_REFUSED):
             return False
         return True
 

@@ -9,15 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quart import Blueprint
+from quart import Blueprint, redirect
+from werkzeug.wrappers import Response
 
 from .admin import admin_blueprints
 from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
+from .auth.principal import public
 from .control_plane import console_blueprint
 from .errors import PlainDenial
 from .health import health_blueprint
 from .llm.routes import llm_blueprint, models_blueprint
 from .settings import Settings
+
+front_door_blueprint = Blueprint("front_door", __name__)
+
+
+@front_door_blueprint.get("/")
+@public
+async def front_door() -> Response:
+    """People who open the address in a browser want the console."""
+    return redirect("/ui/")
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     ),
     RouteGroup(
         "console",
-        (console_blueprint,),
+        (front_door_blueprint, console_blueprint),
         "unless DISABLE_ADMIN_UI",
         lambda settings: not settings.disable_admin_ui,
         denial_status=404,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from .cache import CacheAway
 
 _COMMAND_SECONDS = 0.25
+_POOL_SECONDS = 1.0
 
 
 @contextmanager
@@ -25,13 +26,16 @@ class RedisCache:
     is_shared = True
 
     def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(
+        # A pool that waits: with the other kind, the 51st command at once would take Redis for away.
+        pool = BlockingConnectionPool.from_url(
             url,
             decode_responses=True,
             socket_timeout=_COMMAND_SECONDS,
             socket_connect_timeout=_COMMAND_SECONDS,
             max_connections=50,
+            timeout=_POOL_SECONDS,
         )
+        self._redis: Redis = Redis.from_pool(pool)
 
     async def set(self, key: str, value: str, ttl_seconds: float) -> None:
         with _or_away():

@@ -1,7 +1,5 @@
 """Run an instance: prepare its database, say what it is, hand it to a server."""
 
-# ruff: noqa: T201 (what a start has to say goes to the terminal)
-
 from __future__ import annotations
 
 import asyncio
@@ -20,7 +18,7 @@ import structlog
 
 from . import create_app
 from .config_file import SettingsError
-from .db import DATABASE_AWAY, Database, sqlite_path
+from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .mounts import ROUTE_GROUPS
 from .settings import Settings, export_settings, load_settings
 from .telemetry import configure_logging
@@ -77,8 +75,8 @@ def describe(settings: Settings) -> str:
     groups = [group.name for group in ROUTE_GROUPS if group.is_open(settings)]
     database = f"SQLite {sqlite_path(settings.database_url)}" if _is_sqlite(settings) else "PostgreSQL"
     cache = "Redis" if settings.redis_url else "in memory"
-    host = "localhost" if settings.host in ("0.0.0.0", "::", "127.0.0.1") else settings.host
-    url = settings.proxy_base_url or f"http://{host}:{settings.port}"
+    is_local = settings.host in ("0.0.0.0", "::", "127.0.0.1", "::1")
+    url = settings.proxy_base_url or f"http://{f'localhost:{settings.port}' if is_local else _bind_address(settings)}"
     rows = {
         "role": role,
         "config": settings.config_path,
@@ -105,6 +103,8 @@ async def _prepare_database(settings: Settings) -> None:
             "the database cannot be reached; serving without it until it answers", reason=type(problem).__name__
         )
         return
+    except DATABASE_REFUSED as problem:
+        raise _refusal(settings, problem) from None
     finally:
         await database.close()
     if applied:
@@ -126,8 +126,18 @@ async def _migrate(settings: Settings) -> list[str]:
         return await database.migrate()
     except DATABASE_AWAY as problem:
         raise SettingsError(f"database: cannot be reached ({type(problem).__name__}); check DATABASE_URL") from None
+    except DATABASE_REFUSED as problem:
+        raise _refusal(settings, problem) from None
     finally:
         await database.close()
+
+
+def _refusal(settings: Settings, problem: Exception) -> SettingsError:
+    """One line for a database that answers and says no: a wrong password, a folder in place of a file."""
+    reason = " ".join(str(problem).split())[:200]
+    if _is_sqlite(settings):
+        return SettingsError(f"database: {sqlite_path(settings.database_url)}: {reason}; check DATABASE_URL")
+    return SettingsError(f"database: {type(problem).__name__}: {reason}; check DATABASE_URL")
 
 
 def _run_granian(settings: Settings, workers: int) -> int:

@@ -21,11 +21,19 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .config_file import ConfigFile, SettingsError, WorkerEntry, read_config_file
+from .config_file import (
+    ConfigFile,
+    SettingsError,
+    WorkerEntry,
+    database_address,
+    http_address,
+    read_config_file,
+    redis_address,
+)
 from .config_keys import WEAK_MASTER_KEYS
 
 _DURATION = re.compile(r"^\s*(\d+)\s*(s|m|h|d|w)\s*$")
-_DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 
 
@@ -56,7 +64,7 @@ def _whole(value: Any) -> int:
 
 def _port(value: Any) -> int:
     number = _whole(value)
-    if not 0 <= number <= 65535:
+    if not 1 <= number <= 65535:
         raise ValueError("is not a port; use 1 to 65535")
     return number
 
@@ -85,26 +93,10 @@ def _duration(value: Any) -> timedelta:
     match = _DURATION.match(str(value))
     if match is None:
         raise ValueError("is not a duration; write a number and a unit, as 30s, 10m, 24h or 7d")
-    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
-
-
-def _address(value: Any) -> str:
-    parts = urlsplit(str(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not an address; it starts with http:// or https://")
-    return str(value).rstrip("/")
-
-
-def _database(value: Any) -> str:
-    if not str(value).startswith(("postgres://", "postgresql://", "sqlite://")):
-        raise ValueError("is not a database we speak; use postgres://user:password@host/name or sqlite:///path/file.db")
-    return str(value)
-
-
-def _redis(value: Any) -> str:
-    if not str(value).startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("is not a Redis address; use redis://host:6379/0")
-    return str(value)
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]]
+    if not 0 < seconds <= 3650 * 86400:
+        raise ValueError("must be more than zero and at most 3650d")
+    return timedelta(seconds=seconds)
 
 
 def _setting(
@@ -135,7 +127,7 @@ class Settings:
     )
     database_url: str = _setting(
         "`postgres://`, `postgresql://` or `sqlite://`. Without one: a SQLite file in the state directory.",
-        _database,
+        database_address,
         "",
         env="DATABASE_URL",
         yaml="general_settings.database_url",
@@ -149,7 +141,7 @@ class Settings:
     )
     redis_url: str | None = _setting(
         "Shares login codes and sign-in throttling between processes. Optional.",
-        _redis,
+        redis_address,
         env="REDIS_URL",
         is_secret=True,
     )
@@ -162,7 +154,9 @@ class Settings:
         env="QUARTERDECK_STATE_DIR",
     )
     proxy_base_url: str | None = _setting(
-        "Public address of this instance, when it differs from what a request shows.", _address, env="PROXY_BASE_URL"
+        "Public address of this instance, when it differs from what a request shows.",
+        http_address,
+        env="PROXY_BASE_URL",
     )
     server_root_path: str = _setting("Path prefix shown by discovery.", _text, "", env="SERVER_ROOT_PATH")
     ui_username: str = _setting("Name of the built-in admin.", _text, "admin", env="UI_USERNAME")
@@ -194,11 +188,11 @@ class Settings:
         yaml="general_settings.disable_env_credential_login",
     )
     api_doc_base_url: str | None = _setting(
-        "Address that code samples in the console show.", _address, env="LITELLM_UI_API_DOC_BASE_URL"
+        "Address that code samples in the console show.", http_address, env="LITELLM_UI_API_DOC_BASE_URL"
     )
     control_plane_url: str | None = _setting(
         "On a worker: origin of the control plane that may sign people in here. Turns `/v3/login` on.",
-        _address,
+        http_address,
         yaml="general_settings.control_plane_url",
     )
     session_duration: timedelta = _setting(
@@ -281,7 +275,7 @@ class Settings:
         yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
     )
     workers: tuple[WorkerEntry, ...] = ()
-    model_list: tuple[Mapping[str, Any], ...] = ()
+    model_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_path: str = "environment"
     warnings: tuple[str, ...] = ()
@@ -302,11 +296,13 @@ class Settings:
 
     @property
     def control_plane_origin(self) -> str | None:
-        """`scheme://host[:port]` of the control plane, without its path."""
+        """`scheme://host[:port]` of the control plane, as a browser writes it in `Origin`."""
         if self.control_plane_url is None:
             return None
         parts = urlsplit(self.control_plane_url)
-        return f"{parts.scheme}://{parts.netloc}"
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        is_usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+        return f"{parts.scheme}://{host}" if is_usual else f"{parts.scheme}://{host}:{parts.port}"
 
 
 def declared_settings() -> list[Field[Any]]:
@@ -325,8 +321,10 @@ def load_settings(
     env = dict(os.environ if environ is None else environ)
     path = config_path or env.get("CONFIG_FILE_PATH") or ("config.yaml" if Path("config.yaml").is_file() else None)
     file = read_config_file(Path(path), env) if path else ConfigFile.empty(env)
-    values = {item.name: _value_of(item, file) for item in declared_settings()}
-    values.update({name: value for name, value in overrides.items() if value is not None})
+    values: dict[str, Any] = {}
+    for item in declared_settings():
+        given = overrides.get(item.name)
+        values[item.name] = _value_of(item, file) if given is None else _parsed(item, given, f"--{item.name}")
     if not values["database_url"]:
         values["database_url"] = f"sqlite://{values['state_dir'] / 'quarterdeck.db'}"
     settings = Settings(
@@ -349,8 +347,10 @@ def _value_of(item: Field[Any], file: ConfigFile) -> Any:
     if raw is None and env_name is not None:
         raw, source = file.environment.get(env_name), f"environment: {env_name}"
         raw = raw or None
-    if raw is None:
-        return item.default
+    return item.default if raw is None else _parsed(item, raw, source)
+
+
+def _parsed(item: Field[Any], raw: Any, source: str) -> Any:
     try:
         return item.metadata["parse"](raw)
     except ValueError as problem:
@@ -360,7 +360,7 @@ def _value_of(item: Field[Any], file: ConfigFile) -> Any:
 
 def _checked(settings: Settings) -> Settings:
     """Refuse combinations that cannot work; warn of those that are dangerous."""
-    if not settings.master_key:
+    if not settings.master_key.strip():
         raise SettingsError(
             f"{settings.config_path}: general_settings.master_key is missing; "
             "set LITELLM_MASTER_KEY to a long random secret, for example sk-$(openssl rand -hex 24)"

@@ -10,7 +10,10 @@ _JSON = (
     b'{"role":"assistant","content":"Hello there"},"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15}}'
 )
-_CHUNK = b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+_CHUNK = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+    b'"delta":{"content":"x"}}]}\n\n'
+)
 _LAST = (
     b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],'
     b'"usage":{"prompt_tokens":12,"completion_tokens":50,"total_tokens":62}}\n\ndata: [DONE]\n\n'
@@ -35,7 +38,9 @@ class Provider(asyncio.Protocol):
         if b'"stream":true' in body:
             asyncio.get_running_loop().create_task(self.stream())
         else:
-            self.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_JSON) + _JSON)
+            self.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_JSON) + _JSON
+            )
 
     async def stream(self) -> None:
         self.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -15,7 +15,7 @@ APP_FILES = python_files("app")
 MODULES = {module_name(path): path for path in APP_FILES}
 
 # Modules that stand at the door: they start the application, so they import the package that wires it.
-ENTRY_POINTS = ("app.cli", "app.__main__", "app.demo", "app.serving")
+ENTRY_POINTS = ("app.cli", "app.__main__", "app.asgi", "app.demo", "app.reference", "app.serving")
 
 # Package -> what nothing in it may import.
 NEVER = {

@@ -38,11 +38,16 @@ async def read_page(query: QuerySet[Any], number: int, size: int, *order: str, m
 
     Counting every row of a log costs more than its page: with `most_counted` the total stops there.
     """
-    is_capped = most_counted is not None and bool(await query.offset(most_counted).limit(1).values_list("pk"))
+    is_capped = most_counted is not None and await _is_longer(query, most_counted)
     total = most_counted if most_counted is not None and is_capped else await query.count()
     offset = (number - 1) * size
     rows = await query.order_by(*order).offset(offset).limit(size) if offset < total else []
     return Page(rows, total, number, size, is_capped)
+
+
+async def _is_longer(query: QuerySet[Any], rows: int) -> bool:
+    key = query.model._meta.pk_attr
+    return bool(await query.offset(rows).limit(1).values_list(key, flat=True))
 
 
 def order_of(column: str, direction: str | None, unique: str) -> tuple[str, ...]:

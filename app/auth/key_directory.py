@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -17,12 +18,13 @@ import structlog
 from ..db import DATABASE_AWAY, Database
 from ..errors import KeyNotFound, ServiceUnavailable, Unauthenticated
 from ..models import Budget, Team, TeamMembership, User, VirtualKey
+from ..models.budget_period import start_new_period
 from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..settings import Settings
 from ..spend.budget import BudgetBook, member_id
 from .credentials import hash_key, same_secret
-from .principal import BudgetScope, Principal, Role
+from .principal import BudgetScope, Principal, RateLimit, Role
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +33,10 @@ MASTER_KEY_HASH = "litellm_proxy_master_key"
 
 _MAX_SNAPSHOTS = 50_000
 _UNKNOWN_SECONDS = 2.0
+
+# How long a call waits for a database that does not answer, before the key's last known state or a 503.
+_KNOWN_KEY_SECONDS = 1.0
+_UNKNOWN_KEY_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -90,9 +96,10 @@ class KeyDirectory:
         task = self._loading.get(token)
         if task is None:
             task = self._loading[token] = asyncio.create_task(self._load(token))
-            task.add_done_callback(lambda done: self._loading.pop(token, None))
+            task.add_done_callback(lambda done: self._loaded(token, done))
         try:
-            principal = await asyncio.shield(task)
+            async with asyncio.timeout(_UNKNOWN_KEY_SECONDS if stale is None else _KNOWN_KEY_SECONDS):
+                principal = await asyncio.shield(task)
         except DATABASE_AWAY as problem:
             if stale is None or stale.principal is None:
                 raise ServiceUnavailable("The database cannot be reached, so this key cannot be checked") from problem
@@ -107,6 +114,11 @@ class KeyDirectory:
             self._snapshots.popitem(last=False)
         return snapshot
 
+    def _loaded(self, token: str, task: asyncio.Task[Principal | None]) -> None:
+        self._loading.pop(token, None)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone on without it
+
     async def _load(self, token: str) -> Principal | None:
         with self._database.active():
             reading = self._budgets.start_reading()
@@ -119,6 +131,9 @@ class KeyDirectory:
             member = None
             if team is not None and key.user_id:
                 member = await TeamMembership.get_or_none(team_id=team.team_id, user_id=key.user_id)
+            for row in (key, user, team):
+                if row is not None:
+                    await start_new_period(row)
             scopes = await self._scopes(key, user, team, member, reading)
         return _principal(key, user, team, scopes, is_session=is_session)
 
@@ -177,4 +192,18 @@ def _principal(
         is_session=is_session,
         max_budget=key.max_budget,
         scopes=scopes,
+        limits=tuple(_limits(key, user, team)),
     )
+
+
+def _limits(key: VirtualKey, user: User | None, team: Team | None) -> Iterator[RateLimit]:
+    """The limits that say something, in the contract's order. Like its budget, a user's own spare a team's keys."""
+    found: list[tuple[str, str, str, VirtualKey | User | Team]] = [("api_key", key.token, key.key_name or "", key)]
+    if user is not None and team is None:
+        found.append(("user", user.user_id, user.user_id, user))
+    if team is not None:
+        found.append(("team", team.team_id, team.team_id, team))
+    for descriptor, id, label, row in found:
+        limit = RateLimit(descriptor, id, label, row.rpm_limit, row.tpm_limit, row.max_parallel_requests)
+        if (limit.rpm, limit.tpm, limit.parallel) != (None, None, None):
+            yield limit

@@ -59,6 +59,18 @@ class BudgetScope:
     max_budget: Decimal | None
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Limits per minute of a caller. `descriptor` is the contract's word for whose they are, None is no limit."""
+
+    descriptor: str
+    id: str
+    label: str
+    rpm: int | None
+    tpm: int | None
+    parallel: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """An authenticated caller: an immutable snapshot of key, user and team, shared by all of its calls."""
@@ -81,6 +93,7 @@ class Principal:
     is_session: bool = False
     max_budget: Decimal | None = None
     scopes: tuple[BudgetScope, ...] = ()
+    limits: tuple[RateLimit, ...] = ()
 
     @property
     def is_admin(self) -> bool:

@@ -98,25 +98,25 @@ class Contact:
     version: str | None = None
     failing_since: datetime | None = None
     failures: int = 0
-    last_failure: str | None = None
+    last_failure_at: datetime | None = None
 
     def answered(self, status: int, milliseconds: int) -> None:
         self.last_answer_at = datetime.now(UTC)
         self.last_status, self.last_milliseconds = status, milliseconds
-        self.failing_since, self.failures, self.last_failure = None, 0, None
+        self.failing_since, self.failures, self.last_failure_at = None, 0, None
 
-    def failed(self, reason: str) -> None:
-        self.failing_since = self.failing_since or datetime.now(UTC)
+    def failed(self) -> None:
+        self.last_failure_at = datetime.now(UTC)
+        self.failing_since = self.failing_since or self.last_failure_at
         self.failures += 1
-        self.last_failure = reason
 
     @property
     def state(self) -> str:
-        """`unreachable`, `healthy`, or `unknown` when the last answer is too old to say anything."""
-        if self.failing_since:
-            return "unreachable"
-        is_fresh = self.last_answer_at is not None and datetime.now(UTC) - self.last_answer_at < FRESH
-        return "healthy" if is_fresh else "unknown"
+        """`unreachable`, `healthy`, or `unknown` when the last attempt is too old to say anything."""
+        last = self.last_failure_at or self.last_answer_at
+        if last is None or datetime.now(UTC) - last > FRESH:
+            return "unknown"
+        return "unreachable" if self.last_failure_at else "healthy"
 
 
 def _refuse_unsafe(entry: WorkerEntry) -> None:

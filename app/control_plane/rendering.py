@@ -180,7 +180,7 @@ def _whole_page(response: Response) -> Response:
 async def show_unreachable(error: WorkerUnreachable) -> Response:
     registry = services().registry
     others = [worker for worker in registry.workers if worker.worker_id != error.worker.worker_id]
-    silent = [worker for worker in others if registry.contact(worker).failing_since]
+    silent = [worker for worker in others if registry.contact(worker).state == "unreachable"]
     response = await page(
         "pages/unreachable.html",
         contact=registry.contact(error.worker),

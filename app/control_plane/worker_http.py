@@ -68,8 +68,8 @@ class WorkerConnection:
         started = time.perf_counter()
         try:
             response = await self._send_or_give_up(method, path, total=total, **request)
-        except WorkerUnreachable as error:
-            self.contact.failed(error.message)
+        except WorkerUnreachable:
+            self.contact.failed()
             raise
         self.contact.answered(response.status_code, round((time.perf_counter() - started) * 1000))
         return await self._decode(response)

@@ -16,6 +16,7 @@ from ..spend.budget import BudgetBook, Reservation
 from ..spend.ledger import SpendEvent, SpendLedger
 from ..spend.pricing import Cost, cost_of
 from ..version import VERSION
+from .limits import Slot
 
 if TYPE_CHECKING:
     from .gateway import Call
@@ -28,11 +29,18 @@ class CallRecord:
     """Follows one call from admission to its end. Ends exactly once: the first of `succeed` and `fail` counts."""
 
     def __init__(
-        self, call: Call, request: OpenAIRequest, reservation: Reservation, ledger: SpendLedger, budgets: BudgetBook
+        self,
+        call: Call,
+        request: OpenAIRequest,
+        reservation: Reservation,
+        slot: Slot,
+        ledger: SpendLedger,
+        budgets: BudgetBook,
     ) -> None:
         self._call = call
         self._request = request
         self._reservation = reservation
+        self._slot = slot
         self._ledger = ledger
         self._budgets = budgets
         self._started_at = datetime.now(UTC)
@@ -86,6 +94,7 @@ class CallRecord:
         self._cost = cost_of(usage, prices) if prices is not None else None
         cost = (self._cost or _FREE).total
         self._reservation.settle(cost)
+        self._slot.settle(usage.total_tokens)
         if prices is None:
             facts["unpriced"] = True
         if usage.raw:
@@ -119,7 +128,7 @@ class CallRecord:
             api_base=deployment.api_base if deployment else None,
             end_user=(call.end_user or self._request.end_user)[:_NAME_LENGTH],
             session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
-            call_id=call.call_id,
+            call_id=call.call_id[:_NAME_LENGTH],
             ip_address=call.ip_address,
             tags=[*self._request.tags, *call.tags],
             metadata=metadata,
@@ -149,6 +158,8 @@ class CallRecord:
             headers["x-litellm-key-spend"] = f"{self._budgets.spend_of('key', self._call.principal.key_hash):f}"
         if self._call.principal.max_budget is not None:
             headers["x-litellm-key-max-budget"] = f"{self._call.principal.max_budget:f}"
+        if self._slot.limits:
+            headers.update(self._slot.headers())
         if self._cost is not None:
             headers["x-litellm-response-cost"] = f"{self._cost.total:f}"
             headers["x-litellm-response-cost-original"] = f"{self._cost.total:f}"

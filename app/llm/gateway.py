@@ -15,10 +15,12 @@ import msgspec
 
 from ..auth.principal import Principal
 from ..deployments import Deployment, DeploymentCatalog
-from ..errors import UpstreamError
+from ..errors import TooManyRequests, UpstreamError
 from ..protocols.base import Usage
 from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events
 from ..protocols.openai import (
+    BROKEN_JSON,
+    DONE_FRAME,
     Endpoint,
     OpenAIRequest,
     StreamFault,
@@ -34,10 +36,11 @@ from ..spend.ledger import SpendLedger
 from ..spend.pricing import estimate_of
 from .accounting import CallRecord
 from .admission import admit
+from .limits import RateLimiter
 from .routing import attempts, may_try_another
 from .upstream import Answer, Upstream, garbage_error, status_error
 
-_BROKEN_EVENTS = (StreamFault, msgspec.MsgspecError, UnicodeDecodeError, EventTooLarge)
+_BROKEN_EVENTS = (StreamFault, EventTooLarge, *BROKEN_JSON)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +84,7 @@ class Gateway:
         self._ledger = ledger
         self._upstream = upstream
         # Spreads load; nothing secret hangs on it.
+        self._limiter = RateLimiter()
         self._chance = random.Random()  # noqa: S311
 
     async def run(self, call: Call) -> Reply:
@@ -91,7 +95,12 @@ class Gateway:
         prices = deployments[0].prices if deployments else None
         estimate = estimate_of(request.body_bytes, request.max_tokens, prices)
         reservation = admit(call.principal, group, call.path, deployments, self._budgets, estimate)
-        record = CallRecord(call, request, reservation, self._ledger, self._budgets)
+        try:
+            slot = self._limiter.admit(call.principal.limits, request.estimated_prompt_tokens)
+        except TooManyRequests:
+            reservation.release()
+            raise
+        record = CallRecord(call, request, reservation, slot, self._ledger, self._budgets)
         try:
             return await self._attempt_all(call, request, deployments, record)
         except UpstreamError as error:
@@ -115,7 +124,7 @@ class Gateway:
             record.start_attempt(deployment)
             try:
                 if deployment.mock_response is not None:
-                    return self._mocked(request, deployment, record)
+                    return await self._mocked(request, deployment, record)
                 if request.is_stream:
                     return await self._stream(call, request, deployment, record)
                 return await self._whole(call, request, deployment, record)
@@ -142,7 +151,7 @@ class Gateway:
     ) -> Reply:
         try:
             stamped, usage = restamp(body, request.model)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except BROKEN_JSON:
             raise garbage_error(deployment) from None
         record.succeed(usage or Usage())
         return Reply({**upstream_headers, **record.headers()}, stamped)
@@ -161,16 +170,14 @@ class Gateway:
                 raise garbage_error(deployment) from None
             raise
         record.first_chunk()
-        return Reply(
-            {**answer.headers, **record.headers()},
-            frames=_billed(first, frames, answer, restamper, record),
-        )
+        headers = {**answer.headers, **record.headers()}
+        return Reply(headers, frames=await _started(_billed(first, frames, answer, restamper, record)))
 
     def _restamper(self, request: OpenAIRequest) -> StreamRestamper:
         wants_usage = request.wants_usage or self._settings.always_include_stream_usage
         return StreamRestamper(request.model, wants_usage=wants_usage)
 
-    def _mocked(self, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
+    async def _mocked(self, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
         text = deployment.mock_response or ""
         if text in MOCK_ERRORS:
             status, code = MOCK_ERRORS[text]
@@ -180,13 +187,14 @@ class Gateway:
             return self._settled(mock_answer(request.endpoint, text), {}, request, deployment, record)
         restamper = self._restamper(request)
         frames = _mock_frames(mock_events(request.endpoint, text), restamper)
-        return Reply(record.headers(), frames=_billed(b"", frames, None, restamper, record))
+        return Reply(record.headers(), frames=await _started(_billed(b"", frames, None, restamper, record)))
 
 
 async def _frames(answer: Answer, restamper: StreamRestamper, deployment: Deployment) -> AsyncIterator[bytes]:
     """The client's frames, one batch per piece that the network brought: nothing waits for a fuller buffer.
 
-    Raises UpstreamError for an error event, for garbage, and for a stream that ends before it is finished.
+    Raises UpstreamError for an error event, for garbage, and for a stream that ends before it is finished. One that
+    gave its reason to finish is finished, also without `[DONE]`.
     """
     decoder = SSEDecoder()
     async for chunk in answer.chunks():
@@ -206,7 +214,9 @@ async def _frames(answer: Answer, restamper: StreamRestamper, deployment: Deploy
             yield b"".join(ready)
         if restamper.finished:
             return
-    if decoder.has_partial_event or not restamper.finished:
+    if not decoder.has_partial_event and restamper.has_finish_reason:
+        yield DONE_FRAME
+    else:
         raise status_error(500, b'{"error": "the stream ended before it was finished"}', {}, deployment)
 
 
@@ -217,11 +227,18 @@ async def _mock_frames(events: list[bytes], restamper: StreamRestamper) -> Async
             yield frame
 
 
+async def _started(frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Run a billed stream to its first, empty frame: only a generator that has begun settles when it is dropped."""
+    await anext(frames)
+    return frames
+
+
 async def _billed(
     first: bytes, frames: AsyncIterator[bytes], answer: Answer | None, restamper: StreamRestamper, record: CallRecord
 ) -> AsyncIterator[bytes]:
     """Pass frames on and account for the stream however it ends: to its end, by a fault, or because the client left."""
     try:
+        yield b""
         if first:
             yield first
         async for frame in frames:

@@ -14,7 +14,7 @@ import aiohttp
 
 from ..deployments import Deployment
 from ..errors import UpstreamError
-from ..protocols.openai import error_code, error_message
+from ..protocols.openai import error_detail, error_message
 
 _CONNECT_SECONDS = 10.0
 _MAX_ERROR_BYTES = 64 * 1024
@@ -161,12 +161,17 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
     if 300 <= status < 400 or status < 200 or ours > 599:
         name, ours, type, is_retryable = "APIError", 502, "internal_server_error", True
     text = error_message(body) or f"the provider answered {status}"
-    code = error_code(body) or ""
+    param = None
     if status == 400:
-        name = _refined(name, code, text)
+        name, param = _refined(name, error_detail(body, "code") or "", text), error_detail(body, "param")
     passed = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
     return UpstreamError(
-        _worded(name, deployment, text), status=ours, type=type, is_retryable=is_retryable, headers=passed
+        _worded(name, deployment, text),
+        status=ours,
+        type=type,
+        param=param,
+        is_retryable=is_retryable,
+        headers=passed,
     )
 
 

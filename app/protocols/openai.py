@@ -23,6 +23,11 @@ _text = msgspec.json.Decoder(str).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
+_MOST_TOKENS = 10**9
+
+# What decoding raises for bytes that are no JSON, no UTF-8, or nested beyond any purpose.
+BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 DONE = b"[DONE]"
 DONE_FRAME = b"data: [DONE]\n\n"
 
@@ -67,6 +72,11 @@ class OpenAIRequest:
     end_user: str = ""
     tags: list[str] = field(default_factory=list)
 
+    @property
+    def estimated_prompt_tokens(self) -> int:
+        """Before the provider has counted: four bytes a token."""
+        return self.body_bytes // 4
+
     def upstream_body(self, upstream_model: str, defaults: Mapping[str, Any]) -> bytes:
         """The body for a provider: its own model name, the deployment's defaults beneath what the client sent."""
         fields = {key: value for key, value in self.fields.items() if key not in _GATEWAY_FIELDS}
@@ -85,10 +95,10 @@ class OpenAIRequest:
 def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
     """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
     try:
-        fields = _fields(body)
+        fields = _fields(body if body.strip() else b"{}")
     except msgspec.ValidationError:
         raise InvalidRequest("Invalid JSON payload: the body must be a JSON object", param="request_body") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+    except BROKEN_JSON as problem:
         raise InvalidRequest(f"Invalid JSON payload: {problem}", param="request_body") from None
     for name in _REFUSED_FIELDS:
         if name in fields:
@@ -96,13 +106,13 @@ def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None
                 f"{endpoint.path}: '{name}' cannot be set by a client; providers are configured on the gateway",
                 param=name,
             )
+    _check_required(endpoint, fields)
     model = _string(endpoint, fields, "model") or path_model
     if not model:
         raise InvalidRequest(
             "litellm.BadRequestError: You passed in model=None. There are no healthy deployments for this model",
             param="model",
         )
-    _check_required(endpoint, fields)
     is_stream = endpoint.may_stream and _flag(endpoint, fields, "stream")
     metadata = _object(endpoint, fields, "metadata")
     options = _object(endpoint, fields, "stream_options")
@@ -138,7 +148,10 @@ def _check_required(endpoint: Endpoint, fields: RawFields) -> None:
 def _typed(endpoint: Endpoint, fields: RawFields, name: str, kind: type, description: str) -> Any:
     if name not in fields:
         return None
-    value = _any(fields[name])
+    try:
+        value = _any(fields[name])
+    except BROKEN_JSON as problem:
+        raise InvalidRequest(f"Invalid JSON payload: '{name}': {problem}", param=name) from None
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise InvalidRequest(f"{endpoint.path}: '{name}' must be {description}.", param=name)
     return value
@@ -181,8 +194,8 @@ def read_usage(raw: Raw | bytes | None) -> Usage | None:
     value = _any(raw) if raw is not None else None
     if not isinstance(value, dict):
         return None
-    details = value.get("prompt_tokens_details") or {}
-    output = value.get("completion_tokens_details") or {}
+    details = _mapping(value.get("prompt_tokens_details"))
+    output = _mapping(value.get("completion_tokens_details"))
     return Usage(
         prompt_tokens=_count(value.get("prompt_tokens")),
         completion_tokens=_count(value.get("completion_tokens")),
@@ -194,14 +207,19 @@ def read_usage(raw: Raw | bytes | None) -> Usage | None:
     )
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _count(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+    """A number of tokens. A provider that reports nonsense must not break the sums of everyone else."""
+    return max(0, min(int(value), _MOST_TOKENS)) if isinstance(value, int | float) else 0
 
 
 def restamp(body: bytes, model: str) -> tuple[bytes, Usage | None]:
     """A provider's JSON answer under the name that the client asked for, and its usage.
 
-    Raises msgspec.MsgspecError when the body is not a JSON object.
+    Raises one of BROKEN_JSON when the body is not a JSON object.
     """
     fields = _fields(body)
     usage = read_usage(fields.get("usage"))
@@ -216,7 +234,7 @@ class StreamFault(Exception):
 class StreamRestamper:
     """Turns a provider's stream into the client's, one event at a time, and remembers what must be billed."""
 
-    __slots__ = ("_model", "_wants_usage", "chunks", "finished", "usage")
+    __slots__ = ("_choices", "_model", "_wants_usage", "chunks", "finished", "usage")
 
     def __init__(self, model: str, *, wants_usage: bool) -> None:
         self._model = Raw(_encode(model))
@@ -224,11 +242,18 @@ class StreamRestamper:
         self.usage: Usage | None = None
         self.finished = False
         self.chunks = 0
+        self._choices: Raw | None = None
+
+    @property
+    def has_finish_reason(self) -> bool:
+        """Whether the last choice said why it ended: such an answer is whole, also where `[DONE]` never comes."""
+        choices = _any(self._choices) if self._choices is not None else None
+        return isinstance(choices, list) and any(_mapping(choice).get("finish_reason") for choice in choices)
 
     def frame(self, data: bytes) -> bytes | None:
         """The frame to send for one event, or None for one that the client did not ask for.
 
-        Raises StreamFault for an error event, msgspec.MsgspecError for one that is not JSON.
+        Raises StreamFault for an error event, one of BROKEN_JSON for one that is not a JSON object.
         """
         if data == DONE:
             self.finished = True
@@ -244,6 +269,9 @@ class StreamRestamper:
                 if usage is not None and bytes(fields.get("choices", b"[]")).replace(b" ", b"") == b"[]":
                     return None
                 del fields["usage"]
+        choices = fields.get("choices")
+        if choices is not None and bytes(choices) != b"[]":
+            self._choices = choices
         self.chunks += 1
         fields["model"] = self._model
         return b"data: " + _encode(fields) + b"\n\n"
@@ -255,25 +283,26 @@ class StreamRestamper:
 
 def error_message(body: bytes) -> str | None:
     """The text of a provider's error body, in any of the shapes that compatible providers use."""
-    try:
-        value = _any(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    error = value.get("error", value) if isinstance(value, dict) else None
+    value = _object_or_none(body)
+    error = value.get("error", value) if value is not None else None
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail")
     return error if isinstance(error, str) else None
 
 
-def error_code(body: bytes) -> str | None:
-    """The `code` of a provider's error, as `context_length_exceeded`."""
+def error_detail(body: bytes, name: str) -> str | None:
+    """One text of a provider's error, as its `code` (`context_length_exceeded`) or the `param` that it complains about."""
+    error = (_object_or_none(body) or {}).get("error")
+    detail = error.get(name) if isinstance(error, dict) else None
+    return detail if isinstance(detail, str) else None
+
+
+def _object_or_none(body: bytes) -> dict[str, Any] | None:
     try:
         value = _any(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BROKEN_JSON:
         return None
-    error = value.get("error") if isinstance(value, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, str) else None
+    return value if isinstance(value, dict) else None
 
 
 def error_frame(message: str, code: str) -> bytes:

@@ -13,17 +13,21 @@ class EventTooLarge(Exception):
 class SSEDecoder:
     """Feed it chunks; it returns the `data` of every event that is complete. Comments and other fields are skipped."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_ended_in_return")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._ended_in_return = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
+        if self._ended_in_return and chunk:
+            # The line end was counted at its carriage return, so that no event waits for the other half.
+            chunk = chunk.removeprefix(b"\n")
+            self._ended_in_return = False
+        if b"\r" in chunk:
+            self._ended_in_return = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         buffer = self._buffer + chunk if self._buffer else chunk
-        if b"\r" in buffer:
-            # A trailing carriage return may be half of a line end: wait for the other half.
-            held = b"\r" if buffer.endswith(b"\r") else b""
-            buffer = buffer.removesuffix(b"\r").replace(b"\r\n", b"\n") + held
         *events, rest = buffer.split(b"\n\n")
         if len(rest) > _MAX_EVENT_BYTES:
             raise EventTooLarge

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 _MAX_EVENTS = 5000
@@ -35,11 +36,13 @@ class Segment:
         self.path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
-    def set_aside(self) -> Path:
-        """Keep a file that the database refuses for a person to look at, out of the way of the others."""
+    def set_aside(self, lines: Sequence[bytes]) -> Path:
+        """Replace the file by one that holds what the database refuses, for a person to look at."""
         target = self.path.with_suffix(".rejected")
-        self.path.rename(target)
-        os.close(self._descriptor)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.writelines(line + b"\n" for line in lines)
+        self.discard()
         return target
 
     def release(self) -> None:

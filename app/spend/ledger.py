@@ -9,6 +9,7 @@ One segment is one transaction: log rows, totals of key, user, team and member, 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,8 +17,10 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
+from tortoise.exceptions import IntegrityError, ValidationError
 
 from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..models import SpendLog
@@ -28,7 +31,21 @@ from .journal import Journal, Segment
 log = structlog.get_logger(__name__)
 
 _LOOK_UP_CHUNK = 500
-_ATTEMPTS_BEFORE_SETTING_ASIDE = 5
+_ATTEMPTS_BEFORE_SETTING_ASIDE = 2
+
+# What a value that fits no column raises before the database sees it, as a number beyond 64 bits.
+_UNWRITABLE = (ArithmeticError, ValueError, TypeError)
+_ABOUT_EVENTS = (
+    *_UNWRITABLE,
+    IntegrityError,
+    ValidationError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+)
+# PostgreSQL takes no zero character in text, and clients and providers may send one.
+_NUL, _REPLACEMENT = rb"\u0000", rb"\ufffd"
 
 
 class SpendEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,7 +117,10 @@ class SpendLedger:
 
     def record(self, event: SpendEvent) -> None:
         """Make a call's spend durable. Takes microseconds and never waits."""
-        self._journal.append(_encode(event))
+        line = _encode(event)
+        if _NUL in line:
+            line = line.replace(_NUL, _REPLACEMENT)
+        self._journal.append(line)
 
     async def start(self) -> None:
         """Take over what dead processes left, then flush in the background."""
@@ -127,32 +147,57 @@ class SpendLedger:
     async def _flush_forever(self) -> None:
         while True:
             await asyncio.sleep(self._period)
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the writing of spend for good
+                log.error("spend could not be written", reason=type(problem).__name__)
 
     async def _flush_segment(self, segment: Segment) -> bool:
         events = _read(segment)
         try:
-            amounts = await self._write(events)
+            self._budgets.written(await self._write(events))
         except DATABASE_AWAY as problem:
             log.warning("spend waits in the journal", reason=type(problem).__name__, events=self.waiting)
             return False
-        except DATABASE_REFUSED as problem:
-            return self._refused(segment, problem)
+        except (*DATABASE_REFUSED, *_UNWRITABLE) as problem:
+            return await self._refused(segment, events, problem)
         self._failed_attempts = 0
-        self._budgets.written(amounts)
         segment.discard()
         self._journal.finished(segment)
         return True
 
-    def _refused(self, segment: Segment, problem: Exception) -> bool:
-        """The database answers and says no. Try again, then put the segment aside: later spend must not be held up."""
+    async def _refused(self, segment: Segment, events: list[SpendEvent], problem: Exception) -> bool:
+        """The database answers and says no. Try again, then put aside exactly the events that it refuses.
+
+        A refusal that is not about the events (read-only, disk full, a table that is missing) keeps them waiting.
+        """
+        log.error("spend was refused by the database", reason=type(problem).__name__, events=self.waiting)
+        if not _is_about_events(problem):
+            return False
         self._failed_attempts += 1
-        log.error("spend was refused by the database", reason=type(problem).__name__, attempt=self._failed_attempts)
         if self._failed_attempts < _ATTEMPTS_BEFORE_SETTING_ASIDE:
             return False
+        try:
+            rejected = [event for event in events if not await self._write_alone(event)]
+        except DATABASE_AWAY:
+            return False
         self._failed_attempts = 0
-        log.error("journal segment set aside", path=str(segment.set_aside()), events=segment.events)
+        if rejected:
+            path = segment.set_aside([_encode(event) for event in rejected])
+            log.error("spend events set aside", path=str(path), events=len(rejected))
+        else:
+            segment.discard()
         self._journal.finished(segment)
+        return True
+
+    async def _write_alone(self, event: SpendEvent) -> bool:
+        """Whether the database takes this event, which it does not if the event is what it refused."""
+        try:
+            self._budgets.written(await self._write([event]))
+        except DATABASE_AWAY:
+            raise
+        except (*DATABASE_REFUSED, *_UNWRITABLE):
+            return False
         return True
 
     async def _write(self, events: list[SpendEvent]) -> dict[ScopeName, Decimal]:
@@ -291,6 +336,12 @@ def _log_row(event: SpendEvent) -> SpendLog:
         metadata=event.metadata,
         status=event.status,
     )
+
+
+def _is_about_events(problem: Exception) -> bool:
+    """Whether a refusal is about what was to be written. The ORM wraps the driver's own error."""
+    cause = problem.args[0] if problem.args and isinstance(problem.args[0], Exception) else problem
+    return isinstance(problem, _ABOUT_EVENTS) or isinstance(cause, _ABOUT_EVENTS)
 
 
 def _read(segment: Segment) -> list[SpendEvent]:

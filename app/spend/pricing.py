@@ -33,6 +33,8 @@ _TABLE_NAMES = {
 # An estimate for calls that do not say how much they may answer.
 _ASSUMED_COMPLETION_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
+# No model answers more; a client may ask for any number.
+_MOST_COMPLETION_TOKENS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def _matches(clause: Mapping[str, Any], model: str) -> bool:
 
 
 def cost_of(usage: Usage, prices: Prices) -> Cost:
-    """The exact cost of a call, rounded once, to what the database keeps."""
+    """The cost of a call. Each side is rounded once, to what the database keeps, so that the parts sum to the total."""
     prompt = usage.prompt_tokens
     cached = min(usage.cache_read_tokens, prompt)
     written = min(usage.cache_write_tokens, prompt - cached)
@@ -157,8 +159,9 @@ def cost_of(usage: Usage, prices: Prices) -> Cost:
         + cached * (prices.cache_read.at(prompt) if prices.cache_read else input_rate)
         + written * (prices.cache_write.at(prompt) if prices.cache_write else input_rate)
     )
-    output_cost = usage.completion_tokens * prices.output.at(prompt)
-    return Cost(_rounded(input_cost + output_cost), _rounded(input_cost), _rounded(output_cost))
+    input_cost = _rounded(input_cost)
+    output_cost = _rounded(usage.completion_tokens * prices.output.at(prompt))
+    return Cost(input_cost + output_cost, input_cost, output_cost)
 
 
 def estimate_of(body_bytes: int, max_tokens: int | None, prices: Prices | None) -> Decimal:
@@ -166,7 +169,7 @@ def estimate_of(body_bytes: int, max_tokens: int | None, prices: Prices | None) 
     if prices is None:
         return Decimal(0)
     prompt = body_bytes // _BYTES_PER_TOKEN
-    completion = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else max_tokens
+    completion = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else min(max_tokens, _MOST_COMPLETION_TOKENS)
     return cost_of(Usage(prompt_tokens=prompt, completion_tokens=completion), prices).total
 
 

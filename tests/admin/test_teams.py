@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from tests.admin.conftest import Caller
 
 
@@ -24,9 +22,8 @@ async def test_the_creator_is_the_first_admin(admin: Caller) -> None:
     assert (answer["admins"], answer["members"], answer["blocked"]) == (["default_user_id"], [], False)
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+async def test_a_wrong_team_is_refused(admin: Caller) -> None:
+    cases: list[tuple[dict[str, object], int]] = [
         ({"max_budget": 1, "soft_budget": 1}, 400),
         ({"max_budget": -1}, 400),
         ({"budget_duration": "5x"}, 400),
@@ -34,11 +31,10 @@ async def test_the_creator_is_the_first_admin(admin: Caller) -> None:
         ({"team_id": "litellm-dashboard"}, 400),
         ({"models": "all"}, 422),
         ({"members_with_roles": [{"role": "king", "user_id": "u"}]}, 422),
-    ],
-)
-async def test_a_wrong_team_is_refused(admin: Caller, body: dict[str, object], status: int) -> None:
-    assert (await admin.post("/team/new", **body)).status_code == status
-    assert (await admin.get("/team/list")).json() == []
+    ]
+    for body, status in cases:
+        assert (await admin.post("/team/new", **body)).status_code == status
+        assert (await admin.get("/team/list")).json() == []
 
 
 async def test_an_id_is_there_once_and_an_alias_may_be_there_twice(admin: Caller) -> None:
@@ -98,19 +94,17 @@ async def test_members_that_are_added_at_once_are_all_there(admin: Caller) -> No
     assert {member["user_id"] for member in members} == {*names, "default_user_id"}
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+async def test_a_wrong_addition_is_refused(admin: Caller) -> None:
+    cases: list[tuple[dict[str, object], int]] = [
         ({"member": {"role": "user"}}, 422),
         ({"member": {"role": "king", "user_id": "u"}}, 422),
         ({"member": "alice"}, 422),
         ({}, 422),
         ({"team_id": "zzz", "member": {"user_id": "u", "role": "user"}}, 404),
-    ],
-)
-async def test_a_wrong_addition_is_refused(admin: Caller, body: dict[str, object], status: int) -> None:
-    team_id = await _team(admin)
-    assert (await admin.post("/team/member_add", **{"team_id": team_id, **body})).status_code == status
+    ]
+    for body, status in cases:
+        team_id = await _team(admin)
+        assert (await admin.post("/team/member_add", **{"team_id": team_id, **body})).status_code == status
 
 
 async def test_blocking_holds_at_once(admin: Caller) -> None:

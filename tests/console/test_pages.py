@@ -61,8 +61,8 @@ def _addresses(running: RunningConsole) -> list[str]:
     return [address.replace("KEY", key) for address in PAGES]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+# Each theme and each width once: colours do not depend on the width, nor widths on the colours.
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
 async def test_every_page_is_accessible_and_fits(
     browser: Browser, running_console: RunningConsole, theme: Any, width: int
 ) -> None:
@@ -143,6 +143,21 @@ async def test_filter_and_pages_swap_the_table_only(page: Page, running_console:
     await expect(page.locator("tbody tr")).to_have_count(5)
     await page.go_back()
     await expect(page.locator("tbody tr")).to_have_count(25)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"), [("keys", "Create key"), ("users", "Create user"), ("teams", "Create team")]
+)
+async def test_an_empty_list_leads_to_its_form(
+    page: Page, running_console: RunningConsole, section: str, words: str
+) -> None:
+    await _sign_in(page, running_console, "us")
+    await page.goto(f"{running_console.url}/ui/workers/us/{section}")
+    await page.locator(".empty").get_by_role("link", name=words).click()
+    await page.wait_for_url(f"**/{section}/new")
+    await expect(page.get_by_role("dialog", name=words)).to_be_visible()
+    await page.get_by_role("link", name="Cancel").click()
+    await expect(page.locator(".empty")).to_be_visible()
 
 
 async def test_the_overview_fills_itself_and_survives_a_dead_worker(

@@ -122,7 +122,7 @@ async def test_an_instance_alone_administers_itself(page: Page, quarterdeck_proc
     await page.fill("#username", "admin")
     await page.fill("#password", alone.master_key)
     await page.click("button.primary")
-    await page.wait_for_url("**/ui/workers/self/keys")
+    await expect(page.locator(".tile")).to_contain_text("This worker")
     await page.goto(f"{alone.url}/ui/workers/self/keys/new")
     await page.fill("#key_alias", "own")
     await page.get_by_role("button", name="Create key").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -50,8 +51,12 @@ def test_contact_tells_old_answers_from_live_ones() -> None:
     assert contact.state == "unknown"
     contact.answered(200, 12)
     assert contact.state == "healthy"
-    contact.failed("connection refused")
-    contact.failed("connection refused")
+    contact.failed()
+    contact.failed()
     assert (contact.state, contact.failures, contact.last_status) == ("unreachable", 2, 200)
+    contact.last_failure_at = datetime.now(UTC) - timedelta(minutes=5)
+    assert contact.state == "unknown"
     contact.answered(200, 9)
-    assert contact.failing_since is None
+    assert contact.failing_since is None and contact.state == "healthy"
+    contact.last_answer_at = datetime.now(UTC) - timedelta(minutes=5)
+    assert contact.state == "unknown"

@@ -1,0 +1,1 @@
+"""Tests of money: prices, budgets, the journal and the ledger."""

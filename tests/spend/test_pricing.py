@@ -1,0 +1,128 @@
+"""What a call costs, to the last digit."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.protocols.base import Usage
+from app.spend.pricing import Prices, Rate, cost_of, custom_prices, estimate_of, listed_prices
+
+TOKENS = st.integers(min_value=0, max_value=10**9)
+RATES = st.decimals(min_value=0, max_value=1, places=14, allow_nan=False).map(Rate)
+PRICES = st.builds(Prices, input=RATES, output=RATES, cache_read=st.none() | RATES, cache_write=st.none() | RATES)
+USAGES = st.builds(
+    Usage, prompt_tokens=TOKENS, completion_tokens=TOKENS, cache_read_tokens=TOKENS, cache_write_tokens=TOKENS
+)
+
+
+def listed(provider: str, model: str) -> Prices:
+    prices = listed_prices(provider, model)
+    assert prices is not None
+    return prices
+
+
+def test_gpt_4o_mini_with_a_cached_part_costs_what_openai_bills() -> None:
+    usage = Usage(prompt_tokens=9, completion_tokens=2, cache_read_tokens=4)
+    cost = cost_of(usage, listed("openai", "gpt-4o-mini"))
+    assert cost.total == Decimal("0.00000225")
+    assert (cost.input, cost.output) == (Decimal("0.00000105"), Decimal("0.0000012"))
+
+
+def test_custom_prices_bill_cached_tokens_at_the_full_rate() -> None:
+    prices = custom_prices({"input_cost_per_token": 0.001, "output_cost_per_token": "0.002"})
+    assert prices is not None
+    usage = Usage(prompt_tokens=9, completion_tokens=2, cache_read_tokens=4)
+    assert cost_of(usage, prices).total == Decimal("0.013")
+
+
+def test_custom_prices_may_name_cached_tokens() -> None:
+    prices = custom_prices(
+        {
+            "input_cost_per_token": "0.01",
+            "output_cost_per_token": 0,
+            "cache_read_input_token_cost": "0.001",
+            "cache_creation_input_token_cost": "0.1",
+        }
+    )
+    assert prices is not None
+    usage = Usage(prompt_tokens=10, cache_read_tokens=3, cache_write_tokens=2)
+    assert cost_of(usage, prices).total == Decimal("0.253")
+
+
+def test_one_custom_price_makes_the_other_side_free() -> None:
+    prices = custom_prices({"output_cost_per_token": 1})
+    assert prices is not None
+    assert cost_of(Usage(prompt_tokens=5, completion_tokens=2), prices).total == 2
+
+
+def test_without_a_custom_price_there_is_none() -> None:
+    assert custom_prices({}) is None
+    assert custom_prices({"cache_read_input_token_cost": 1}) is None
+    assert custom_prices({"input_cost_per_token": None}) is None
+
+
+@pytest.mark.parametrize("amount", ["x", "NaN", "inf", -1, "-0.1", [], "1,5"])
+def test_a_price_that_is_no_amount_is_refused(amount: Any) -> None:
+    with pytest.raises(ValueError, match="input_cost_per_token"):
+        custom_prices({"input_cost_per_token": amount})
+
+
+def test_a_price_in_a_float_is_read_as_it_was_written() -> None:
+    prices = custom_prices({"input_cost_per_token": 1.5e-7, "output_cost_per_token": 0.1})
+    assert prices is not None
+    assert prices.input.base == Decimal("0.00000015")
+    assert cost_of(Usage(completion_tokens=3), prices).total == Decimal("0.3")
+
+
+def test_an_unknown_model_has_no_price() -> None:
+    assert listed_prices("openai", "no-such-model-9000") is None
+    assert listed_prices("no-such-provider", "gpt-4o-mini") is None
+
+
+def test_a_tier_applies_to_the_whole_call() -> None:
+    prices = Prices(input=Rate(Decimal(1), ((100, Decimal(2)), (200, Decimal(3)))), output=Rate(Decimal(10)))
+    assert [cost_of(Usage(prompt_tokens=tokens), prices).total for tokens in (99, 100, 199, 200)] == [99, 200, 398, 600]
+
+
+def test_a_listed_model_with_tiers_gets_dearer_with_a_long_prompt() -> None:
+    prices = listed("google", "gemini-2.5-pro")
+    assert prices.input.tiers
+    start = prices.input.tiers[0][0]
+    assert prices.input.at(start) > prices.input.at(start - 1)
+
+
+def test_a_snapshot_name_has_the_price_of_its_model() -> None:
+    assert listed("openai", "gpt-4o-mini-2024-07-18") == listed("openai", "gpt-4o-mini")
+
+
+@given(USAGES, PRICES)
+def test_the_parts_sum_to_the_total(usage: Usage, prices: Prices) -> None:
+    cost = cost_of(usage, prices)
+    assert cost.input + cost.output == cost.total
+    assert cost.total >= 0
+    assert cost.total.as_tuple().exponent == -12
+
+
+@given(USAGES, PRICES)
+def test_no_token_is_billed_twice(usage: Usage, prices: Prices) -> None:
+    rates = [rate.base for rate in (prices.input, prices.cache_read, prices.cache_write) if rate is not None]
+    cost = cost_of(usage, prices)
+    half_unit = Decimal("0.0000000000005")
+    assert usage.prompt_tokens * min(rates) - half_unit <= cost.input <= usage.prompt_tokens * max(rates) + half_unit
+
+
+def test_an_estimate_covers_the_prompt_and_the_answer() -> None:
+    prices = Prices(input=Rate(Decimal(1)), output=Rate(Decimal(10)))
+    assert estimate_of(400, 5, prices) == 150
+    assert estimate_of(0, None, prices) == 10_240
+    assert estimate_of(400, 5, None) == 0
+
+
+@given(st.integers(min_value=0, max_value=10**60))
+def test_an_estimate_of_any_length_is_a_number(max_tokens: int) -> None:
+    assert estimate_of(100, max_tokens, listed("openai", "gpt-4o")).is_finite()
