@@ -166,12 +166,12 @@ class Database:
 
     def connection(self) -> BaseDBAsyncClient:
         """The current connection: the transaction's inside `transaction()`, else the shared one."""
-        return self._context.connections.get("default")
+        return self._context.connections.get(self.dialect)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         with self.active():
-            async with in_transaction("default"):
+            async with in_transaction(self.dialect):
                 yield
 
     async def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -213,8 +213,9 @@ class Database:
             credentials = _postgres_credentials(self.url, self._pool_size)
             engine = "tortoise.backends.asyncpg"
         return {
-            "connections": {"default": {"engine": engine, "credentials": credentials}},
-            "apps": {_APP: {"models": ["app.models"], "default_connection": "default", "migrations": "migrations"}},
+            # Tortoise keeps prepared INSERTs per connection name for the whole process: one name per dialect.
+            "connections": {self.dialect: {"engine": engine, "credentials": credentials}},
+            "apps": {_APP: {"models": ["app.models"], "default_connection": self.dialect, "migrations": "migrations"}},
             "use_tz": True,
             "timezone": "UTC",
         }

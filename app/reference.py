@@ -20,6 +20,7 @@ from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 from .mounts import ROUTE_GROUPS, RouteGroup
 from .settings import Settings, declared_settings
 
+_SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _WRITTEN = "<!-- Written by `make docs` from the code. Change app/settings.py, app/config_keys.py or app/mounts.py. -->"
 
@@ -36,7 +37,7 @@ DEPLOYMENT_KEYS = {
     "extra_body": "Fields that every call's body carries.",
     "timeout": "Seconds that a call may take; wins over the settings of the router.",
     "stream_timeout": "Seconds of silence after which a stream counts as dead.",
-    "max_retries": "Accepted for compatibility: a failed call goes to the next deployment (`router_settings.num_retries`).",
+    "max_retries": "Accepted for compatibility; `router_settings.num_retries` says how often a call is tried.",
     "weight": "Share of the calls among deployments of one name. Without one: `rpm`, then `tpm`, then equal shares.",
     "rpm": "Requests per minute: the share of the calls when there is no `weight`.",
     "tpm": "Tokens per minute: the share of the calls when there is neither `weight` nor `rpm`.",
@@ -64,15 +65,15 @@ do yet is named in one warning at the start, and so is a key that nobody knows.
 |---|---|---|---|---|"""
 
 _FILE = """
-Settings marked *secret* are shown in no log and no message. Durations are a number and a unit: `30s`, `10m`, `24h`, `7d`.
+Settings marked *secret* are shown in no log and no message. A duration is a number and a unit: `30s`, `10m`, `7d`.
 
 ## The file
 
-`os.environ/NAME`, anywhere in the file and at any depth, stands for the variable `NAME`; a variable that is not set counts
-as a value that is not there.
+`os.environ/NAME`, anywhere in the file and at any depth, stands for the variable `NAME`; a variable that is not set
+counts as a value that is not there.
 
 ```yaml
-include: [models.yaml]              # other files, relative to this one; lists are joined, and for a value this file wins
+include: [models.yaml]              # relative to this file; lists are joined, and for a value this file wins
 environment_variables:              # set before anything else is read
   AZURE_API_VERSION: 2024-10-21
 model_list:
@@ -91,10 +92,10 @@ general_settings:
 |---|---|"""
 
 _AFTER_DEPLOYMENTS = """
-Every other key that is not listed below is a parameter of the provider, as `temperature`: it joins the body of a call that
-does not say it itself. `rpm`, `tpm` and `weight` may also stand beside `litellm_params`.
+Every other key that is not listed below is a parameter of the provider, as `temperature`: it joins the body of a call
+that does not say it itself. `rpm`, `tpm` and `weight` may also stand beside `litellm_params`.
 
-`model_info` takes any fact about the model and shows it in `/model/info`. These have an effect or a meaning of their own:
+`model_info` takes any fact about the model and shows it in `/model/info`. These have a meaning of their own:
 {model_info}.
 
 ### `worker_registry`
@@ -105,7 +106,7 @@ An instance with this list is a control plane: its console signs people in at th
 |---|---|
 | `worker_id` | Name in addresses, unique, without a slash. Required. |
 | `name` | What the console shows. Required. |
-| `url` | Address of the worker, `http://` or `https://`, as the control plane reaches it; without user and password. Required. |
+| `url` | Address of the worker, `http://` or `https://`, as the control plane reaches it. Required. |
 | `labels` | Mapping of words that the console shows, as `region: eu-west-1`. |
 | `environment` | One word, as `production`. |
 
@@ -129,8 +130,7 @@ def configuration_markdown() -> str:
     """The text of docs/configuration.md."""
     declared = declared_settings()
     yaml_keys = {item.metadata["yaml"] for item in declared}
-    sections = ("include", "environment_variables", "model_list", "worker_registry")
-    sections += ("general_settings", "litellm_settings", "router_settings")
+    sections = {"include", "environment_variables", "model_list", "worker_registry", *_SECTIONS}
     accepted = [
         key
         for key in sorted(SUPPORTED_KEYS)
@@ -151,7 +151,7 @@ def _setting_row(item: Field[Any]) -> str:
     data = item.metadata
     meaning = data["doc"] + (" *secret*" if data["is_secret"] else "")
     yaml_key, variable = (f"`{data[source]}`" if data[source] else "" for source in ("yaml", "env"))
-    return f"| {item.name.replace('_', ' ')} | {yaml_key} | {variable} | {_default(item.default)} | {meaning} |"
+    return f"| {item.name.removesuffix('_text').replace('_', ' ')} | {yaml_key} | {variable} | {_default(item.default)} | {meaning} |"
 
 
 def _default(value: Any) -> str:
@@ -171,7 +171,7 @@ def _names_below(section: str, keys: Iterable[str]) -> list[str]:
 def _waiting() -> Iterator[str]:
     waiting = CONTRACT_KEYS - SUPPORTED_KEYS
     yield f"- at the top: {_listed(sorted(key for key in waiting if '.' not in key))}"
-    for section in ("general_settings", "litellm_settings", "router_settings", "litellm_params", "model_info"):
+    for section in (*_SECTIONS, "litellm_params", "model_info"):
         yield f"- `{section}`: {_listed(_names_below(section, waiting))}"
 
 
@@ -185,8 +185,8 @@ _ROUTES = f"""{_WRITTEN}
 
 # Routes
 
-Every route belongs to one group, and a group is open or closed as a whole. A closed group answers before it looks at the
-request: its denial is the same with a key, without one, and with a bad body.
+Every route belongs to one group, and a group is open or closed as a whole. A closed group answers before it looks at
+the request: its denial is the same with a key, without one, and with a bad body.
 
 | group | open | when closed | {{columns}} |
 |---|---|---|{{lines}}|

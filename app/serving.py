@@ -20,7 +20,7 @@ from . import create_app
 from .config_file import SettingsError
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .mounts import ROUTE_GROUPS
-from .settings import Settings, export_settings, load_settings
+from .settings import Settings, export_settings, load_database_settings, load_settings
 from .telemetry import configure_logging
 from .version import VERSION
 
@@ -114,7 +114,7 @@ async def _prepare_database(settings: Settings) -> None:
 def migrate(config: str | None) -> int:
     """Apply pending migrations; the release phase of a deployment."""
     configure_logging()
-    applied = asyncio.run(_migrate(load_settings(config)))
+    applied = asyncio.run(_migrate(load_database_settings(config)))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to migrate")
     return 0
 

@@ -318,6 +318,15 @@ def load_settings(
     Without a path: `CONFIG_FILE_PATH`, else `config.yaml` in the working directory if there is one.
     Raises `SettingsError` with one line that names file, key and fix.
     """
+    return _checked(_read(config_path, environ, overrides))
+
+
+def load_database_settings(config_path: str | Path | None = None) -> Settings:
+    """The same for `migrate`, which serves nobody: a release phase may know the database and no secret."""
+    return _read(config_path, None, {})
+
+
+def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, Any]) -> Settings:
     env = dict(os.environ if environ is None else environ)
     path = config_path or env.get("CONFIG_FILE_PATH") or ("config.yaml" if Path("config.yaml").is_file() else None)
     file = read_config_file(Path(path), env) if path else ConfigFile.empty(env)
@@ -327,7 +336,7 @@ def load_settings(
         values[item.name] = _value_of(item, file) if given is None else _parsed(item, given, f"--{item.name}")
     if not values["database_url"]:
         values["database_url"] = f"sqlite://{values['state_dir'] / 'quarterdeck.db'}"
-    settings = Settings(
+    return Settings(
         **values,
         workers=file.workers,
         model_list=file.model_list,
@@ -335,7 +344,6 @@ def load_settings(
         config_path=file.name,
         warnings=tuple(file.warnings),
     )
-    return _checked(settings)
 
 
 def _value_of(item: Field[Any], file: ConfigFile) -> Any:

@@ -82,7 +82,7 @@ def _team_ids(value: Any) -> list[str]:
     found = [item.get("team_id") if isinstance(item, dict) else item for item in items]
     if not all(isinstance(team_id, str) and team_id for team_id in found):
         raise WrongValue("This must be a list of team ids", "list_type")
-    return list(dict.fromkeys(str(team_id) for team_id in found))
+    return list(dict.fromkeys(text().read(team_id) for team_id in found))
 
 
 def user_columns(sent: Mapping[str, Any]) -> dict[str, Any]:

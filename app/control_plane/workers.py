@@ -53,7 +53,7 @@ class Tile:
         self.problems.append({"tone": tone, "text": text, **link})
 
 
-@blueprint.get("/")
+@blueprint.get("/", strict_slashes=False)
 @public
 async def home() -> BaseResponse:
     return redirect(url_for("console.workers.overview"), 303)

@@ -23,4 +23,5 @@ async def start_new_period(row: VirtualKey | User | Team) -> None:
     await table.filter(pk=row.pk, budget_reset_at=due).update(
         spend=Decimal(0), budget_reset_at=next_reset(row.budget_duration, now)
     )
-    await row.refresh_from_db(fields=["spend", "budget_reset_at"])
+    fresh = await table.get(pk=row.pk)
+    row.spend, row.budget_reset_at = fresh.spend, fresh.budget_reset_at

@@ -291,7 +291,7 @@ def error_message(body: bytes) -> str | None:
 
 
 def error_detail(body: bytes, name: str) -> str | None:
-    """One text of a provider's error, as its `code` (`context_length_exceeded`) or the `param` that it complains about."""
+    """One text of a provider's error: its `code`, as `context_length_exceeded`, or the `param` that it is about."""
     error = (_object_or_none(body) or {}).get("error")
     detail = error.get(name) if isinstance(error, dict) else None
     return detail if isinstance(detail, str) else None

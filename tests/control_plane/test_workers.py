@@ -77,7 +77,8 @@ async def test_only_signed_in_callers_see_it(console: Console) -> None:
 
 async def test_short_addresses_lead_on(console: Console) -> None:
     client = await console.signed_in("eu")
-    assert (await client.get("/ui/")).headers["Location"] == "/ui/workers"
+    for address in ("/ui", "/ui/"):
+        assert (await client.get(address)).headers["Location"] == "/ui/workers"
     assert (await client.get("/ui/workers/eu")).headers["Location"] == "/ui/workers/eu/keys"
     assert (await client.get("/ui/workers/nope/tile")).status_code == 404
 

@@ -92,7 +92,8 @@ def test_messages_that_are_no_list_of_objects_are_refused(messages: Any) -> None
 def test_prompt_and_input_are_text_or_a_list(endpoint: Endpoint, name: str) -> None:
     for good in ("text", ["a", "b"], [1, 2, 3]):
         assert parse_request(endpoint, json.dumps({"model": "m", name: good}).encode()).model == "m"
-    for bad in ({}, 7, False, None):
+    wrong: list[Any] = [{}, 7, False, None]
+    for bad in wrong:
         assert refusal(endpoint, json.dumps({"model": "m", name: bad}).encode()).param == name
 
 

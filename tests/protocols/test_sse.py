@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ PAYLOADS = st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_cat
 def decoded(stream: bytes, cuts: list[int] | None = None) -> list[bytes]:
     decoder = SSEDecoder()
     borders = [0, *sorted(cut % (len(stream) + 1) for cut in cuts or []), len(stream)]
-    return [data for start, end in zip(borders, borders[1:], strict=False) for data in decoder.feed(stream[start:end])]
+    return [data for start, end in pairwise(borders) for data in decoder.feed(stream[start:end])]
 
 
 @given(PAYLOADS, NEWLINES, st.lists(st.integers(min_value=0, max_value=10_000), max_size=20))

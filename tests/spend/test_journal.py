@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 import subprocess
@@ -124,4 +123,4 @@ def test_a_segment_that_cannot_be_made_is_an_error_not_silence(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         filled(tmp_path / "file")
-    assert os.listdir(tmp_path) == ["file"]
+    assert files(tmp_path) == [tmp_path / "file"]

@@ -1,0 +1,228 @@
+"""Spend reaches the database once and exactly, whatever happens in between. On SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.models import DailySpend, SpendLog, VirtualKey
+from app.spend.budget import member_id
+from tests.spend.ledgers import KEY_HASH, NOON, PRICE, Books, add_alice, books_of, event
+
+
+@pytest.fixture
+async def books(database_url: str, tmp_path: Path) -> AsyncIterator[Books]:
+    async with books_of(database_url, tmp_path / "state") as opened:
+        await add_alice(opened.database)
+        yield opened
+
+
+def all_are(amount: Decimal, totals: dict[str, Decimal]) -> bool:
+    return set(totals.values()) == {amount}
+
+
+async def test_every_total_is_exact(books: Books) -> None:
+    costs = [PRICE, Decimal("0.1"), Decimal("0.2"), Decimal("123456789.000000000003")]
+    for number, cost in enumerate(costs):
+        books.ledger.record(event(number, cost=cost))
+    await books.ledger.flush()
+    assert all_are(sum(costs, Decimal(0)), await books.totals())
+    assert books.ledger.waiting == 0
+    assert books.files("*") == [] or not books.files("*.jsonl")
+
+
+async def test_a_row_says_what_happened(books: Books) -> None:
+    books.ledger.record(
+        event(
+            first_chunk_time=NOON + timedelta(milliseconds=100),
+            cache_read_tokens=4,
+            model_id="d1",
+            api_base="http://provider/v1",
+            end_user="customer",
+            session_id="s1",
+            call_id="c1",
+            ip_address="10.0.0.7",
+            tags=["a", "b"],
+            metadata={"usage_object": {"prompt_tokens": 9}},
+            status="failure",
+        )
+    )
+    await books.ledger.flush()
+    with books.database.active():
+        row = await SpendLog.get()
+        day = await DailySpend.get()
+    assert (row.api_key, row.user, row.team_id, row.end_user) == (KEY_HASH, "alice", "research", "customer")
+    assert (row.model, row.model_id, row.model_group, row.custom_llm_provider) == (
+        "gpt-4o-mini",
+        "d1",
+        "chat",
+        "openai",
+    )
+    assert (row.prompt_tokens, row.completion_tokens, row.total_tokens, row.spend) == (9, 2, 11, PRICE)
+    assert (row.start_time, row.request_duration_ms) == (NOON, 250)
+    assert (row.request_tags, row.metadata) == (["a", "b"], {"usage_object": {"prompt_tokens": 9}})
+    assert (row.session_id, row.litellm_call_id, row.requester_ip_address) == ("s1", "c1", "10.0.0.7")
+    assert (row.status, row.cache_hit) == ("failure", "False")
+    assert (day.date, day.api_requests, day.successful_requests, day.failed_requests) == ("2026-11-21", 1, 0, 1)
+    assert (day.cache_read_input_tokens, day.total_response_time_ms) == (4, 250)
+
+
+async def test_days_add_up_and_are_kept_apart(books: Books) -> None:
+    for number in range(3):
+        books.ledger.record(event(number))
+    await books.ledger.flush()
+    books.ledger.record(event(4))
+    books.ledger.record(event(5, start_time=NOON + timedelta(days=1)))
+    books.ledger.record(event(6, model="other"))
+    await books.ledger.flush()
+    with books.database.active():
+        days = {(day.date, day.model): day for day in await DailySpend.all()}
+    assert {name: (day.api_requests, day.spend, day.prompt_tokens) for name, day in days.items()} == {
+        ("2026-11-21", "gpt-4o-mini"): (4, 4 * PRICE, 36),
+        ("2026-11-22", "gpt-4o-mini"): (1, PRICE, 9),
+        ("2026-11-21", "other"): (1, PRICE, 9),
+    }
+
+
+async def test_a_session_of_the_console_does_not_add_to_a_team(books: Books) -> None:
+    books.ledger.record(event(is_session=True))
+    await books.ledger.flush()
+    totals = await books.totals()
+    assert (totals["user"], totals["key"]) == (PRICE, PRICE)
+    assert totals["team"] == totals["member"] == 0
+
+
+async def test_budgets_hear_what_was_written(books: Books) -> None:
+    books.budgets.account(("key", KEY_HASH)).unwritten = PRICE
+    books.budgets.account(("member", member_id("research", "alice"))).unwritten = PRICE
+    books.ledger.record(event())
+    await books.ledger.flush()
+    assert books.budgets.unwritten_of("key", KEY_HASH) == 0
+    assert books.budgets.spend_of("key", KEY_HASH) == PRICE
+    assert books.budgets.unwritten_of("member", member_id("research", "alice")) == 0
+
+
+async def test_a_segment_that_comes_again_changes_nothing(books: Books, database_url: str) -> None:
+    """A crash between the commit and the deletion of the file."""
+    for number in range(700):  # more than one look-up of known ids
+        books.ledger.record(event(number))
+    (segment,) = books.files("*.jsonl")
+    shutil.copy(segment, segment.with_name("copy.kept"))
+    await books.ledger.flush()
+    segment.with_name("copy.kept").rename(segment.with_name("again.jsonl"))
+    async with books_of(database_url, books.state_dir) as heir:
+        await heir.ledger.start()
+        await heir.ledger.stop()
+    assert books.files("*.jsonl") == []
+    assert await books.log_count() == 700
+    assert all_are(700 * PRICE, await books.totals())
+
+
+async def test_one_event_twice_in_one_segment_counts_once(books: Books) -> None:
+    same = event()
+    books.ledger.record(same)
+    books.ledger.record(same)
+    await books.ledger.flush()
+    assert all_are(PRICE, await books.totals())
+
+
+async def test_a_torn_last_line_is_passed_over(books: Books, database_url: str) -> None:
+    books.ledger.record(event())
+    await books.ledger.flush()
+    folder = books.state_dir / "journal"
+    (own,) = folder.iterdir()
+    books.ledger.record(event(1))
+    (segment,) = books.files("*.jsonl")
+    whole = segment.read_bytes()
+    await books.ledger.flush()
+    (own / "torn.jsonl").write_bytes(whole.replace(b"chat", b"torn") + whole[:70])
+    async with books_of(database_url, books.state_dir) as heir:
+        await heir.ledger.start()
+        await heir.ledger.stop()
+    assert books.files("*.jsonl") == []
+    assert await books.log_count() == 2  # the whole line was there already, the torn one never became an event
+
+
+async def test_spend_of_a_deleted_key_is_still_logged(books: Books) -> None:
+    with books.database.active():
+        await VirtualKey.filter(token=KEY_HASH).delete()
+    books.ledger.record(event())
+    await books.ledger.flush()
+    assert await books.log_count() == 1
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"prompt_tokens": 2**70},
+        {"cost": Decimal(10) ** 40},
+        {"model": "x" * 300},
+        {"call_id": "x" * 256},
+    ],
+    ids=["number beyond 64 bits", "cost beyond the column", "name beyond the column", "call id beyond the column"],
+)
+async def test_an_event_that_no_column_takes_is_set_aside_alone(books: Books, poison: dict[str, Any]) -> None:
+    books.ledger.record(event(0))
+    books.ledger.record(event(1, **poison))
+    books.ledger.record(event(2))
+    await books.ledger.flush()
+    await books.ledger.flush()
+    await asyncio.sleep(0)
+    written = await books.log_count()
+    rejected = books.files("*.rejected")
+    lines = rejected[0].read_bytes().splitlines() if rejected else []
+    assert written + len(lines) == 3
+    assert written >= 2
+    assert books.files("*.jsonl") == []
+    books.ledger.record(event(3))
+    await books.ledger.flush()
+    assert await books.log_count() == written + 1
+
+
+async def test_a_zero_character_of_a_client_or_provider_is_written_as_a_replacement(books: Books) -> None:
+    books.ledger.record(event(end_user="a\0b", tags=["\0"], metadata={"error_message": "x\0", "\0": ["\0"]}))
+    await books.ledger.flush()
+    with books.database.active():
+        row = await SpendLog.get()
+    assert (row.end_user, row.request_tags) == ("a\ufffdb", ["\ufffd"])
+    assert row.metadata == {"error_message": "x\ufffd", "\ufffd": ["\ufffd"]}
+
+
+async def test_two_instances_on_one_database_lose_nothing_and_double_nothing(
+    books: Books, database_url: str, tmp_path: Path
+) -> None:
+    async with books_of(database_url, tmp_path / "other") as other:
+        both = (books, other)
+        for one in both:
+            await one.ledger.start()
+        for number in range(200):
+            for one in both:
+                one.ledger.record(event(number))
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*(one.ledger.stop() for one in both))
+        assert other.files("*.jsonl") == other.files("*.rejected") == []
+    assert books.files("*.jsonl") == books.files("*.rejected") == []
+    assert await books.log_count() == 400
+    assert all_are(400 * PRICE, await books.totals())
+
+
+async def test_two_heirs_of_one_dead_process_write_its_spend_once(books: Books, database_url: str) -> None:
+    for number in range(50):
+        books.ledger.record(event(number))
+    lines = books.files("*.jsonl")[0].read_bytes()
+    await books.ledger.flush()
+    fresh = lines.replace(b'"request_id":"', b'"request_id":"x')
+    folder = next((books.state_dir / "journal").iterdir())
+    (folder / "orphan.jsonl").write_bytes(fresh)
+    async with books_of(database_url, books.state_dir) as one, books_of(database_url, books.state_dir) as two:
+        await asyncio.gather(one.ledger.start(), two.ledger.start())
+        await asyncio.gather(one.ledger.stop(), two.ledger.stop())
+    assert await books.log_count() == 100
+    assert all_are(100 * PRICE, await books.totals())
