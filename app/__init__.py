@@ -57,6 +57,7 @@ def create_app(settings: Settings) -> Quart:
             allow_credentials=True,
             allow_headers=["Authorization", "Content-Type", "litellm-changed-by", "x-litellm-api-key"],
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            expose_headers=["Retry-After", "x-litellm-call-id", "x-quarterdeck-unknown-fields"],
             max_age=600,
         )
     app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]

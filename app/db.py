@@ -211,7 +211,7 @@ class Database:
             engine = "app.sqlite_engine"
         else:
             credentials = _postgres_credentials(self.url, self._pool_size)
-            engine = "tortoise.backends.asyncpg"
+            engine = "app.postgres_engine"
         return {
             # Tortoise keeps prepared INSERTs per connection name for the whole process: one name per dialect.
             "connections": {self.dialect: {"engine": engine, "credentials": credentials}},

@@ -151,7 +151,8 @@ def _setting_row(item: Field[Any]) -> str:
     data = item.metadata
     meaning = data["doc"] + (" *secret*" if data["is_secret"] else "")
     yaml_key, variable = (f"`{data[source]}`" if data[source] else "" for source in ("yaml", "env"))
-    return f"| {item.name.removesuffix('_text').replace('_', ' ')} | {yaml_key} | {variable} | {_default(item.default)} | {meaning} |"
+    name = item.name.removesuffix("_text").replace("_", " ")
+    return f"| {name} | {yaml_key} | {variable} | {_default(item.default)} | {meaning} |"
 
 
 def _default(value: Any) -> str:

@@ -10,8 +10,9 @@ import sqlite3
 from decimal import Decimal
 from typing import Any
 
-from tortoise.backends.base.client import TransactionContext
+from tortoise.backends.base.client import TransactionalDBClient, TransactionContext
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
+from tortoise.connection import get_connections
 from tortoise.exceptions import TransactionManagementError
 
 
@@ -42,7 +43,26 @@ class QuarterdeckSqliteClient(SqliteClient):
         await connection._execute(connection._conn.create_aggregate, "decimal_sum", 1, DecimalSum)
 
     def _in_transaction(self) -> TransactionContext:
-        return SqliteTransactionContext(ImmediateTransaction(self), self._lock)
+        return CarefulTransaction(ImmediateTransaction(self), self._lock)
+
+
+class CarefulTransaction(SqliteTransactionContext):
+    """Gives the lock of the connection back when the transaction cannot start, which another process may prevent."""
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        await self._trxlock.acquire()
+        try:
+            await self.ensure_connection()
+            self.token = get_connections().set(self.connection_name, self.connection)
+            try:
+                await self.connection.begin()
+            except BaseException:
+                get_connections().reset(self.token)
+                raise
+        except BaseException:
+            self._trxlock.release()
+            raise
+        return self.connection
 
 
 class ImmediateTransaction(SqliteTransactionWrapper):
