@@ -89,14 +89,9 @@ def build_deployment(
 ) -> Deployment:
     """Check and complete one deployment. Raises ValueError with what is wrong and what to write instead."""
     info = dict(model_info or {})
-    model = params.get("model")
-    if not isinstance(model, str) or not model:
-        raise ValueError("litellm_params.model is missing; write provider/model, as openai/gpt-4o")
-    if is_stored and any(isinstance(value, str) and value.startswith("os.environ/") for value in params.values()):
-        raise ValueError(
-            "os.environ/ is resolved in the configuration file only; send the value itself, it is encrypted"
-        )
-    provider, upstream_model = split_model(model, params.get("custom_llm_provider"))
+    if is_stored:
+        _refuse_references(params)
+    provider, upstream_model = split_model(_model_of(params), params.get("custom_llm_provider"))
     api_base, api_key = _target(provider, params, environment)
     query = ""
     if provider.is_azure:
@@ -110,7 +105,6 @@ def build_deployment(
         info.get("id")
         or sha256(json.dumps([model_name, dict(params)], sort_keys=True, default=str).encode()).hexdigest()
     )
-    prices = custom_prices(params) or custom_prices(info)
     return Deployment(
         id=str(identity),
         model_name=model_name,
@@ -128,9 +122,30 @@ def build_deployment(
         timeout=_number(params, "timeout"),
         stream_timeout=_number(params, "stream_timeout"),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
-        prices=prices or listed_prices(provider.name, str(info.get("base_model") or upstream_model).split("/")[-1]),
+        prices=custom_prices(params) or custom_prices(info) or _listed(provider, info, upstream_model),
         is_stored=is_stored,
     )
+
+
+def _model_of(params: Mapping[str, Any]) -> str:
+    model = params.get("model")
+    if not isinstance(model, str) or not model:
+        raise ValueError("litellm_params.model is missing; write provider/model, as openai/gpt-4o")
+    return model
+
+
+def _refuse_references(params: Mapping[str, Any]) -> None:
+    """Who may add a deployment may not read the environment of this process by it."""
+    if any(isinstance(value, str) and value.startswith("os.environ/") for value in params.values()):
+        raise ValueError(
+            "os.environ/ is resolved in the configuration file only; send the value itself, it is encrypted"
+        )
+
+
+def _listed(provider: Provider, info: Mapping[str, Any], upstream_model: str) -> Prices | None:
+    """The bundled price of `base_model` or of the model itself, with and without the part before its last slash."""
+    name = str(info.get("base_model") or upstream_model)
+    return listed_prices(provider.name, name) or listed_prices(provider.name, name.rpartition("/")[2])
 
 
 def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """PostgreSQL: Tortoise's client, with transactions that give everything back when their connection is lost.
 
-As it comes, a transaction whose BEGIN or ROLLBACK fails keeps its dead connection: it is never released to the pool, and
-the task that opened it goes on talking to it for ever. A background task would not survive the first outage.
+As it comes, a transaction whose BEGIN or ROLLBACK fails keeps its dead connection: it is never released to the pool,
+and the task that opened it goes on talking to it for ever. A background task would not survive the first outage.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class CarefulTransaction(TransactionContextPooled):
             await self._pool().release(self.client._connection)
 
     def _pool(self) -> asyncpg.Pool:
-        return self.client._parent._pool  # type: ignore[attr-defined, no-any-return]
+        return self.client._parent._pool
 
 
 client_class = QuarterdeckPostgresClient

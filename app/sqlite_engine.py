@@ -53,6 +53,7 @@ class CarefulTransaction(SqliteTransactionContext):
         await self._trxlock.acquire()
         try:
             await self.ensure_connection()
+            client: TransactionalDBClient = self.connection
             self.token = get_connections().set(self.connection_name, self.connection)
             try:
                 await self.connection.begin()
@@ -62,7 +63,7 @@ class CarefulTransaction(SqliteTransactionContext):
         except BaseException:
             self._trxlock.release()
             raise
-        return self.connection
+        return client
 
 
 class ImmediateTransaction(SqliteTransactionWrapper):

@@ -11,6 +11,7 @@ from ..auth.credentials import key_hash_of
 from ..auth.principal import ANYONE, MEMBERS, current_principal, requires
 from ..errors import GatewayError, NotFound, ValidationFailed
 from ..models import Budget, VirtualKey
+from ..models.budget_period import start_new_period
 from ..services import services
 from .body import bad_request, identifier, read_body, read_query, text, text_list
 from .key_access import check_may_change, check_may_read, check_may_set, is_team_admin, refused
@@ -120,6 +121,7 @@ async def key_info() -> Answer:
 
 
 async def _info(key: VirtualKey) -> Answer:
+    await start_new_period(key)
     budget = await Budget.get_or_none(budget_id=key.budget_id) if key.budget_id else None
     info = {name: value for name, value in key.as_wire().items() if name != "token"}
     return {

@@ -13,6 +13,7 @@ from tortoise.exceptions import IntegrityError
 from ..auth.principal import ADMINS, ANYONE, MEMBERS, current_principal, requires
 from ..errors import Forbidden, GatewayError, NotFound
 from ..models import Budget, Team, TeamMembership, User, VirtualKey
+from ..models.budget_period import start_new_period
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..services import services
 from .audit_trail import TEAMS, record_change
@@ -194,6 +195,7 @@ async def team_info() -> Answer:
         )
     if not principal.can_read_all and not await is_member(principal, team.team_id):
         raise Forbidden("Only members of a team may see it", param="None")
+    await start_new_period(team)
     keys = await VirtualKey.filter(team_id=team.team_id).order_by("-created_at").limit(asked["key_limit"])
     return {
         "team_id": team.team_id,

@@ -15,6 +15,7 @@ from ..auth.credentials import hash_password
 from ..auth.principal import ADMINS, ANYONE, Principal, Role, current_principal, requires
 from ..errors import Conflict, NotFound, PlainDenial, ValidationFailed
 from ..models import Budget, Team, TeamMembership, User, VirtualKey
+from ..models.budget_period import start_new_period
 from ..models.user import ADMIN_USER_ID
 from ..services import services
 from .audit_trail import USERS, record_change
@@ -216,6 +217,8 @@ async def _asked_user(principal: Principal) -> tuple[str | None, User | None]:
     if user_id != principal.user_id and not principal.can_read_all:
         raise refused(f"Not allowed to see another user. Your role={principal.role.value}")
     user = await User.get_or_none(user_id=user_id) if user_id else None
+    if user is not None:
+        await start_new_period(user)
     if user is None and user_id == ADMIN_USER_ID and principal.is_admin:
         # The built-in admin need not have a row.
         user = User(user_id=ADMIN_USER_ID, user_role=Role.PROXY_ADMIN.value, spend=0)

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from ..db import DATABASE_AWAY
+from ..errors import ServiceUnavailable
 from ..models import ConsoleSession
 from .credentials import decrypt, encrypt, hash_key
 
@@ -15,8 +17,11 @@ class ConsoleSessionStore:
         self._salt_key = salt_key
 
     async def load(self, session_id: str) -> dict[str, Any] | None:
-        """The data of a live session, or None."""
-        row = await ConsoleSession.get_or_none(session_hash=hash_key(session_id), expires_at__gt=datetime.now(UTC))
+        """The data of a live session, or None. Raises 503 while the database is away."""
+        try:
+            row = await ConsoleSession.get_or_none(session_hash=hash_key(session_id), expires_at__gt=datetime.now(UTC))
+        except DATABASE_AWAY as problem:
+            raise ServiceUnavailable("The database of this console cannot be reached; try again") from problem
         if row is None:
             return None
         try:

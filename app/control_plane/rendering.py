@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from app.assets import Assets
 from app.errors import ServiceUnavailable
 from app.services import services
+from app.version import VERSION
 
 from .csrf import csrf_token
 from .registry import Worker
@@ -134,6 +135,7 @@ def template_context() -> dict[str, Any]:
     if "session" not in g:
         return {}
     return {
+        "version": VERSION,
         "registry": services().registry,
         "worker": g.get("worker"),
         "section": section(),

@@ -164,7 +164,7 @@ class Gateway:
         frames = _frames(answer, restamper, deployment)
         try:
             first = await anext(frames)
-        except BaseException as problem:
+        except BaseException as problem:  # whatever ends the wait, the provider must be told to stop
             answer.close()
             if isinstance(problem, StopAsyncIteration):
                 raise garbage_error(deployment) from None

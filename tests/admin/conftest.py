@@ -12,10 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from quart import Quart
-from tortoise.backends.base.executor import EXECUTOR_CACHE
 
 from app import create_app
-from app.db import Database
 from app.settings import Settings
 from tests.conftest import MASTER_KEY
 
@@ -64,18 +62,6 @@ class Caller:
         assert answer.status_code == 200, answer.text
         info: dict[str, Any] = answer.json()["info"]
         return info
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def database_url(request: pytest.FixtureRequest) -> str:
-    # Tortoise keeps prepared INSERTs per connection name, whatever the dialect.
-    EXECUTOR_CACHE.clear()
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    database = Database(Settings(database_url=url))
-    await database.open()
-    await database.prepare()
-    await database.close()
-    return url
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ _ODD_VALUES: tuple[Any, ...] = (
 _FIELDS = (
     "key keys key_alias key_aliases user_id user_ids user_email user_role team_id team_ids teams member models "
     "metadata max_budget max_budget_in_team budget_duration duration budget_limits budget_id tpm_limit blocked "
-    "key_type id model_name litellm_params model_info members_with_roles password auto_create_key spend temp_budget_expiry"
+    "key_type id model_name litellm_params model_info members_with_roles password auto_create_key spend "
+    "temp_budget_expiry"
 ).split()
 _QUERY = (
     "page size page_size key user_id team_id key_alias search status sort_by sort_order key_hash api_key request_id "

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from quart import Quart
 
+from app.models import VirtualKey
 from app.services import EXTENSION
 from app.spend.ledger import SpendEvent
 from tests.admin.conftest import PROVIDER_SECRET, Caller
@@ -244,6 +245,15 @@ async def test_what_a_key_spent_is_in_its_row(admin: Caller, spend: Spend) -> No
     assert (await admin.info(key["token"]))["spend"] == 0.3
     await admin.post("/key/update", key=key["token"], spend=0)
     assert (await admin.info(key["token"]))["spend"] == 0
+
+
+async def test_a_period_that_is_over_shows_no_spend(admin: Caller, instance: Quart, spend: Spend) -> None:
+    key = await admin.new_key(budget_duration="1d", max_budget=1)
+    await spend("a", "0.5", key_hash=key["token"])
+    with instance.extensions[EXTENSION].database.active():
+        await VirtualKey.filter(token=key["token"]).update(budget_reset_at=NOW - timedelta(seconds=1))
+    info = await admin.info(key["token"])
+    assert (info["spend"], datetime.fromisoformat(info["budget_reset_at"]) > NOW) == (0, True)
 
 
 async def test_health_looks_at_calls_and_makes_none(admin: Caller, alice: Caller, spend: Spend) -> None:

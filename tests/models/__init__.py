@@ -1,0 +1,1 @@
+"""The tables, as PostgreSQL and SQLite hold them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
@@ -226,3 +227,21 @@ async def test_two_heirs_of_one_dead_process_write_its_spend_once(books: Books, 
         await asyncio.gather(one.ledger.stop(), two.ledger.stop())
     assert await books.log_count() == 100
     assert all_are(100 * PRICE, await books.totals())
+
+
+async def test_a_file_that_another_process_holds_is_waited_for(migrated_sqlite_url: str, tmp_path: Path) -> None:
+    other = sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    async with books_of(migrated_sqlite_url, tmp_path / "state") as books:
+        await add_alice(books.database)
+        await books.database.fetch("PRAGMA busy_timeout = 20")
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(4):
+            books.ledger.record(event(number))
+            await books.ledger.flush()
+        assert books.ledger.waiting == 4
+        other.execute("ROLLBACK")
+        other.close()
+        async with asyncio.timeout(5):
+            await books.ledger.flush()
+        assert all_are(4 * PRICE, await books.totals())
+        assert books.files("*.rejected") == []
