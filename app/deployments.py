@@ -159,6 +159,9 @@ def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[
     parts = urlsplit(str(base))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"litellm_params.api_base {base!r} is not an address; it starts with http:// or https://")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # The address stands in headers and logs.
+        raise ValueError("litellm_params.api_base holds more than an address; put a credential into api_key")
     api_key = params.get("api_key")
     if api_key is None and not own_base and provider.key_variable:
         api_key = environment.get(provider.key_variable)

@@ -53,6 +53,7 @@ class KeyDirectory:
         self._budgets = budgets
         self._snapshots: OrderedDict[str, _Snapshot] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Principal | None]] = {}
+        self._changes = 0
         self._master = Principal(role=Role.PROXY_ADMIN, key_hash=MASTER_KEY_HASH, user_id=ADMIN_USER_ID)
 
     async def principal_of(self, key: str) -> Principal:
@@ -79,6 +80,8 @@ class KeyDirectory:
     def forget(self, token: str) -> None:
         """Drop what is known of a key, so that a change to it holds from the next call on."""
         self._snapshots.pop(token, None)
+        self._loading.pop(token, None)
+        self._changes += 1
 
     def forget_user(self, user_id: str) -> None:
         self._forget_where("user_id", user_id)
@@ -87,6 +90,8 @@ class KeyDirectory:
         self._forget_where("team_id", team_id)
 
     def _forget_where(self, attribute: str, value: str) -> None:
+        self._loading.clear()
+        self._changes += 1
         for token, snapshot in list(self._snapshots.items()):
             if snapshot.principal is not None and getattr(snapshot.principal, attribute) == value:
                 del self._snapshots[token]
@@ -97,6 +102,7 @@ class KeyDirectory:
         if task is None:
             task = self._loading[token] = asyncio.create_task(self._load(token))
             task.add_done_callback(lambda done: self._loaded(token, done))
+        changes = self._changes
         try:
             async with asyncio.timeout(_UNKNOWN_KEY_SECONDS if stale is None else _KNOWN_KEY_SECONDS):
                 principal = await asyncio.shield(task)
@@ -108,6 +114,9 @@ class KeyDirectory:
             return stale
         ttl = self._ttl if principal is not None else min(self._ttl, _UNKNOWN_SECONDS)
         snapshot = _Snapshot(principal, time.monotonic() + ttl)
+        if changes != self._changes:
+            # Something changed while this was read; it serves this call, and the next one looks again.
+            return snapshot
         self._snapshots[token] = snapshot
         self._snapshots.move_to_end(token)
         while len(self._snapshots) > _MAX_SNAPSHOTS:
@@ -115,7 +124,8 @@ class KeyDirectory:
         return snapshot
 
     def _loaded(self, token: str, task: asyncio.Task[Principal | None]) -> None:
-        self._loading.pop(token, None)
+        if self._loading.get(token) is task:
+            del self._loading[token]
         if not task.cancelled():
             task.exception()  # whoever asked may have gone on without it
 
