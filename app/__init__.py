@@ -113,8 +113,7 @@ def _add_error_handlers(app: Quart) -> None:
     app.register_error_handler(HTTPException, _render_http)
     app.register_error_handler(Exception, _render_unexpected)
     for problem in DATABASE_AWAY:
-        if problem is not OSError:
-            app.register_error_handler(problem, _render_database_away)
+        app.register_error_handler(problem, _render_database_away)
 
 
 async def _render(error: GatewayError) -> Response:
@@ -136,6 +135,9 @@ async def _render_http(error: HTTPException) -> Response:
 
 
 async def _render_database_away(error: Exception) -> Response:
+    if isinstance(error, OSError) and error.filename is not None:
+        # A file of ours that cannot be opened, not a socket.
+        return await _render_unexpected(error)
     log.warning("the database cannot be reached", reason=type(error).__name__)
     return await _render(ServiceUnavailable("The database cannot be reached; try again"))
 

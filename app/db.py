@@ -7,6 +7,8 @@ tasks that are created inside inherit it. Two apps in one process therefore neve
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -94,13 +96,18 @@ class Database:
         return bound
 
     async def is_healthy(self, timeout_seconds: float = 1.0) -> bool:
-        """Whether a trivial query answers in time. Never raises."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self.fetch("SELECT 1 AS one")
-        except (*DATABASE_AWAY, *DATABASE_REFUSED):
+        """Whether a trivial query answers in time."""
+        question = asyncio.create_task(self.fetch("SELECT 1 AS one"))
+        question.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Not awaited when it is late: the driver waits for the other side even to give up.
+        await asyncio.wait({question}, timeout=timeout_seconds)
+        if not question.done():
+            question.cancel()
             return False
-        return True
+        problem = question.exception()
+        if problem is not None and not isinstance(problem, (*DATABASE_AWAY, *DATABASE_REFUSED)):
+            raise problem
+        return problem is None
 
     # ---- migrations ------------------------------------------------------------------------------------------------
 
@@ -125,6 +132,12 @@ class Database:
             is_empty = "tortoise_migrations" not in await self._tables()
         if self.is_sqlite or is_empty:
             return await self.migrate()
+        with self.active():
+            async with self._migration_lock():
+                # Another instance may be filling the empty database just now.
+                pending = await self._pending(self._executor())
+        if not pending:
+            return []
         raise SettingsError(
             f"database: {len(pending)} migration(s) are pending ({pending[0]} …); run: quarterdeck migrate"
         )
@@ -149,9 +162,14 @@ class Database:
 
     @asynccontextmanager
     async def _migration_lock(self) -> AsyncIterator[None]:
-        """PostgreSQL: an advisory lock on a connection of its own. SQLite locks the file by itself."""
+        """PostgreSQL: an advisory lock on a connection of its own. SQLite: a lock on the folder of the file."""
         if self.is_sqlite:
-            yield
+            folder = os.open(sqlite_path(self.url).parent, os.O_RDONLY)
+            try:
+                await asyncio.to_thread(fcntl.flock, folder, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(folder)
             return
         credentials = _postgres_credentials(self.url, self._pool_size)
         options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
@@ -193,7 +211,7 @@ class Database:
 
     def total(self, column: str) -> str:
         """SQL for the exact total of a column of money over a group; read it with `Decimal`."""
-        return f"decimal_sum({column})" if self.is_sqlite else f"COALESCE(SUM({column}), 0)"
+        return f"COALESCE(decimal_sum({column}), '0')" if self.is_sqlite else f"COALESCE(SUM({column}), 0)"
 
     def _spelled(self, sql: str) -> str:
         return _PLACEHOLDER.sub(r"?\1", sql) if self.is_sqlite else sql

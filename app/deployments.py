@@ -45,7 +45,7 @@ class Deployment:
     headers: Mapping[str, str] = field(repr=False)
     params: Mapping[str, Any] = field(repr=False)
     model_info: Mapping[str, Any]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
     query: str = ""
     weight: float | None = None
     rpm: float | None = None

@@ -48,6 +48,7 @@ def serve(options: ServeOptions) -> int:
     for warning in settings.warnings:
         print(f"WARNING  {warning}", file=sys.stderr)
     _refuse_busy_port(settings)
+    app = create_app(settings)  # before anything is written: it refuses a deployment that cannot work
     asyncio.run(_prepare_database(settings))
     print(describe(settings), flush=True)
     if options.server == "granian":
@@ -65,7 +66,7 @@ def serve(options: ServeOptions) -> int:
         config.application_path = "app.asgi:create()"
         config.workers = options.workers
         return hypercorn.run.run(config)
-    asyncio.run(hypercorn.asyncio.serve(create_app(settings), config))
+    asyncio.run(hypercorn.asyncio.serve(app, config))
     return 0
 
 

@@ -7,7 +7,7 @@ exact, so that the same statements serve both databases (see `Database.plus` and
 from __future__ import annotations
 
 import sqlite3
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from tortoise.backends.base.client import TransactionalDBClient, TransactionContext
@@ -16,8 +16,12 @@ from tortoise.connection import get_connections
 from tortoise.exceptions import TransactionManagementError
 
 
+# Twice the digits of a money column: the usual context would round sums of more than 28.
+_EXACT = Context(prec=60)
+
+
 def decimal_add(left: str | None, right: str | None) -> str:
-    return format(Decimal(str(left or 0)) + Decimal(str(right or 0)), "f")
+    return format(_EXACT.add(Decimal(str(left or 0)), Decimal(str(right or 0))), "f")
 
 
 class DecimalSum:
@@ -28,7 +32,7 @@ class DecimalSum:
 
     def step(self, value: str | None) -> None:
         if value is not None:
-            self.sum += Decimal(str(value))
+            self.sum = _EXACT.add(self.sum, Decimal(str(value)))
 
     def finalize(self) -> str:
         return format(self.sum, "f")

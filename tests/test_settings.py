@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
 from decimal import Decimal
@@ -26,12 +27,12 @@ def write_config(folder: Path, document: dict[str, Any]) -> Path:
     return path
 
 
-def load(folder: Path, document: dict[str, Any] | None = None, **environ: str) -> Settings:
-    path = write_config(folder, document or {})
+def load(folder: Path, document: Mapping[str, Any] | None = None, **environ: str) -> Settings:
+    path = write_config(folder, dict(document or {}))
     return load_settings(path, {"LITELLM_MASTER_KEY": KEY, **environ})
 
 
-def refusal(folder: Path, document: dict[str, Any] | None = None, **environ: str) -> str:
+def refusal(folder: Path, document: Mapping[str, Any] | None = None, **environ: str) -> str:
     """The one line with which a start is refused."""
     with pytest.raises(SettingsError) as refused:
         load(folder, document, **environ)
@@ -108,8 +109,8 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flag", ["DISABLE_ADMIN_UI", "DISABLE_ADMIN_ENDPOINTS", "DISABLE_LLM_API_ENDPOINTS"])
 def test_a_flag_is_on_for_yes_and_off_for_no(tmp_path: Path, flag: str) -> None:
     for word, is_on in {"true": True, "True": True, "1": True, "false": False, "0": False, "no": False}.items():
-        assert getattr(load(tmp_path, **{flag: word}), flag.lower()) is is_on
-    assert "write true or false" in refusal(tmp_path, **{flag: "maybe"})
+        assert getattr(load(tmp_path, None, **{flag: word}), flag.lower()) is is_on
+    assert "write true or false" in refusal(tmp_path, None, **{flag: "maybe"})
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_flag_is_on_for_yes_and_off_for_no(tmp_path: Path, flag: str) -> None:
     ],
 )
 def test_a_wrong_variable_is_refused_by_name_with_its_fix(tmp_path: Path, name: str, value: str, fix: str) -> None:
-    line = refusal(tmp_path, **{name: value})
+    line = refusal(tmp_path, None, **{name: value})
     assert line.startswith(f"environment: {name}: ")
     assert fix in line
 
@@ -234,11 +235,11 @@ def test_variables_that_do_nothing_yet_are_one_warning(tmp_path: Path) -> None:
         "LITELLM_CORS_ORIGINS GENERIC_CLIENT_ID GOOGLE_CLIENT_ID MICROSOFT_CLIENT_ID REDIS_HOST DATABASE_HOST "
         "SLACK_WEBHOOK_URL SMTP_HOST AUTO_REDIRECT_UI_LOGIN_TO_SSO LITELLM_CONFIG_BUCKET_NAME"
     ).split()
-    (warning,) = load(tmp_path, **dict.fromkeys(names, "hidden-word")).warnings
+    (warning,) = load(tmp_path, None, **dict.fromkeys(names, "hidden-word")).warnings
     assert warning.startswith("environment: not supported yet and without effect: ")
     assert all(name in warning for name in names)
     assert "hidden-word" not in warning
-    assert load(tmp_path, **dict.fromkeys(names, "")).warnings == ()
+    assert load(tmp_path, None, **dict.fromkeys(names, "")).warnings == ()
 
 
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:

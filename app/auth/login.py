@@ -148,7 +148,10 @@ async def _user_of(username: str, password: str) -> User | None:
     if is_admin and not settings.disable_env_credential_login:
         user, _ = await User.update_or_create(defaults={"user_role": Role.PROXY_ADMIN.value}, user_id=ADMIN_USER_ID)
         return user
-    row = await User.get_or_none(user_email=username.lower()) if username else None
+    email = username.lower()
+    # No row has such a name, and a database would not even take the question.
+    is_possible = 0 < len(email) <= 255 and "\x00" not in email
+    row = await User.get_or_none(user_email=email) if is_possible else None
     if await asyncio.to_thread(verify_password, password, row.password if row else None):
         return row
     return None

@@ -82,6 +82,11 @@ class CallRecord:
                 self._upstream_seconds += time.perf_counter() - self._attempt_clock
             self._end("success", usage, {})
 
+    def end_of_stream(self, restamper: StreamRestamper) -> None:
+        """Settle a stream as soon as its end was read."""
+        if restamper.finished:
+            self.succeed(restamper.usage or self.estimated(restamper))
+
     def fail(self, status: int, error_class: str, message: str, usage: Usage | None = None) -> None:
         """Log a failure as one. Tokens that a stream delivered before it broke are billed."""
         if self._is_open:

@@ -215,6 +215,7 @@ async def _frames(answer: Answer, restamper: StreamRestamper, deployment: Deploy
         if restamper.finished:
             return
     if not decoder.has_partial_event and restamper.has_finish_reason:
+        restamper.finished = True
         yield DONE_FRAME
     else:
         raise status_error(500, b'{"error": "the stream ended before it was finished"}', {}, deployment)
@@ -240,8 +241,11 @@ async def _billed(
     try:
         yield b""
         if first:
+            record.end_of_stream(restamper)
             yield first
         async for frame in frames:
+            # Before the client sees the end: what it got must outlive us from that moment on.
+            record.end_of_stream(restamper)
             yield frame
         record.succeed(restamper.usage or record.estimated(restamper))
     except UpstreamError as error:

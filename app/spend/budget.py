@@ -124,8 +124,13 @@ class BudgetBook:
             account = self.account((scope.kind, scope.id))
             if account.spend + account.held >= scope.max_budget:
                 raise BudgetExceeded(
-                    f"Budget has been exceeded! {scope.label} Current cost: {account.spend:f}, "
-                    f"Max budget: {scope.max_budget:f}",
+                    f"Budget has been exceeded! {scope.label} Current cost: {_plain(account.spend)}, "
+                    f"Max budget: {_plain(scope.max_budget)}",
                     status=self._exceeded_status,
                 )
         return Reservation(self, tuple((scope.kind, scope.id) for scope in scopes), estimate)
+
+
+def _plain(amount: Decimal) -> str:
+    """An amount for people: `0.013`, without the zeros that the database adds."""
+    return format(amount.normalize(), "f")

@@ -146,11 +146,12 @@ class SpendLedger:
 
     async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._period)
+            # First thing after a start: what was replayed may have waited for long.
             try:
                 await self.flush()
             except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the writing of spend for good
                 log.error("spend could not be written", reason=type(problem).__name__)
+            await asyncio.sleep(self._period)
 
     async def _flush_segment(self, segment: Segment) -> bool:
         events = _read(segment)

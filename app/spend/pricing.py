@@ -30,6 +30,12 @@ _TABLE_NAMES = {
     "vertex_ai": "google",
     "bedrock": "aws",
 }
+# Resellers at the makers' prices: the table lists under their own names only what differs.
+_PRICED_LIKE = {
+    "azure": ("openai", "anthropic", "deepseek", "x-ai"),
+    "gemini": ("anthropic",),
+    "vertex_ai": ("anthropic",),
+}
 # An estimate for calls that do not say how much they may answer.
 _ASSUMED_COMPLETION_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
@@ -107,11 +113,12 @@ def _amount(name: str, value: Any) -> Decimal:
 @lru_cache(maxsize=4096)
 def listed_prices(provider: str, model: str) -> Prices | None:
     """Prices of the bundled table, or None for a model that it does not know."""
-    for row in _table().get(_TABLE_NAMES.get(provider, provider), ()):
-        if row["id"] == model or _matches(row["match"], model):
-            rates = {name: _rate(value) for name, value in row["rates"].items()}
-            rates.setdefault("output", Rate(Decimal(0)))
-            return Prices(**rates, max_input_tokens=row["max_input_tokens"])
+    for name in (_TABLE_NAMES.get(provider, provider), *_PRICED_LIKE.get(provider, ())):
+        for row in _table().get(name, ()):
+            if row["id"] == model or _matches(row["match"], model):
+                rates = {side: _rate(value) for side, value in row["rates"].items()}
+                rates.setdefault("output", Rate(Decimal(0)))
+                return Prices(**rates, max_input_tokens=row["max_input_tokens"])
     return None
 
 

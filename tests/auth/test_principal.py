@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
-from werkzeug.datastructures import Headers
 
 from app.auth.principal import Principal, Role, key_from
 from app.errors import PlainDenial, Unauthenticated
@@ -21,14 +22,15 @@ _PRECEDENCE = [
 ]
 
 
-def headers(**values: str) -> Headers:
-    return Headers([(name.replace("_", "-"), value) for name, value in values.items()])
+def headers(**values: str) -> Mapping[str, str]:
+    """As a request carries them: names in any case."""
+    return httpx.Headers([(name.replace("_", "-"), value) for name, value in values.items()])
 
 
 @pytest.mark.parametrize("position", range(len(_PRECEDENCE)))
 def test_the_first_header_that_is_there_wins(position: int) -> None:
     present = _PRECEDENCE[position:]
-    carried = Headers([(name, f"Bearer sk-{name.lower()}") for name in reversed(present)])
+    carried = httpx.Headers([(name, f"Bearer sk-{name.lower()}") for name in reversed(present)])
     assert key_from(carried) == f"sk-{present[0].lower()}"
 
 

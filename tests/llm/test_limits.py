@@ -1,4 +1,4 @@
-"""Rate limits slide over sixty seconds, count nothing for a refused call, and give parallel places back."""
+"""Requests, tokens and parallel calls of the last sixty seconds."""
 
 from __future__ import annotations
 
@@ -27,75 +27,84 @@ def limiter(clock: Clock) -> RateLimiter:
     return RateLimiter(clock)
 
 
-def of_key(*, rpm: int | None = None, tpm: int | None = None, parallel: int | None = None) -> RateLimit:
-    return RateLimit("api_key", "alice", "sk-...abcd", rpm, tpm, parallel)
+def limit(
+    descriptor: str = "api_key", *, rpm: int | None = None, tpm: int | None = None, parallel: int | None = None
+) -> RateLimit:
+    return RateLimit(descriptor, "k1", "sk-...aaaa", rpm, tpm, parallel)
 
 
-def of_team(*, rpm: int) -> RateLimit:
-    return RateLimit("team", "crew", "crew", rpm, None, None)
+def refusal(limiter: RateLimiter, *limits: RateLimit, tokens: int = 0) -> TooManyRequests:
+    with pytest.raises(TooManyRequests) as refused:
+        limiter.admit(limits, tokens)
+    return refused.value
 
 
-def test_the_call_after_the_last_allowed_one_is_refused(limiter: RateLimiter) -> None:
-    limits = (of_key(rpm=2),)
-    for _ in range(2):
-        limiter.admit(limits, 1).settle(1)
-    with pytest.raises(TooManyRequests) as refusal:
-        limiter.admit(limits, 1)
-    assert refusal.value.status == 429
-    assert refusal.value.headers == {"retry-after": "60", "rate_limit_type": "requests"}
-    assert (
-        "Rate limit exceeded for api_key: sk-...abcd. Limit type: requests. Current limit: 2" in refusal.value.message
-    )
-
-
-def test_no_sixty_seconds_hold_more_than_the_limit(limiter: RateLimiter, clock: Clock) -> None:
-    limits, admitted = (of_key(rpm=60),), []
-    for _ in range(500):
-        clock.now += 0.5
-        try:
-            limiter.admit(limits, 1).settle(1)
-        except TooManyRequests:
-            continue
-        admitted.append(clock.now)
-    assert len(admitted) > 60
-    for start in admitted:
-        assert sum(start <= at < start + 60 for at in admitted) <= 60
-
-
-def test_tokens_are_held_by_estimate_and_settled_by_usage(limiter: RateLimiter) -> None:
-    limits = (of_key(tpm=100),)
-    slot = limiter.admit(limits, 80)
-    with pytest.raises(TooManyRequests):
-        limiter.admit(limits, 30)
-    slot.settle(20)
-    limiter.admit(limits, 30)
-
-
-def test_a_parallel_place_is_free_again_when_its_call_ends(limiter: RateLimiter) -> None:
-    limits = (of_key(parallel=1),)
-    slot = limiter.admit(limits, 1)
-    with pytest.raises(TooManyRequests):
-        limiter.admit(limits, 1)
-    slot.settle(1)
-    slot.settle(1)
-    limiter.admit(limits, 1)
-    with pytest.raises(TooManyRequests):
-        limiter.admit(limits, 1)
-
-
-def test_a_call_that_one_limit_refuses_uses_up_none_of_the_others(limiter: RateLimiter) -> None:
-    limits = (of_key(rpm=5), of_team(rpm=1))
-    limiter.admit(limits, 1)
+def test_requests_are_counted_over_a_sliding_minute(limiter: RateLimiter, clock: Clock) -> None:
     for _ in range(3):
-        with pytest.raises(TooManyRequests):
-            limiter.admit(limits, 1)
-    assert limiter.admit((of_key(rpm=5),), 1).headers()["x-ratelimit-api_key-remaining-requests"] == "3"
+        limiter.admit([limit(rpm=3)], 0).settle(0)
+        clock.now += 10
+    error = refusal(limiter, limit(rpm=3))
+    assert (error.status, error.type, error.headers["rate_limit_type"]) == (429, "throttling_error", "requests")
+    assert error.headers["retry-after"] == "30"
+    assert error.message.startswith(
+        "Rate limit exceeded for api_key: sk-...aaaa. Limit type: requests. Current limit: 3, Remaining: 0."
+    )
+    clock.now += 29.9
+    refusal(limiter, limit(rpm=3))
+    clock.now += 0.1
+    limiter.admit([limit(rpm=3)], 0)
+    refusal(limiter, limit(rpm=3))
 
 
-def test_a_call_that_outlives_the_window_does_not_upset_it(limiter: RateLimiter, clock: Clock) -> None:
-    limits = (of_key(tpm=100),)
-    slot = limiter.admit(limits, 50)
-    clock.now += 61
-    limiter.admit(limits, 10).settle(10)
-    slot.settle(1000)
-    assert limiter.admit(limits, 10).headers()["x-ratelimit-api_key-remaining-tokens"] == "80"
+def test_tokens_are_held_before_and_counted_after_the_call(limiter: RateLimiter, clock: Clock) -> None:
+    slot = limiter.admit([limit(tpm=100)], 60)
+    assert refusal(limiter, limit(tpm=100), tokens=60).headers["rate_limit_type"] == "tokens"
+    slot.settle(10)
+    slot.settle(100)  # the second end counts for nothing
+    limiter.admit([limit(tpm=100)], 90).settle(90)
+    refusal(limiter, limit(tpm=100), tokens=1)
+    clock.now += 60
+    limiter.admit([limit(tpm=100)], 100)
+
+
+def test_a_call_that_outlives_its_window_leaves_nothing_behind(limiter: RateLimiter, clock: Clock) -> None:
+    slot = limiter.admit([limit(tpm=100, parallel=1)], 60)
+    clock.now += 120
+    refusal(limiter, limit(tpm=100, parallel=1), tokens=100)
+    slot.settle(500)
+    limiter.admit([limit(tpm=100, parallel=1)], 100)
+
+
+def test_parallel_calls_free_their_place_when_they_end(limiter: RateLimiter) -> None:
+    slots = [limiter.admit([limit(parallel=2)], 0) for _ in range(2)]
+    assert refusal(limiter, limit(parallel=2)).headers["rate_limit_type"] == "max_parallel_requests"
+    slots[0].settle(0)
+    limiter.admit([limit(parallel=2)], 0)
+
+
+def test_a_refused_call_uses_nothing_up(limiter: RateLimiter) -> None:
+    key, team = limit(rpm=10), limit("team", rpm=1)
+    limiter.admit([key, team], 0)
+    for _ in range(20):
+        assert "for team:" in refusal(limiter, key, team).message
+    for _ in range(9):
+        limiter.admit([key], 0)
+    assert "for api_key:" in refusal(limiter, key).message
+
+
+def test_a_limit_of_zero_admits_nobody(limiter: RateLimiter) -> None:
+    refusal(limiter, limit(rpm=0))
+    refusal(limiter, limit(parallel=0))
+
+
+def test_headers_say_what_is_left(limiter: RateLimiter) -> None:
+    slot = limiter.admit([limit(rpm=10, tpm=100), limit("team", rpm=5)], 30)
+    assert slot.headers() == {
+        "x-ratelimit-api_key-limit-requests": "10",
+        "x-ratelimit-api_key-remaining-requests": "9",
+        "x-ratelimit-api_key-limit-tokens": "100",
+        "x-ratelimit-api_key-remaining-tokens": "70",
+        "x-ratelimit-team-limit-requests": "5",
+        "x-ratelimit-team-remaining-requests": "4",
+    }
+    assert limiter.admit([], 30).headers() == {}

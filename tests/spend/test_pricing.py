@@ -126,3 +126,21 @@ def test_an_estimate_covers_the_prompt_and_the_answer() -> None:
 @given(st.integers(min_value=0, max_value=10**60))
 def test_an_estimate_of_any_length_is_a_number(max_tokens: int) -> None:
     assert estimate_of(100, max_tokens, listed("openai", "gpt-4o")).is_finite()
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openrouter", "openai/gpt-4o"),
+        ("together_ai", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+        ("fireworks_ai", "deepseek-v3-0324"),
+        ("groq", "llama-3.1-8b-instant"),
+        ("mistral", "mistral-large-latest"),
+        ("deepseek", "deepseek-chat"),
+        ("xai", "grok-3"),
+        ("azure", "gpt-4o-mini"),
+        ("openai", "text-embedding-3-small"),
+    ],
+)
+def test_models_of_the_providers_that_we_have_are_listed(provider: str, model: str) -> None:
+    assert listed(provider, model).input.base > 0
