@@ -25,6 +25,7 @@ from .errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailab
 from .llm.gateway import Gateway
 from .llm.upstream import Upstream
 from .mounts import ROUTE_GROUPS
+from .request_body import PatientRequest, wait_until_sent
 from .services import EXTENSION, Services
 from .settings import Settings
 from .spend.budget import BudgetBook
@@ -40,6 +41,7 @@ def create_app(settings: Settings) -> Quart:
     """An instance: worker, control plane or both halves of the classic layout, as its settings say."""
     app = Quart(__name__, static_folder=None, template_folder="../templates")
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
+    app.request_class = PatientRequest
     app.json.sort_keys = False  # type: ignore[attr-defined]
     house, upstream = _build_services(app, settings)
     app.extensions[EXTENSION] = house
@@ -117,6 +119,7 @@ def _add_error_handlers(app: Quart) -> None:
 
 
 async def _render(error: GatewayError) -> Response:
+    await wait_until_sent(request)
     response = jsonify(error.body())
     response.status_code = error.status
     response.headers.extend(error.headers)

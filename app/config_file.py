@@ -1,14 +1,17 @@
 """The YAML file of the contract: `include`, `environment_variables`, `os.environ/NAME`, and its checked lists.
 
-Every refusal is a `SettingsError` of one line: file, key, what is wrong, what to write instead. The addresses that
-file and environment may both hold are checked here too.
+Every refusal is a `SettingsError` of one line: file, key, what is wrong, what to write instead. Values that file
+and environment may both hold, as addresses, are checked here too.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +23,8 @@ from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 
 _REFERENCE = "os.environ/"
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
+_DURATION = re.compile(r"^\s*(\d+)\s*(s|m|h|d|w)\s*$")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DEPLOYMENT_KEYS = {"model_name", "litellm_params", "model_info", "rpm", "tpm", "weight"}
 _WORKER_KEYS = {"worker_id", "name", "url", "labels", "environment"}
@@ -205,7 +210,27 @@ def _model_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(rows)
 
 
-# ---- addresses -----------------------------------------------------------------------------------------------------
+# ---- values that file and environment may both hold ----------------------------------------------------------------
+
+
+def money(value: Any) -> Decimal:
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("is not an amount in USD, as 1.50") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("must be zero or more USD")
+    return amount
+
+
+def duration(value: Any) -> timedelta:
+    match = _DURATION.match(str(value))
+    if match is None:
+        raise ValueError("is not a duration; write a number and a unit, as 30s, 10m, 24h or 7d")
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]]
+    if not 0 < seconds <= 3650 * 86400:
+        raise ValueError("must be more than zero and at most 3650d")
+    return timedelta(seconds=seconds)
 
 
 def http_address(value: Any) -> str:

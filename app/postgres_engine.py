@@ -27,7 +27,7 @@ class CarefulTransaction(TransactionContextPooled):
         self.token = get_connections().set(self.connection_name, self.client)
         try:
             await self.client.begin()
-        except BaseException:
+        except BaseException:  # whatever ended it, a cancellation too: give everything back
             get_connections().reset(self.token)
             await pool.release(connection)
             raise

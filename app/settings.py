@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,14 +25,14 @@ from .config_file import (
     SettingsError,
     WorkerEntry,
     database_address,
+    duration,
     http_address,
+    money,
     read_config_file,
     redis_address,
 )
 from .config_keys import WEAK_MASTER_KEYS
 
-_DURATION = re.compile(r"^\s*(\d+)\s*(s|m|h|d|w)\s*$")
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 
 
@@ -77,26 +76,6 @@ def _positive(value: Any) -> float:
     if not 0 < number < float("inf"):
         raise ValueError("must be more than zero")
     return number
-
-
-def _money(value: Any) -> Decimal:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError("is not an amount in USD, as 1.50") from None
-    if not amount.is_finite() or amount < 0:
-        raise ValueError("must be zero or more USD")
-    return amount
-
-
-def _duration(value: Any) -> timedelta:
-    match = _DURATION.match(str(value))
-    if match is None:
-        raise ValueError("is not a duration; write a number and a unit, as 30s, 10m, 24h or 7d")
-    seconds = int(match[1]) * _UNIT_SECONDS[match[2]]
-    if not 0 < seconds <= 3650 * 86400:
-        raise ValueError("must be more than zero and at most 3650d")
-    return timedelta(seconds=seconds)
 
 
 def _setting(
@@ -196,11 +175,11 @@ class Settings:
         yaml="general_settings.control_plane_url",
     )
     session_duration: timedelta = _setting(
-        "How long a console session lasts.", _duration, timedelta(hours=24), env="LITELLM_UI_SESSION_DURATION"
+        "How long a console session lasts.", duration, timedelta(hours=24), env="LITELLM_UI_SESSION_DURATION"
     )
     max_ui_session_budget: Decimal = _setting(
         "USD that one console session may spend on LLM calls.",
-        _money,
+        money,
         Decimal(1),
         yaml="litellm_settings.max_ui_session_budget",
     )

@@ -15,7 +15,6 @@ from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionConte
 from tortoise.connection import get_connections
 from tortoise.exceptions import TransactionManagementError
 
-
 # Twice the digits of a money column: the usual context would round sums of more than 28.
 _EXACT = Context(prec=60)
 
@@ -61,10 +60,10 @@ class CarefulTransaction(SqliteTransactionContext):
             self.token = get_connections().set(self.connection_name, self.connection)
             try:
                 await self.connection.begin()
-            except BaseException:
+            except BaseException:  # whatever ended it, a cancellation too: give everything back
                 get_connections().reset(self.token)
                 raise
-        except BaseException:
+        except BaseException:  # the same for the lock
             self._trxlock.release()
             raise
         return client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from quart import Blueprint
 
@@ -38,7 +37,7 @@ _SORTS = {"model_name": "model_name", "input_cost": "input_cost_per_token", "out
 
 def deployment_row(deployment: Deployment, *, with_address: bool) -> Answer:
     """A deployment without any secret; prices are USD per token. Only who sees all learns where it is."""
-    params = {name: _public(name, value) for name, value in deployment.public_params().items()}
+    params = {name: wire_value(value) for name, value in deployment.public_params().items()}
     if not with_address:
         params = {name: value for name, value in params.items() if name not in ("api_base", "base_url")}
     info = {
@@ -58,14 +57,6 @@ def deployment_row(deployment: Deployment, *, with_address: bool) -> Answer:
 def _likely_mode(deployment: Deployment) -> str:
     """What nobody declared: the field names its embedding models so."""
     return "embedding" if "embed" in deployment.upstream_model.lower() else "chat"
-
-
-def _public(name: str, value: Any) -> Any:
-    """Addresses lose user, password and query: any of them may be a credential."""
-    if name not in ("api_base", "base_url") or not isinstance(value, str):
-        return wire_value(value)
-    parts = urlsplit(value)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _rows(deployments: Sequence[Deployment]) -> list[Answer]:

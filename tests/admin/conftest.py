@@ -23,7 +23,7 @@ MODEL_LIST = (
         "model_name": "sample-chat",
         "litellm_params": {
             "model": "openai/sample-chat-1",
-            "api_base": "http://user:word@127.0.0.1:9/v1?key=hidden",
+            "api_base": "http://127.0.0.1:9/v1",
             "api_key": PROVIDER_SECRET,
             "input_cost_per_token": 0.000001,
             "output_cost_per_token": 0.000002,

@@ -76,6 +76,8 @@ async def test_a_wrong_model_is_refused(admin: Caller) -> None:
         ({"model_name": " ", "litellm_params": PARAMS}, 400),
         ({"model_name": "m", "litellm_params": {}}, 400),
         ({"model_name": "m", "litellm_params": {"model": "openai/x", "api_base": "ftp://x"}}, 400),
+        ({"model_name": "m", "litellm_params": {"model": "openai/x", "api_base": "http://user:word@x/v1"}}, 400),
+        ({"model_name": "m", "litellm_params": {"model": "openai/x", "api_base": "http://x/v1?key=hidden"}}, 400),
         ({"model_name": "m", "litellm_params": PARAMS, "model_info": {"id": 5}}, 400),
         ({"model_name": "m", "litellm_params": PARAMS, "model_info": {"id": "configured-1"}}, 409),
     ]

@@ -34,7 +34,7 @@ def test_instance_stops_when_asked(quarterdeck_process: QuarterdeckFactory) -> N
 
 
 def test_instance_that_cannot_start_shows_its_log(quarterdeck_process: QuarterdeckFactory) -> None:
-    with pytest.raises(RuntimeError, match="no_such_list"):
+    with pytest.raises(RuntimeError, match="worker_registry: is not a list"):
         quarterdeck_process({"worker_registry": "no_such_list"})
 
 
