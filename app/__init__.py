@@ -84,6 +84,7 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         gateway=Gateway(settings, catalog, budgets, ledger, upstream),
         login_codes=LoginCodes(cache, database, settings.salt_key),
         login_throttle=LoginThrottle(settings, cache),
+        console_throttle=LoginThrottle(settings, cache, is_console=True),
         console_sessions=ConsoleSessionStore(settings.salt_key),
         registry=WorkerRegistry.from_settings(settings),
         self_transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ class Services:
     gateway: Gateway
     login_codes: LoginCodes
     login_throttle: LoginThrottle
+    console_throttle: LoginThrottle
     console_sessions: ConsoleSessionStore
     registry: WorkerRegistry
     self_transport: httpx.ASGITransport

@@ -1,5 +1,8 @@
-"""Slows down guessing of passwords, per source address and per source and user name (contract auth.md §2.5).
+"""Slows down guessing of passwords (contract auth.md §2.5).
 
+Two doors, two throttles. At the API a source may be a whole control plane with everyone behind it, so what counts is
+source and user name together. At the console the source is one person's address and counts by itself as well; its
+limits are one lower, so that one stranger at a console is stopped before a worker shuts out everyone behind it.
 Counts are shared through Redis when there is one. When Redis is away each process counts for itself.
 """
 
@@ -15,9 +18,12 @@ from ..settings import Settings
 
 
 class LoginThrottle:
-    def __init__(self, settings: Settings, cache: Cache) -> None:
-        self._source_limit = settings.failed_login_limit
-        self._pair_limit = max(settings.failed_login_limit // 2, 1)
+    def __init__(self, settings: Settings, cache: Cache, *, is_console: bool = False) -> None:
+        headroom = 1 if is_console else 0
+        self._prefix = "console_login_fail" if is_console else "login_fail"
+        self._counts_source = is_console
+        self._source_limit = max(settings.failed_login_limit - headroom, 1)
+        self._pair_limit = max(settings.failed_login_limit // 2 - headroom, 1)
         self._window = settings.failed_login_window
         self._block = settings.failed_login_block
         self._shared = cache
@@ -25,7 +31,7 @@ class LoginThrottle:
 
     async def refuse_blocked(self, address: str | None, username: str) -> None:
         """Raise 429 with Retry-After while a block holds. Asked before any password is looked at."""
-        for name in _names(address, username):
+        for name, _ in self._counters(address, username):
             seconds = await self._remaining(f"{name}:blocked")
             if seconds > 0:
                 raise TooManyRequests(
@@ -36,18 +42,24 @@ class LoginThrottle:
                 )
 
     async def count_failure(self, address: str | None, username: str) -> None:
-        pair, source = _names(address, username)
-        for name, limit in ((pair, self._pair_limit), (source, self._source_limit)):
+        for name, limit in self._counters(address, username):
             if await self._increment(name) > limit:
                 await self._arm(f"{name}:blocked")
 
     async def forget(self, address: str | None, username: str) -> None:
         """A right password clears the pair, not the source."""
-        pair, _ = _names(address, username)
+        (pair, _), *_ = self._counters(address, username)
         try:
             await self._shared.delete(pair)
         except CacheAway:
             await self._local.delete(pair)
+
+    def _counters(self, address: str | None, username: str) -> list[tuple[str, int]]:
+        """Name and limit of each counter, the pair's first. A shared store is told no names of people."""
+        person = hashlib.sha256(username.casefold().encode()).hexdigest()[:32]
+        source = f"{self._prefix}:{{{_source(address)}}}"
+        pair = (f"{source}:{person}", self._pair_limit)
+        return [pair, (source, self._source_limit)] if self._counts_source else [pair]
 
     async def _remaining(self, name: str) -> float:
         try:
@@ -66,13 +78,6 @@ class LoginThrottle:
             await self._shared.set(name, "1", self._block)
         except CacheAway:
             await self._local.set(name, "1", self._block)
-
-
-def _names(address: str | None, username: str) -> tuple[str, str]:
-    """Counter names of the pair and of the source. Names of people do not go into a shared store as they are."""
-    source = _source(address)
-    person = hashlib.sha256(username.casefold().encode()).hexdigest()[:32]
-    return f"login_fail:{{{source}}}:{person}", f"login_fail:{{{source}}}"
 
 
 def _source(address: str | None) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from quart import Blueprint, Response, g, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from app.errors import TooManyRequests
 from app.services import services
 
 from .registry import Worker
@@ -36,15 +37,23 @@ async def log_in() -> Response:
         return await _login_page(status=404, problem="No worker with this id is in the registry.", **again)
     if not username or not password:
         return await _login_page(status=400, field_problem="Enter a username and a password.", **again)
+    person = f"{worker.worker_id} {username}"
+    throttle = services().console_throttle
     try:
+        await throttle.refuse_blocked(request.remote_addr, person)
         credential = await open_client(worker).login(username, password)
+    except TooManyRequests as refusal:
+        return await _too_many(worker, int(refusal.headers["Retry-After"]), again)
     except WorkerUnreachable as error:
         problem = (
             f"{worker.name} does not answer: {error.message}. Nothing was sent on; other workers are not affected."
         )
         return await _login_page(status=502, problem=problem, **again)
     except WorkerRefused as error:
+        if error.status == 401:
+            await throttle.count_failure(request.remote_addr, person)
         return await _refused(error, again)
+    await throttle.forget(request.remote_addr, person)
     await g.session.remember(worker, credential)
     return write_cookie(go(_first_page(worker, next_page)), g.session)
 
@@ -72,14 +81,19 @@ async def _refused(error: WorkerRefused, again: dict[str, str]) -> Response:
             status=401, field_problem=f"{name} did not accept this username and password.", **again
         )
     if error.status == 429:
-        minutes = -(-(error.retry_after_seconds or 60) // 60)
-        problem = f"Too many failed sign-ins at {name}. Try again in {minutes} min."
-        return await _login_page(status=429, problem=problem, **again)
+        return await _too_many(error.worker, error.retry_after_seconds or 60, again)
     if error.status == 404 and not error.worker.is_self:
         return await _login_page(
             status=502, problem=f"{name} does not accept sign-ins from a console.", origin=own_origin(), **again
         )
     return await _login_page(status=502, problem=f"{name} answered {error.status}: {error.message}", **again)
+
+
+async def _too_many(worker: Worker, seconds: int, again: dict[str, str]) -> Response:
+    problem = f"Too many failed sign-ins at {worker.name}. Try again in {-(-seconds // 60)} min."
+    response = await _login_page(status=429, problem=problem, **again)
+    response.headers["Retry-After"] = str(seconds)
+    return response
 
 
 def own_origin() -> str:

@@ -102,13 +102,13 @@ class Journal:
 
     def _create(self) -> Segment:
         self._directory.mkdir(parents=True, exist_ok=True)
-        # A random name: process ids return after a restart, in containers nearly always.
-        segment = _locked(
-            self._directory / f"{uuid.uuid4().hex}.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        )
-        if segment is None:
-            raise OSError(f"cannot lock a new journal segment in {self._directory}")
-        return segment
+        while True:
+            # A random name: process ids return after a restart, in containers nearly always.
+            path = self._directory / f"{uuid.uuid4().hex}.jsonl"
+            segment = _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+            if segment is not None:
+                return segment
+            # Another process that looks for orphans took it in the moment before the lock, empty: leave it that one.
 
     def _close_open(self) -> None:
         if self._open is not None:

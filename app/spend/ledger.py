@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from .journal import Journal, Segment
 log = structlog.get_logger(__name__)
 
 _LOOK_UP_CHUNK = 500
+_ORPHAN_LOOK_SECONDS = 30.0
 _ATTEMPTS_BEFORE_SETTING_ASIDE = 2
 
 # What a value that fits no column raises before the database sees it, as a number beyond 64 bits.
@@ -124,9 +126,7 @@ class SpendLedger:
 
     async def start(self) -> None:
         """Take over what dead processes left, then flush in the background."""
-        adopted = self._journal.adopt_orphans()
-        if adopted:
-            log.info("replaying spend of an earlier process", events=adopted)
+        self._adopt_orphans()
         self._task = asyncio.create_task(self._flush_forever(), name="spend ledger")
 
     async def stop(self) -> None:
@@ -145,13 +145,23 @@ class SpendLedger:
                     return
 
     async def _flush_forever(self) -> None:
+        looks_again_at = time.monotonic() + _ORPHAN_LOOK_SECONDS
         while True:
             # First thing after a start: what was replayed may have waited for long.
             try:
+                if time.monotonic() >= looks_again_at:
+                    # A process of `--workers` that died leaves its spend to the others.
+                    looks_again_at = time.monotonic() + _ORPHAN_LOOK_SECONDS
+                    self._adopt_orphans()
                 await self.flush()
             except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the writing of spend for good
                 log.error("spend could not be written", reason=type(problem).__name__)
             await asyncio.sleep(self._period)
+
+    def _adopt_orphans(self) -> None:
+        adopted = self._journal.adopt_orphans()
+        if adopted:
+            log.info("replaying spend of a process that is gone", events=adopted)
 
     async def _flush_segment(self, segment: Segment) -> bool:
         events = _read(segment)

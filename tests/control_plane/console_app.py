@@ -14,10 +14,13 @@ import httpx
 from quart import Quart
 from quart.typing import TestClientProtocol
 
+from app.auth.login_throttle import LoginThrottle
+from app.cache import MemoryCache
 from app.config_file import WorkerEntry
 from app.control_plane import console_blueprint
 from app.control_plane.registry import WorkerRegistry
 from app.services import EXTENSION
+from app.settings import Settings
 
 from .contract_worker import ContractWorker
 
@@ -90,6 +93,7 @@ class Console:
             settings=settings,
             registry=self.registry,
             console_sessions=self.store,
+            console_throttle=LoginThrottle(Settings(), MemoryCache(), is_console=True),
             self_transport=in_memory(self.own),
         )
         self.app.register_blueprint(console_blueprint)

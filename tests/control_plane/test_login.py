@@ -100,3 +100,13 @@ async def test_the_theme_is_the_servers(console: Console) -> None:
     assert '<html lang="en" data-theme="dark">' in await text_of(client, "/ui/login")
     await client.post("/ui/theme", form={"theme": "<script>"})
     assert 'data-theme="dark"' in await text_of(client, "/ui/login")
+
+
+async def test_guessing_at_the_console_is_stopped_before_the_worker_is_asked(console: Console) -> None:
+    for _ in range(5):
+        assert (await sign_in(console.browser(), "eu", password="guess")).status_code == 401
+    refused = await sign_in(console.browser(), "eu")
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == "300"
+    assert "Too many failed sign-ins" in await refused.get_data(as_text=True)
+    assert (await sign_in(console.browser(), "us")).status_code == 303
