@@ -174,9 +174,6 @@ class CallRecord:
 
     def headers_of_failure(self) -> dict[str, str]:
         return {
-            "x-litellm-call-id": self._call.call_id,
-            "x-litellm-version": VERSION,
-            "x-litellm-response-cost": "0",
             "x-litellm-attempted-retries": str(max(0, len(self._attempts) - 1)),
             "x-litellm-attempted-fallbacks": "0",
         }

@@ -9,9 +9,10 @@ from typing import Any, cast
 from quart import Blueprint, Response, jsonify, request
 
 from ..auth.principal import ANYONE, current_principal, requires
-from ..errors import InvalidRequest, PlainDenial
+from ..errors import GatewayError, InvalidRequest, PlainDenial
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from ..services import services
+from ..version import VERSION
 from .admission import visible_models
 from .gateway import Call, Reply
 
@@ -69,7 +70,16 @@ async def _run(endpoint: Endpoint, path_model: str | None) -> Response:
         ip_address=request.remote_addr,
         timeout=_seconds(headers.get("x-litellm-timeout")),
     )
-    return _response(await services().gateway.run(call))
+    try:
+        return _response(await services().gateway.run(call))
+    except GatewayError as error:
+        # What a support ticket needs, on every refusal.
+        error.headers |= {
+            "x-litellm-call-id": call.call_id,
+            "x-litellm-version": VERSION,
+            "x-litellm-response-cost": "0",
+        }
+        raise
 
 
 async def _body() -> bytes:
@@ -95,7 +105,7 @@ def _response(reply: Reply) -> Response:
 
 
 def _call_id(given: str | None) -> str:
-    return given if given and len(given) <= 256 and given.isprintable() else str(uuid.uuid4())
+    return given if given and len(given) <= 256 and given.isascii() and given.isprintable() else str(uuid.uuid4())
 
 
 def _seconds(given: str | None) -> float | None:

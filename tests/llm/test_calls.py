@@ -279,3 +279,15 @@ async def test_one_upstream_connection_serves_many_calls(
     for _ in range(5):
         assert (await worker.chat(key)).status_code == 200
     assert upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "headers"), [("nobody-serves-this", {}), ("chat", {"x-litellm-call-id": "my-refused-call"})]
+)
+async def test_a_refusal_names_its_call_as_well(worker: LiveWorker, model: str, headers: dict[str, str]) -> None:
+    key = await worker.new_key(models=["chat"], max_budget=0)
+    answer = await worker.chat(key, model, headers=headers)
+    assert answer.status_code in (403, 422)
+    assert answer.headers["x-litellm-call-id"] == headers.get("x-litellm-call-id", answer.headers["x-litellm-call-id"])
+    assert answer.headers["x-litellm-response-cost"] == "0"
+    assert answer.headers["x-litellm-version"]
