@@ -201,7 +201,10 @@ def _add_lifespan(app: Quart, house: Services, upstream: Upstream) -> None:
 async def _reload_forever(house: Services) -> None:
     while True:
         await asyncio.sleep(_CATALOG_RELOAD_SECONDS)
-        await _tolerating_outage(house.deployments.reload)
+        try:
+            await _tolerating_outage(house.deployments.reload)
+        except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the reading of deployments for good
+            log.error("deployments could not be read", reason=type(problem).__name__)
 
 
 async def _tolerating_outage(action: Callable[[], Awaitable[None]]) -> None:

@@ -30,6 +30,8 @@ _CONTROL = frozenset(
     "cache_read_input_token_cost cache_creation_input_token_cost mock_response order tags max_parallel_requests "
     "cooldown_time max_budget budget_duration use_in_pass_through drop_params additional_drop_params guardrails".split()
 )
+# Shorter values, as the `none` of a local server, are no credentials.
+_SHORTEST_SECRET = 8
 _SECRET_WORDS = ("key", "secret", "token", "password", "credential", "headers")
 
 
@@ -68,6 +70,14 @@ class Deployment:
         """The provider's address of an endpoint, as `/chat/completions`."""
         return f"{self.api_base}{endpoint}{self.query}"
 
+    def redacted(self, text: str) -> str:
+        """A provider's words without the credentials that it was called with: some repeat them in their errors."""
+        for value in self.headers.values():
+            credential = value.rpartition(" ")[2]
+            if len(credential) >= _SHORTEST_SECRET:
+                text = text.replace(credential, "****")
+        return text
+
     def public_params(self) -> dict[str, Any]:
         """Its parameters without anything that could hold a secret."""
         return {
@@ -91,7 +101,10 @@ def build_deployment(
     info = dict(model_info or {})
     if is_stored:
         _refuse_references(params)
-    provider, upstream_model = split_model(_model_of(params), params.get("custom_llm_provider"))
+    custom_provider = params.get("custom_llm_provider")
+    if custom_provider is not None and not isinstance(custom_provider, str):
+        raise ValueError("litellm_params.custom_llm_provider is not text; write a provider's name, as openai")
+    provider, upstream_model = split_model(_model_of(params), custom_provider)
     api_base, api_key = _target(provider, params, environment)
     query = ""
     if provider.is_azure:
@@ -101,6 +114,7 @@ def build_deployment(
     headers = {**provider.auth_headers(api_key), **_extra_headers(params)}
     if params.get("organization"):
         headers["OpenAI-Organization"] = str(params["organization"])
+    _refuse_unsendable(headers)
     identity = (
         info.get("id")
         or sha256(json.dumps([model_name, dict(params)], sort_keys=True, default=str).encode()).hexdigest()
@@ -165,7 +179,8 @@ def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[
     api_key = params.get("api_key")
     if api_key is None and not own_base and provider.key_variable:
         api_key = environment.get(provider.key_variable)
-    return str(base).rstrip("/"), str(api_key) if api_key else None
+    # A secret that was read from a file often ends in a line end, which no header may hold.
+    return str(base).rstrip("/"), str(api_key).strip() if api_key else None
 
 
 def _azure(base: str, deployment: str, api_version: Any) -> tuple[str, str]:
@@ -183,6 +198,13 @@ def _extra_headers(params: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(headers, Mapping):
         raise ValueError("litellm_params.extra_headers is not a mapping; write `Name: value` lines below it")
     return {str(name): str(value) for name, value in headers.items() if value is not None}
+
+
+def _refuse_unsendable(headers: Mapping[str, str]) -> None:
+    """Said once here, without the value, instead of by a failure of every call."""
+    for name, value in headers.items():
+        if not name or not all(text.isascii() and text.isprintable() for text in (name, value)):
+            raise ValueError(f"litellm_params: the header {name!r} would not be one line of ASCII; correct its value")
 
 
 def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,7 +291,7 @@ class DeploymentCatalog:
                 params = json.loads(decrypt(row.litellm_params, self._salt_key))
                 info = {**row.model_info, "id": row.model_id}
                 stored.append(build_deployment(row.model_name, params, info, self._environment, is_stored=True))
-            except ValueError as problem:
+            except (ValueError, TypeError, AttributeError) as problem:  # another version may have stored anything
                 log.error("stored deployment is left out", model_id=row.model_id, reason=str(problem))
         self._stored = tuple(stored)
         self._index()

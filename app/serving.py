@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import resource
 import socket
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from .telemetry import configure_logging
 from .version import VERSION
 
 log = structlog.get_logger(__name__)
+
+_MOST_FILES = 65_536
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def serve(options: ServeOptions) -> int:
     for warning in settings.warnings:
         print(f"WARNING  {warning}", file=sys.stderr)
     _refuse_busy_port(settings)
+    _allow_many_files()
     app = create_app(settings)  # before anything is written: it refuses a deployment that cannot work
     asyncio.run(_prepare_database(settings))
     print(describe(settings), flush=True)
@@ -68,6 +72,14 @@ def serve(options: ServeOptions) -> int:
         return hypercorn.run.run(config)
     asyncio.run(hypercorn.asyncio.serve(app, config))
     return 0
+
+
+def _allow_many_files() -> None:
+    """Each stream holds two sockets, and the usual limit of 1024 files would end at 500 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def describe(settings: Settings) -> str:

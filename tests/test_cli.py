@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -297,3 +298,18 @@ def test_an_idle_instance_is_small(quarterdeck_process: QuarterdeckFactory) -> N
     resident_mb = int(Path(f"/proc/{instance.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     print(f"boot {boot_seconds:.2f} s, idle {resident_mb:.0f} MB")
     assert resident_mb < _MEMORY_LIMIT_MB
+
+
+def test_the_usual_limit_of_open_files_does_not_end_streams_at_five_hundred(
+    quarterdeck_process: QuarterdeckFactory,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        instance = quarterdeck_process()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = [
+        line for line in Path(f"/proc/{instance.pid}/limits").read_text().splitlines() if line.startswith("Max open f")
+    ]
+    assert int(line.split()[3]) == min(hard, 65_536)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.auth.credentials import encrypt
 from app.config_file import SettingsError
 from app.db import Database
 from app.deployments import Deployment, DeploymentCatalog, build_deployment
@@ -241,3 +242,45 @@ async def test_another_salt_key_leaves_stored_deployments_out(migrated_sqlite_ur
 async def test_prices_are_exact(sqlite_url: str, tmp_path: Path) -> None:
     async with catalog_of(sqlite_url, tmp_path, entry("a", input_cost_per_token=1.5e-7)) as catalog:
         assert catalog.behind("a")[0].input_cost_per_token == Decimal("0.00000015")
+
+
+# ---- what a provider must not see or repeat ------------------------------------------------------------------------
+
+
+def test_a_key_that_was_read_from_a_file_loses_its_line_end() -> None:
+    assert build(api_key=f"{SECRET}\n").headers == {"Authorization": f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"api_key": f"{SECRET}\nx: y"}, {"extra_headers": {"x-a": f"{SECRET}\r\nb: c"}}, {"api_key": f"{SECRET}\u00e9"}],
+)
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(params: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="one line of ASCII") as refused:
+        build(**params)
+    assert SECRET not in str(refused.value)
+
+
+def test_the_words_of_a_provider_lose_our_credentials() -> None:
+    deployment = build(api_key=SECRET, extra_headers={"x-token": "another-secret", "x-mode": "fast"})
+    said = f"bad key {SECRET} (Bearer {SECRET}, another-secret), not fast"
+    assert deployment.redacted(said) == "bad key **** (Bearer ****, ****), not fast"
+
+
+@pytest.mark.parametrize("provider", [[], {}, 7])
+def test_a_provider_that_is_no_text_is_refused(provider: Any) -> None:
+    with pytest.raises(ValueError, match="custom_llm_provider"):
+        build(custom_llm_provider=provider)
+
+
+async def test_a_stored_deployment_of_another_shape_does_not_hide_the_others(migrated_sqlite_url: str) -> None:
+    settings = Settings(database_url=migrated_sqlite_url, master_key="sk-master")
+    database = Database(settings)
+    await database.open()
+    catalog = DeploymentCatalog(settings, database)
+    with database.active():
+        sealed = encrypt("[1]", settings.salt_key)
+        await StoredDeployment.create(model_id="odd", model_name="odd", litellm_params=sealed)
+        await catalog.add("good", {"model": "openai/gpt-4o-mini"}, {}, "alice")
+    assert catalog.names() == ["good"]
+    await database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -185,14 +186,17 @@ async def _results(days: list[str], where: Where, entity: str, most_keys: int) -
     rows_of_keys = await sums(f"{dimensions}, api_key, {_MEASURES}", of_keys, f"GROUP BY {dimensions}, api_key")
     named = await _key_names(keys)
     entities = await _entity_names(entity, {row[entity] for row in rows if row[entity]})
-    results = []
-    for date in days:
-        that_day = [row for row in rows if row["date"] == date]
-        for row in that_day:
-            total.add(row)
-        with_keys = [row for row in rows_of_keys if row["date"] == date]
-        results.append(_day(date, that_day, with_keys, entity, named, entities))
-    return results, total
+    per_day, keys_per_day = _by_date(rows), _by_date(rows_of_keys)
+    for row in rows:
+        total.add(row)
+    return [_day(date, per_day[date], keys_per_day[date], entity, named, entities) for date in days], total
+
+
+def _by_date(rows: Iterable[Answer]) -> defaultdict[str, list[Answer]]:
+    found: defaultdict[str, list[Answer]] = defaultdict(list)
+    for row in rows:
+        found[row["date"]].append(row)
+    return found
 
 
 def _day(

@@ -26,8 +26,11 @@ _SECRET_WORDS = (
     "credential",
     "private_key",
     "authorization",
-    "access_token",
+    "_token",
+    "headers",
 )
+# Prices and limits that sound like one.
+_NO_SECRETS = ("_per_token", "_token_cost", "_tokens")
 
 
 def changed_by() -> str | None:
@@ -68,4 +71,5 @@ def masked(value: Any) -> Any:
 
 
 def _sounds_secret(name: str) -> bool:
-    return any(word in name.lower() for word in _SECRET_WORDS)
+    lower = name.lower()
+    return any(word in lower for word in _SECRET_WORDS) and not any(word in lower for word in _NO_SECRETS)

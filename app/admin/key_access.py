@@ -7,13 +7,15 @@ from typing import Any
 
 from tortoise.expressions import Q
 
-from ..auth.principal import Principal, Role
+from ..auth.principal import READERS, Principal, Role
 from ..errors import Forbidden, GatewayError, Unauthenticated
-from ..models import Team, TeamMembership, VirtualKey
+from ..models import Team, TeamMembership, User, VirtualKey
 from .body import bad_request
+from .key_fields import KEY_TYPES
 
 # What only an admin may set on a key.
 _ADMIN_FIELDS = ("permissions", "spend", "blocked", "organization_id", "throttle_on_budget_exceeded")
+_CALLS_ONLY = ("llm_api_routes", "openai_routes")
 
 
 def refused(message: str, **fields: Any) -> Forbidden:
@@ -77,9 +79,30 @@ async def _administers_both(principal: Principal, sent: Mapping[str, Any], key: 
     if not await is_team_admin(principal, team_id):
         return False
     user_id = sent.get("user_id")
-    if user_id is None or await TeamMembership.exists(team_id=team_id, user_id=user_id):
+    if user_id is None:
         return True
-    raise bad_request(f"User={user_id} not assigned to team={team_id}", "user_id")
+    if not await TeamMembership.exists(team_id=team_id, user_id=user_id):
+        raise bad_request(f"User={user_id} not assigned to team={team_id}", "user_id")
+    return not await User.exists(user_id=user_id, user_role__in=[role.value for role in READERS])
+
+
+def limited_to_calls(principal: Principal, sent: dict[str, Any], key: VirtualKey | None = None) -> dict[str, Any]:
+    """What to write when a team admin makes a key of a member: it may call models and do nothing else.
+
+    Who makes a key knows its secret, and would otherwise manage the member's own keys as the member. Raises 403.
+    """
+    owner = sent.get("user_id", key.user_id if key is not None else None)
+    if principal.is_admin or owner in (None, principal.user_id):
+        return sent
+    names_routes = "allowed_routes" in sent or "key_type" in sent
+    if key is not None and key.user_id == owner and not names_routes:
+        return sent
+    routes = sent.get("allowed_routes") or KEY_TYPES.get(sent.get("key_type") or "", [])
+    if key is not None and not names_routes:
+        routes = key.allowed_routes
+    if set(routes) - set(_CALLS_ONLY):
+        raise refused("A key of another user may call models only: llm_api_routes", param="allowed_routes")
+    return {**sent, "allowed_routes": list(routes) or ["llm_api_routes"]}
 
 
 async def _check_team(principal: Principal, team_id: str) -> None:

@@ -12,9 +12,10 @@ from ..auth.principal import ANYONE, MEMBERS, current_principal, requires
 from ..errors import GatewayError, NotFound, ValidationFailed
 from ..models import Budget, VirtualKey
 from ..models.budget_period import start_new_period
+from ..models.virtual_key import SESSION_TEAM_ID
 from ..services import services
 from .body import bad_request, identifier, read_body, read_query, text, text_list
-from .key_access import check_may_change, check_may_read, check_may_set, is_team_admin, refused
+from .key_access import check_may_change, check_may_read, check_may_set, is_team_admin, limited_to_calls, refused
 from .key_fields import CHANGED_KEY, NEW_KEY
 from .key_issue import block_key, change_key, delete_keys, find_key, issue_key, key_answer, need_key
 
@@ -33,7 +34,7 @@ async def generate_key() -> Answer:
     if not principal.is_admin and not await is_team_admin(principal, sent.get("team_id")):
         sent["user_id"] = sent.get("user_id") or principal.user_id
     await check_may_set(principal, sent)
-    key, secret = await issue_key(sent, principal)
+    key, secret = await issue_key(limited_to_calls(principal, sent), principal)
     return {**key_answer(key, secret), "duration": sent.get("duration")}
 
 
@@ -45,8 +46,10 @@ async def update_key() -> Answer:
     given = sent.pop("key", None)
     key = await need_key(given) if given else await _key_by_alias(sent.pop("key_alias", None))
     await check_may_change(principal, [key], deed="change")
+    if key.team_id == SESSION_TEAM_ID:
+        raise refused("A session cannot be changed. It ends by itself, or by /session/logout.", param="key")
     await check_may_set(principal, sent, key)
-    key = await change_key(key, sent, principal)
+    key = await change_key(key, limited_to_calls(principal, sent, key), principal)
     return {**key.as_wire(), "key": given or key.token}
 
 

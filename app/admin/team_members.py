@@ -9,7 +9,7 @@ from typing import Any
 from quart import Blueprint
 from tortoise.exceptions import IntegrityError
 
-from ..auth.principal import MEMBERS, current_principal, requires
+from ..auth.principal import MEMBERS, Principal, current_principal, requires
 from ..errors import GatewayError, InvalidRequest, PlainDenial, ValidationFailed
 from ..models import Budget, TeamMembership, User, VirtualKey
 from ..services import services
@@ -45,12 +45,18 @@ async def add_members() -> Answer:
     async with services().database.transaction():
         for member in sent["member"]:
             user = await _user_of(member, may_create=principal.is_admin)
-            users.append(user.as_wire())
+            users.append(_shown(user, principal))
             memberships.append(await _join(team.team_id, user, member, sent))
         added = [membership["user_id"] for membership in memberships]
         await record_change("updated", TEAMS, team.team_id, before={}, after={"members_added": added})
     services().keys.forget_team(team.team_id)
     return {**await team_row(team), "updated_users": users, "updated_team_memberships": memberships}
+
+
+def _shown(user: User, principal: Principal) -> Answer:
+    """An admin of a team may add anybody, and learns no more of them than the list of members shows."""
+    row = user.as_wire()
+    return row if principal.is_admin else {name: row[name] for name in ("user_id", "user_email", "user_alias")}
 
 
 async def _user_of(member: Mapping[str, Any], *, may_create: bool) -> User:

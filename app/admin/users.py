@@ -17,6 +17,7 @@ from ..errors import Conflict, NotFound, PlainDenial, ValidationFailed
 from ..models import Budget, Team, TeamMembership, User, VirtualKey
 from ..models.budget_period import start_new_period
 from ..models.user import ADMIN_USER_ID
+from ..models.virtual_key import SESSION_TEAM_ID
 from ..services import services
 from .audit_trail import USERS, record_change
 from .body import (
@@ -156,6 +157,9 @@ async def update_user() -> Answer:
             await user.save(update_fields=[*columns, "updated_at"])
         except IntegrityError:
             raise Conflict("A user with this email or sso_user_id already exists") from None
+        if "password" in columns:
+            # Whoever knew the old one must not stay signed in.
+            await VirtualKey.filter(user_id=user.user_id, team_id=SESSION_TEAM_ID).delete()
         after = {name: value for name, value in user.as_wire().items() if before[name] != value}
         changed = {**after, "password": "changed"} if "password" in columns else after
         await record_change("updated", USERS, user.user_id, before=before, after=changed)

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 import structlog
 
-from ..db import DATABASE_AWAY, Database
+from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..errors import KeyNotFound, ServiceUnavailable, Unauthenticated
 from ..models import Budget, Team, TeamMembership, User, VirtualKey
 from ..models.budget_period import start_new_period
@@ -106,7 +106,8 @@ class KeyDirectory:
         try:
             async with asyncio.timeout(_UNKNOWN_KEY_SECONDS if stale is None else _KNOWN_KEY_SECONDS):
                 principal = await asyncio.shield(task)
-        except DATABASE_AWAY as problem:
+        except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
+            # One that answers and says no (locked, read-only, half restored) proves no key bad either.
             if stale is None or stale.principal is None:
                 raise ServiceUnavailable("The database cannot be reached, so this key cannot be checked") from problem
             log.warning("key served from last known state", reason=type(problem).__name__)
@@ -194,7 +195,7 @@ def _principal(
         models=tuple(key.models),
         team_models=tuple(team.models) if team is not None else (),
         user_models=tuple(user.models) if user is not None and team is None else (),
-        aliases=key.aliases or {},
+        aliases={name: model for name, model in (key.aliases or {}).items() if isinstance(model, str)},
         allowed_routes=tuple(key.allowed_routes),
         expires_at=key.expires,
         is_blocked=key.blocked,

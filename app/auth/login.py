@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -27,6 +28,9 @@ from .credentials import (
 )
 from .login_codes import LIFETIME_SECONDS
 from .principal import ANYONE, Role, current_principal, public, requires
+
+# Not the threads of everyone: many guesses at once would hold up the look-up of providers' addresses.
+_PASSWORD_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
 
 login_blueprint = Blueprint("login", __name__)
 worker_login_blueprint = Blueprint("worker_login", __name__)
@@ -130,14 +134,16 @@ def _verifies(payload: dict[str, Any], verifier: str) -> bool:
 async def _sign_in(username: str, password: str) -> str:
     """A session token for the right name and password. Raises 401 or, for a throttled caller, 429."""
     house, address = services(), request.remote_addr
-    await house.login_throttle.refuse_blocked(address, username)
-    user = await _user_of(username, password)
-    if user is None:
-        await house.login_throttle.count_failure(address, username)
-        raise Unauthenticated(
-            "Invalid credentials used to access UI. Check the user name and the password.", param="invalid_credentials"
-        )
-    await house.login_throttle.forget(address, username)
+    async with house.login_throttle.turn(address, username):
+        await house.login_throttle.refuse_blocked(address, username)
+        user = await _user_of(username, password)
+        if user is None:
+            await house.login_throttle.count_failure(address, username)
+            raise Unauthenticated(
+                "Invalid credentials used to access UI. Check the user name and the password.",
+                param="invalid_credentials",
+            )
+        await house.login_throttle.forget(address, username)
     return await _open_session(user)
 
 
@@ -152,7 +158,8 @@ async def _user_of(username: str, password: str) -> User | None:
     # No row has such a name, and a database would not even take the question.
     is_possible = 0 < len(email) <= 255 and "\x00" not in email
     row = await User.get_or_none(user_email=email) if is_possible else None
-    if await asyncio.to_thread(verify_password, password, row.password if row else None):
+    stored = row.password if row else None
+    if await asyncio.get_running_loop().run_in_executor(_PASSWORD_THREADS, verify_password, password, stored):
         return row
     return None
 

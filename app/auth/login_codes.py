@@ -37,6 +37,8 @@ class LoginCodes:
                 await self._cache.set(_name(code), sealed, LIFETIME_SECONDS)
             except CacheAway as problem:
                 log.warning("login code goes to the database", reason=type(problem).__name__)
+                # Another one: Redis may have kept the first and only answered late, and in two places it is good twice.
+                code = new_login_code()
             else:
                 return code
         now = datetime.now(UTC)

@@ -8,9 +8,11 @@ Counts are shared through Redis when there is one. When Redis is away each proce
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 import math
+from weakref import WeakValueDictionary
 
 from ..cache import Cache, CacheAway, MemoryCache
 from ..errors import TooManyRequests
@@ -28,6 +30,13 @@ class LoginThrottle:
         self._block = settings.failed_login_block
         self._shared = cache
         self._local = MemoryCache()
+        # Only as long as somebody holds or waits for it.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, address: str | None, username: str) -> asyncio.Lock:
+        """Hold it from `refuse_blocked` to `count_failure`: guesses that come all at once would all be looked at."""
+        (pair, _), *_ = self._counters(address, username)
+        return self._turns.setdefault(pair, asyncio.Lock())
 
     async def refuse_blocked(self, address: str | None, username: str) -> None:
         """Raise 429 with Retry-After while a block holds. Asked before any password is looked at."""

@@ -27,11 +27,12 @@ from .rendering import (
     show_not_found,
     show_refused,
     show_signed_out,
+    show_unexpected,
     show_unreachable,
     template_context,
 )
 from .session import load_session, public
-from .worker_errors import WorkerRefused, WorkerSignedOut, WorkerUnreachable
+from .worker_errors import ODD_ANSWER, WorkerRefused, WorkerSignedOut, WorkerUnreachable
 
 __all__ = ["console_blueprint"]
 
@@ -50,7 +51,10 @@ async def guard() -> Response | None:
         return None
     g.session = await load_session()
     if await is_forged(needs_token=request.endpoint not in _WITHOUT_TOKEN):
-        text = "The form is older than your sign-in, or another site sent it. Nothing was changed. Open the page again."
+        text = (
+            "The form is older than your sign-in, or it comes from another address. Nothing was changed. Open the page "
+            "again. Behind a proxy, PROXY_BASE_URL of this console must be the address that your browser shows."
+        )
         return await problem(status=403, title="This form cannot be accepted", text=text, icon_name="lock")
     return None
 
@@ -95,3 +99,5 @@ console_blueprint.register_error_handler(WorkerRefused, show_refused)
 console_blueprint.register_error_handler(ServiceUnavailable, show_database_away)
 console_blueprint.register_error_handler(HTTPException, show_http_error)
 console_blueprint.register_error_handler(NotFound, show_not_found)
+for odd in ODD_ANSWER:
+    console_blueprint.register_error_handler(odd, show_unexpected)

@@ -15,11 +15,18 @@ SMALLEST = Decimal("0.000001")
 
 
 def decimal(value: Any) -> Decimal:
-    """USD as Decimal; zero for anything that is not a number."""
+    """USD as Decimal; zero for anything that is not a finite number."""
     try:
-        return Decimal(str(value)) if value is not None else Decimal(0)
+        amount = Decimal(str(value)) if value is not None else Decimal(0)
     except InvalidOperation:
         return Decimal(0)
+    return amount if amount.is_finite() else Decimal(0)
+
+
+def whole_number(text: str, *, most: int = 1_000_000) -> int | None:
+    """Plain digits as a number up to `most`; None for anything else, `²` and numbers without end included."""
+    is_plain = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    return int(text) if is_plain and int(text) <= most else None
 
 
 def money(value: Any) -> str:

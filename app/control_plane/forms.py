@@ -9,6 +9,7 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
+from .formatting import whole_number
 from .worker_errors import WorkerRefused
 
 PERIODS = (("", "Never"), ("1d", "Every day"), ("7d", "Every 7 days"), ("30d", "Every 30 days"))
@@ -64,10 +65,10 @@ class Form:
         text = (self.text(name) or "").replace(",", "")
         if not text:
             return None
-        if not text.isascii() or not text.isdigit():
+        number = whole_number(text, most=2**63 - 1)
+        if number is None:
             self.errors[name] = "Enter a whole number, or leave it empty for no limit."
-            return None
-        return int(text)
+        return number
 
     def refused(self, error: WorkerRefused) -> None:
         """The worker's own words, at the field that it names when the form has it, else above the form."""

@@ -9,10 +9,12 @@ from typing import Any
 from quart import Blueprint, Response, request, url_for
 
 from .activity import daily_chart
+from .formatting import whole_number
 from .forms import PERIODS, Form
 from .key_form import (
     LISTS,
     LIVES,
+    KeyChoices,
     changed_fields,
     describe,
     form_of,
@@ -23,7 +25,7 @@ from .key_form import (
 from .rendering import fragment, is_asking_for, page
 from .session import go, on_worker
 from .worker_client import PAGE_SIZE, Row, WorkerClient
-from .worker_errors import WorkerRefused
+from .worker_errors import ODD_ANSWER, WorkerError, WorkerRefused
 
 blueprint = Blueprint("keys", __name__, url_prefix="/workers/<worker_id>/keys")
 _TEMPLATE, _KEY = "pages/keys.html", "pages/key.html"
@@ -35,14 +37,13 @@ def _filters() -> dict[str, Any]:
     """The list's query: only known values, so a wrong link shows the plain list instead of an error."""
     sort, order = request.args.get("sort", "created_at"), request.args.get("order", "desc")
     status = request.args.get("status", "")
-    page_text = request.args.get("page", "1")
     return {
         "alias": request.args.get("alias", "").strip(),
         "team": request.args.get("team", ""),
         "status": status if status in dict(STATUSES) else "",
         "sort": sort if sort in _SORTS else "created_at",
         "order": order if order in ("asc", "desc") else "desc",
-        "page": max(1, int(page_text)) if page_text.isdigit() else 1,
+        "page": whole_number(request.args.get("page", "")) or 1,
     }
 
 
@@ -68,6 +69,11 @@ async def _list_context(client: WorkerClient) -> dict[str, Any]:
     filters = _filters()
     listing, choices = await asyncio.gather(_listing(client, filters), read_choices(client))
     return {**listing, "filters": filters, "choices": choices, "sorts": _SORTS, "statuses": STATUSES}
+
+
+def _empty_context() -> dict[str, Any]:
+    listing = {"keys": [], "total": 0, "pages": 0, "first": 1, "is_filtered": False}
+    return {**listing, "filters": _filters(), "choices": KeyChoices(), "sorts": _SORTS, "statuses": STATUSES}
 
 
 @blueprint.get("")
@@ -108,7 +114,11 @@ async def create_key(client: WorkerClient) -> Response:
 
 
 async def _show_secret(client: WorkerClient, created: Row) -> Response:
-    context = await _list_context(client)
+    """The secret is shown even when the list behind it cannot be read now: there is no second time."""
+    try:
+        context = await _list_context(client)
+    except (WorkerError, *ODD_ANSWER):
+        context = _empty_context()
     url = request.host_url.rstrip("/") if client.worker.is_self else client.worker.url
     key = describe({**created, "key": None})
     command = try_it(url, str(created["key"]), list(created.get("models") or []), context["choices"].models)

@@ -14,6 +14,7 @@ from app.services import services
 from .registry import Worker
 from .rendering import THEME_COOKIE, THEMES, page, safe_next
 from .session import clear_cookie, go, is_https, open_client, public, write_cookie
+from .worker_client import Credential
 from .worker_errors import WorkerError, WorkerRefused, WorkerUnreachable
 
 blueprint = Blueprint("login", __name__)
@@ -37,11 +38,8 @@ async def log_in() -> Response:
         return await _login_page(status=404, problem="No worker with this id is in the registry.", **again)
     if not username or not password:
         return await _login_page(status=400, field_problem="Enter a username and a password.", **again)
-    person = f"{worker.worker_id} {username}"
-    throttle = services().console_throttle
     try:
-        await throttle.refuse_blocked(request.remote_addr, person)
-        credential = await open_client(worker).login(username, password)
+        credential = await _sign_in_at(worker, username, password)
     except TooManyRequests as refusal:
         return await _too_many(worker, int(refusal.headers["Retry-After"]), again)
     except WorkerUnreachable as error:
@@ -50,12 +48,25 @@ async def log_in() -> Response:
         )
         return await _login_page(status=502, problem=problem, **again)
     except WorkerRefused as error:
-        if error.status == 401:
-            await throttle.count_failure(request.remote_addr, person)
         return await _refused(error, again)
-    await throttle.forget(request.remote_addr, person)
     await g.session.remember(worker, credential)
     return write_cookie(go(_first_page(worker, next_page)), g.session)
+
+
+async def _sign_in_at(worker: Worker, username: str, password: str) -> Credential:
+    """One guess of this person at a time, so that many at once are counted too. Raises TooManyRequests, WorkerError."""
+    person, address = f"{worker.worker_id} {username}", request.remote_addr
+    throttle = services().console_throttle
+    async with throttle.turn(address, person):
+        await throttle.refuse_blocked(address, person)
+        try:
+            credential = await open_client(worker).login(username, password)
+        except WorkerRefused as error:
+            if error.status == 401:
+                await throttle.count_failure(address, person)
+            raise
+        await throttle.forget(address, person)
+    return credential
 
 
 def _worker(worker_id: str) -> Worker | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+import structlog
 from markupsafe import Markup
 from quart import Response, current_app, g, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, NotFound
@@ -38,6 +40,7 @@ _HEADERS = {
 }
 
 assets = Assets()
+log = structlog.get_logger(__name__)
 
 
 def asset(path: str) -> str:
@@ -160,7 +163,8 @@ def safe_next(address: str | None) -> str:
     """Only an address inside the console; anything else becomes the overview."""
     parts = urlsplit(address or "")
     is_inside = not parts.scheme and not parts.netloc and parts.path.startswith("/ui/")
-    is_plain = "\\" not in parts.path and ".." not in parts.path and (address or "").isprintable()
+    path = unquote(parts.path)
+    is_plain = "\\" not in path and ".." not in path and path.isprintable() and (address or "").isprintable()
     if address and is_inside and is_plain and not parts.path.startswith("/ui/log"):
         return address
     return url_for("console.workers.overview")
@@ -230,6 +234,17 @@ async def show_http_error(error: HTTPException) -> Response:
     g.setdefault("session", ConsoleSession())
     text = "The console does not accept this request. Nothing was changed."
     return await problem(status=error.code or 500, title=error.name, text=text)
+
+
+async def show_unexpected(error: Exception) -> Response:
+    """A worker's answer of the wrong shape, or a fault of the console: the log tells which."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("console page failed", error=type(error).__name__, path=request.path, frames=frames[-8:])
+    g.setdefault("session", ConsoleSession())
+    text = "An answer could not be read; the log of the console says more. Other workers and LLM traffic go on."
+    if request.method == "POST":
+        text += " The change that you sent may or may not have been made. Look before you send it again."
+    return await problem(status=500, title="This page could not be shown", text=text)
 
 
 async def show_not_found(error: NotFound) -> Response:

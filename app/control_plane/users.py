@@ -6,7 +6,7 @@ from typing import Any
 
 from quart import Blueprint, Response, request, url_for
 
-from .formatting import metered
+from .formatting import metered, whole_number
 from .forms import PERIODS, Form, jsonable
 from .rendering import fragment, is_asking_for, page
 from .session import go, on_worker
@@ -24,8 +24,7 @@ ROLES = (
 
 
 async def _context(client: WorkerClient) -> dict[str, Any]:
-    page_text, email = request.args.get("page", "1"), request.args.get("email", "").strip()
-    number = max(1, int(page_text)) if page_text.isdigit() else 1
+    email, number = request.args.get("email", "").strip(), whole_number(request.args.get("page", "")) or 1
     answer = await client.list_users(page=number, user_email=email)
     return {
         "users": [metered(user) for user in answer.get("users") or []],

@@ -13,6 +13,9 @@ from typing import Any
 
 from .registry import Worker
 
+# What reading raises when JSON is of another shape than the contract's: a list for an object, text for a number.
+ODD_ANSWER = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+
 
 class WorkerError(Exception):
     def __init__(self, worker: Worker, message: str) -> None:

@@ -13,15 +13,18 @@ import time
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
+from .formatting import whole_number
 from .registry import Contact, Worker
 from .worker_errors import WorkerRefused, WorkerSignedOut, WorkerUnreachable, read_refusal
 
 CONNECT, TOTAL, TILE = 1.5, 5.0, 1.5
 PATIENCE, PROBE = 0.9, 0.7
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
+MOST_DIGITS = 30
 _SIGNED_OUT_TYPES = {"expired_key", "token_not_found_in_db"}
 
 
@@ -105,7 +108,7 @@ class WorkerConnection:
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         if self._changed_by and method != "GET":
-            headers["litellm-changed-by"] = self._changed_by
+            headers["litellm-changed-by"] = quote(self._changed_by, safe=" @+!#$&'()*,/:;=?[]~")
         timeout = httpx.Timeout(TOTAL, connect=CONNECT)
         url = self.worker.url + path
         async with self._http.stream(method, url, headers=headers, timeout=timeout, **request) as response:
@@ -118,8 +121,8 @@ class WorkerConnection:
 
     async def _decode(self, response: httpx.Response) -> Any:
         try:
-            body = json.loads(response.content or b"null", parse_float=Decimal)
-        except ValueError:
+            body = json.loads(response.content or b"null", parse_float=_finite, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
             body = None
             if response.is_success:
                 raise self._refused(response, "It answered something that is not JSON. Is this a worker?") from None
@@ -142,7 +145,7 @@ class WorkerConnection:
     def _refused(
         self, response: httpx.Response, message: str, kind: str | None = None, fields: dict[str, str] | None = None
     ) -> WorkerRefused:
-        retry_after = response.headers.get("retry-after", "")
+        retry_after = whole_number(response.headers.get("retry-after", ""))
         return WorkerRefused(
             self.worker,
             message.removeprefix("Authentication Error, "),
@@ -150,13 +153,25 @@ class WorkerConnection:
             type=kind,
             fields=fields,
             request_id=response.headers.get("x-litellm-call-id") or response.headers.get("x-request-id"),
-            retry_after_seconds=int(retry_after) if retry_after.isdigit() else None,
+            retry_after_seconds=retry_after,
         )
 
 
 def _plain(headers: httpx.Headers) -> dict[str, str]:
     """Headers of a body that is already decoded."""
     return {name: value for name, value in headers.items() if name not in ("content-encoding", "content-length")}
+
+
+def _finite(text: str) -> Decimal:
+    """A number that can be shown. One with a million digits would take the console's memory to write down."""
+    number = Decimal(text)
+    if number.adjusted() > MOST_DIGITS:
+        raise ValueError("this number is out of any range")
+    return number
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _query_text(value: Any) -> str:

@@ -19,7 +19,7 @@ from .registry import Contact, Worker
 from .rendering import fragment, page
 from .session import open_client, public, signed_in
 from .worker_client import Credential, Row, WorkerClient
-from .worker_errors import WorkerError, WorkerRefused, WorkerSignedOut, WorkerUnreachable
+from .worker_errors import ODD_ANSWER, WorkerError, WorkerRefused, WorkerSignedOut, WorkerUnreachable
 from .worker_http import TILE
 
 blueprint = Blueprint("workers", __name__)
@@ -112,7 +112,7 @@ def _totals(tiles: list[Tile]) -> dict[str, Any]:
 
 
 async def look(worker: Worker) -> Tile:
-    """Never slower than the tile deadline, never raises for a worker that is away."""
+    """Never slower than the tile deadline, never raises for a worker that is away or talks nonsense."""
     credential = g.session.credential(worker)
     client = open_client(worker, credential)
     contact = client.connection.contact
@@ -127,10 +127,21 @@ async def look(worker: Worker) -> Tile:
     except WorkerRefused as error:
         tile.state = "degraded"
         tile.add_problem("warn", f"Answers {error.status} to a health check: {error.message}", label="Open")
-    read = await figures
-    if tile.state != "unreachable" and read is not None:
-        _add_figures(tile, *read)
+    except ODD_ANSWER:
+        _add_odd_answer(tile, "a health check")
+    try:
+        read = await figures
+        if tile.state != "unreachable" and read is not None:
+            _add_figures(tile, *read)
+    except ODD_ANSWER:
+        tile.has_figures = False
+        _add_odd_answer(tile, "a question about its spend")
     return tile
+
+
+def _add_odd_answer(tile: Tile, question: str) -> None:
+    tile.state = "degraded"
+    tile.add_problem("warn", f"Answers {question} with something that the console cannot read", label="Open")
 
 
 async def _figures(client: WorkerClient, credential: Credential | None) -> tuple[list[Row], list[Row]] | None:

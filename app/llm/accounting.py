@@ -180,5 +180,7 @@ class CallRecord:
 
 
 def _header_text(value: str) -> str:
-    """Header values are Latin-1 on one line; a model name may be anything."""
-    return value.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")[:_NAME_LENGTH]
+    """Header values are ASCII on one line, without spaces around them; a model name may be anything."""
+    if not (value.isascii() and value.isprintable()):
+        value = ascii(value)[1:-1]
+    return value[:_NAME_LENGTH].strip()

@@ -10,13 +10,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import msgspec
 
 from ..auth.principal import Principal
 from ..deployments import Deployment, DeploymentCatalog
 from ..errors import TooManyRequests, UpstreamError
-from ..protocols.base import Usage
 from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events
 from ..protocols.openai import (
     BROKEN_JSON,
@@ -92,8 +92,7 @@ class Gateway:
         request = parse_request(call.endpoint, call.body, call.path_model)
         group = call.principal.aliases.get(request.model, request.model)
         deployments = self._catalog.behind(group)
-        prices = deployments[0].prices if deployments else None
-        estimate = estimate_of(request.body_bytes, request.max_tokens, prices)
+        estimate = _estimate(request, deployments)
         reservation = admit(call.principal, group, call.path, deployments, self._budgets, estimate)
         try:
             slot = self._limiter.admit(call.principal.limits, request.estimated_prompt_tokens)
@@ -153,7 +152,7 @@ class Gateway:
             stamped, usage = restamp(body, request.model)
         except BROKEN_JSON:
             raise garbage_error(deployment) from None
-        record.succeed(usage or Usage())
+        record.succeed(usage or request.estimated_usage(len(body)))
         return Reply({**upstream_headers, **record.headers()}, stamped)
 
     async def _stream(self, call: Call, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
@@ -188,6 +187,12 @@ class Gateway:
         restamper = self._restamper(request)
         frames = _mock_frames(mock_events(request.endpoint, text), restamper)
         return Reply(record.headers(), frames=await _started(_billed(b"", frames, None, restamper, record)))
+
+
+def _estimate(request: OpenAIRequest, deployments: tuple[Deployment, ...]) -> Decimal:
+    """What to hold for a call: the dearest of the deployments may be the one that answers."""
+    size, most, choices = request.body_bytes, request.max_tokens, request.choices
+    return max((estimate_of(size, most, one.prices, choices=choices) for one in deployments), default=Decimal(0))
 
 
 async def _frames(answer: Answer, restamper: StreamRestamper, deployment: Deployment) -> AsyncIterator[bytes]:

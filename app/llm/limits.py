@@ -80,13 +80,16 @@ class RateLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: dict[tuple[str, str], _Window] = {}
+        self._drops_again_at = 0.0
 
     def admit(self, limits: Sequence[RateLimit], estimated_tokens: int) -> Slot:
         """Count one call against every limit, or raise 429 for the first that is full."""
         if not limits:
             return Slot((), [])
         now = self._clock()
-        windows = [self._window(limit) for limit in limits]
+        if len(self._windows) >= _MAX_WINDOWS and now >= self._drops_again_at:
+            self._drop_idle(now)
+        windows = [self._windows.setdefault((limit.descriptor, limit.id), _Window()) for limit in limits]
         for limit, window in zip(limits, windows, strict=True):
             window.slide(now)
             self._refuse_full(limit, window, estimated_tokens, now)
@@ -99,17 +102,9 @@ class RateLimiter:
             entries.append((window, entry))
         return Slot(limits, entries)
 
-    def _window(self, limit: RateLimit) -> _Window:
-        name = (limit.descriptor, limit.id)
-        window = self._windows.get(name)
-        if window is None:
-            if len(self._windows) >= _MAX_WINDOWS:
-                self._drop_idle()
-            window = self._windows[name] = _Window()
-        return window
-
-    def _drop_idle(self) -> None:
-        now = self._clock()
+    def _drop_idle(self, now: float) -> None:
+        # Never between two windows of one call, and not on every call while all of them are busy.
+        self._drops_again_at = now + 1.0
         for name, window in list(self._windows.items()):
             window.slide(now)
             if window.is_idle:

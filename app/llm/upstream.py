@@ -68,7 +68,7 @@ class Answer:
         passed: dict[str, str] = {}
         for name, value in self._response.headers.items():
             lower = name.lower()
-            if lower in _NOT_PASSED_ON:
+            if lower in _NOT_PASSED_ON or not _is_plain(value):
                 continue
             passed[f"llm_provider-{lower}"] = value
             if lower.startswith("x-ratelimit-"):
@@ -164,7 +164,8 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
     param = None
     if status == 400:
         name, param = _refined(name, error_detail(body, "code") or "", text), error_detail(body, "param")
-    passed = {"Retry-After": headers["Retry-After"]} if "Retry-After" in headers else {}
+    retry_after = headers.get("Retry-After")
+    passed = {"Retry-After": retry_after} if retry_after and _is_plain(retry_after) else {}
     return UpstreamError(
         _worded(name, deployment, text),
         status=ours,
@@ -173,6 +174,11 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
         is_retryable=is_retryable,
         headers=passed,
     )
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a header value can be sent on. One that cannot would take the whole answer, already paid for, with it."""
+    return value.isascii() and value.isprintable()
 
 
 def _refined(name: str, code: str, text: str) -> str:
@@ -203,4 +209,4 @@ def garbage_error(deployment: Deployment) -> UpstreamError:
 
 def _worded(name: str, deployment: Deployment, text: str) -> str:
     provider = deployment.provider.name
-    return f"litellm.{name}: {name}: {provider[:1].upper()}{provider[1:]}Exception - {text}"
+    return f"litellm.{name}: {name}: {provider[:1].upper()}{provider[1:]}Exception - {deployment.redacted(text)}"

@@ -69,6 +69,7 @@ class OpenAIRequest:
     is_stream: bool = False
     wants_usage: bool = False
     max_tokens: int | None = None
+    choices: int = 1
     end_user: str = ""
     tags: list[str] = field(default_factory=list)
 
@@ -76,6 +77,11 @@ class OpenAIRequest:
     def estimated_prompt_tokens(self) -> int:
         """Before the provider has counted: four bytes a token."""
         return self.body_bytes // 4
+
+    def estimated_usage(self, answer_bytes: int) -> Usage:
+        """For an answer whose provider counted nothing, which must not make it free. A vector has no tokens."""
+        completion = answer_bytes // 4 if self.endpoint.may_stream else 0
+        return Usage(prompt_tokens=self.estimated_prompt_tokens, completion_tokens=completion, raw={"estimated": True})
 
     def upstream_body(self, upstream_model: str, defaults: Mapping[str, Any]) -> bytes:
         """The body for a provider: its own model name, the deployment's defaults beneath what the client sent."""
@@ -124,6 +130,7 @@ def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None
         is_stream=is_stream,
         wants_usage=bool(options.get("include_usage")),
         max_tokens=_limit(endpoint, fields),
+        choices=_choices(endpoint, fields),
         end_user=_string(endpoint, fields, "user") or str(metadata.get("user_id") or ""),
         tags=_tags(endpoint, fields, metadata),
     )
@@ -180,6 +187,11 @@ def _limit(endpoint: Endpoint, fields: RawFields) -> int | None:
     return 0 if endpoint is EMBEDDINGS else None
 
 
+def _choices(endpoint: Endpoint, fields: RawFields) -> int:
+    """How many answers are asked for; each may be as long as the limit says."""
+    return max(1, *(_typed(endpoint, fields, name, int, "a whole number") or 1 for name in ("n", "best_of")))
+
+
 def _tags(endpoint: Endpoint, fields: RawFields, metadata: Mapping[str, Any]) -> list[str]:
     own = _typed(endpoint, fields, "tags", list, "a list of texts") or []
     inner = metadata.get("tags")
@@ -192,7 +204,7 @@ def _tags(endpoint: Endpoint, fields: RawFields, metadata: Mapping[str, Any]) ->
 def read_usage(raw: Raw | bytes | None) -> Usage | None:
     """The provider's `usage` object as disjoint token classes, or None when it has none."""
     value = _any(raw) if raw is not None else None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not value:
         return None
     details = _mapping(value.get("prompt_tokens_details"))
     output = _mapping(value.get("completion_tokens_details"))

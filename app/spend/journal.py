@@ -7,6 +7,7 @@ was left by a process that died, and the next one to start takes it over.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import uuid
@@ -25,7 +26,13 @@ class Segment:
         self._descriptor = descriptor
 
     def append(self, line: bytes) -> None:
-        os.write(self._descriptor, line + b"\n")
+        """Raises OSError, and leaves the file as it was, when the disk has no room for the whole line."""
+        line += b"\n"
+        written = os.write(self._descriptor, line)
+        if written < len(line):
+            # The next event would be appended to the torn one, and both could not be read any more.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.events += 1
 
     def lines(self) -> list[bytes]:
@@ -68,6 +75,10 @@ class Journal:
         self._open.append(line)
         if self._open.events >= _MAX_EVENTS:
             self._close_open()
+
+    def left_over(self) -> list[Segment]:
+        """Segments that were closed before and still wait for the database, oldest first."""
+        return list(self._closed)
 
     def closed(self) -> list[Segment]:
         """Close what is being written and return every segment that is ready for the database, oldest first."""

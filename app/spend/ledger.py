@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 _LOOK_UP_CHUNK = 500
 _ORPHAN_LOOK_SECONDS = 30.0
 _ATTEMPTS_BEFORE_SETTING_ASIDE = 2
+# Events that are held while the journal's disk takes none; beyond it the oldest go.
+_MAX_UNSAVED = 20_000
 
 # What a value that fits no column raises before the database sees it, as a number beyond 64 bits.
 _UNWRITABLE = (ArithmeticError, ValueError, TypeError)
@@ -111,18 +113,24 @@ class SpendLedger:
         self._task: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
         self._failed_attempts = 0
+        self._unsaved: deque[SpendEvent] = deque(maxlen=_MAX_UNSAVED)
 
     @property
     def waiting(self) -> int:
-        """Events that are safe on disk and not in the database yet."""
-        return self._journal.waiting
+        """Events that are not in the database yet."""
+        return self._journal.waiting + len(self._unsaved)
 
     def record(self, event: SpendEvent) -> None:
         """Make a call's spend durable. Takes microseconds and never waits."""
         line = _encode(event)
         if _NUL in line:
             line = line.replace(_NUL, _REPLACEMENT)
-        self._journal.append(line)
+        try:
+            self._journal.append(line)
+        except OSError as problem:
+            # The answer is paid for: it must not fail because a disk is full, and its spend can wait here.
+            log.error("spend waits in memory", reason=problem.strerror, events=len(self._unsaved) + 1)
+            self._unsaved.append(_decode(line))
 
     async def start(self) -> None:
         """Take over what dead processes left, then flush in the background."""
@@ -140,9 +148,13 @@ class SpendLedger:
     async def flush(self) -> None:
         """Move every recorded event to the database. A failure is logged and keeps the events."""
         async with self._flushing:
-            for segment in self._journal.closed():
-                if not await self._flush_segment(segment):
-                    return
+            if self._unsaved:
+                await self._flush_unsaved()
+            # What waits goes first. Nothing is closed behind it: each segment is an open file, and outages are long.
+            for segments in (self._journal.left_over, self._journal.closed):
+                for segment in segments():
+                    if not await self._flush_segment(segment):
+                        return
 
     async def _flush_forever(self) -> None:
         looks_again_at = time.monotonic() + _ORPHAN_LOOK_SECONDS
@@ -162,6 +174,19 @@ class SpendLedger:
         adopted = self._journal.adopt_orphans()
         if adopted:
             log.info("replaying spend of a process that is gone", events=adopted)
+
+    async def _flush_unsaved(self) -> None:
+        """Write what the journal could not keep."""
+        events = list(self._unsaved)
+        try:
+            self._budgets.written(await self._write(events))
+        except (*DATABASE_AWAY, *DATABASE_REFUSED, *_UNWRITABLE) as problem:
+            log.warning("spend waits in memory", reason=type(problem).__name__, events=len(events))
+            return
+        # Those that came meanwhile stay; a full queue may have dropped some of the written ones by itself.
+        written = {event.request_id for event in events}
+        while self._unsaved and self._unsaved[0].request_id in written:
+            self._unsaved.popleft()
 
     async def _flush_segment(self, segment: Segment) -> bool:
         events = _read(segment)
@@ -190,7 +215,7 @@ class SpendLedger:
             return False
         try:
             rejected = [event for event in events if not await self._write_alone(event)]
-        except DATABASE_AWAY:
+        except (*DATABASE_AWAY, *DATABASE_REFUSED):
             return False
         self._failed_attempts = 0
         if rejected:
@@ -202,12 +227,14 @@ class SpendLedger:
         return True
 
     async def _write_alone(self, event: SpendEvent) -> bool:
-        """Whether the database takes this event, which it does not if the event is what it refused."""
+        """Whether the database takes this event. Raises what it says when that is not about the event."""
         try:
             self._budgets.written(await self._write([event]))
         except DATABASE_AWAY:
             raise
-        except (*DATABASE_REFUSED, *_UNWRITABLE):
+        except (*DATABASE_REFUSED, *_UNWRITABLE) as problem:
+            if not _is_about_events(problem):
+                raise
             return False
         return True
 

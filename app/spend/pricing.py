@@ -41,6 +41,8 @@ _ASSUMED_COMPLETION_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
 # No model answers more; a client may ask for any number.
 _MOST_COMPLETION_TOKENS = 10_000_000
+# Beyond it the cost of a call would have more digits than the database keeps, and could not be settled.
+_MOST_PER_TOKEN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +107,8 @@ def _amount(name: str, value: Any) -> Decimal:
         amount = Decimal(str(value))
     except ArithmeticError:
         raise ValueError(f"{name} is not an amount in USD per token, as 0.0000025") from None
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"{name} must be zero or more USD per token")
+    if not amount.is_finite() or not 0 <= amount <= _MOST_PER_TOKEN:
+        raise ValueError(f"{name} must be zero or more USD per token, and at most {_MOST_PER_TOKEN}")
     return amount
 
 
@@ -171,12 +173,13 @@ def cost_of(usage: Usage, prices: Prices) -> Cost:
     return Cost(input_cost + output_cost, input_cost, output_cost)
 
 
-def estimate_of(body_bytes: int, max_tokens: int | None, prices: Prices | None) -> Decimal:
+def estimate_of(body_bytes: int, max_tokens: int | None, prices: Prices | None, *, choices: int = 1) -> Decimal:
     """What to hold for a call before it runs: prompt by its size, answer by its limit. Unpriced calls hold nothing."""
     if prices is None:
         return Decimal(0)
     prompt = body_bytes // _BYTES_PER_TOKEN
-    completion = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else min(max_tokens, _MOST_COMPLETION_TOKENS)
+    each = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else max_tokens
+    completion = min(each * choices, _MOST_COMPLETION_TOKENS)
     return cost_of(Usage(prompt_tokens=prompt, completion_tokens=completion), prices).total
 
 

@@ -61,3 +61,10 @@ async def test_secrets_are_starred_out(admin: Caller, instance: Quart) -> None:
         "a": [{"client_secret": "****"}],
         "max_tokens": 5,
     }
+
+
+def test_tokens_and_headers_are_secrets_and_prices_are_not() -> None:
+    params = {"aws_session_token": "s", "azure_ad_token": "s", "extra_headers": {"x-gate": "s"}, "api_key": "s"}
+    assert set(masked(params).values()) == {"****"}
+    prices = {"input_cost_per_token": 1, "cache_read_input_token_cost": 2, "max_tokens": 3, "token": "hash"}
+    assert masked(prices) == prices

@@ -201,3 +201,18 @@ async def test_sign_in_says_that_the_database_is_away(migrated_postgres_url: str
             assert answer.headers["Retry-After"]
         proxy.accept()
         await instance.token()
+
+
+async def test_a_database_that_says_no_proves_no_key_bad(migrated_sqlite_url: str, tmp_path: Path) -> None:
+    async with serving(migrated_sqlite_url, state_dir=tmp_path, key_cache_ttl=0.05) as instance:
+        await new_key(instance)
+        known = await instance.services.keys.principal_of(KEY)
+        await instance.services.database.fetch("ALTER TABLE virtual_key RENAME TO elsewhere")
+        await asyncio.sleep(0.1)
+        assert await instance.services.keys.principal_of(KEY) is known
+        assert isinstance(await error_of(instance, "sk-never-seen-before"), ServiceUnavailable)
+
+
+async def test_an_alias_that_names_no_model_is_passed_over(worker: Instance) -> None:
+    await new_key(worker, aliases={"a": "chat", "b": [], "c": None})
+    assert (await worker.services.keys.principal_of(KEY)).aliases == {"a": "chat"}

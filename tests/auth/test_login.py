@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -352,3 +353,12 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_secure_over_https(
             assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(attributes)
             assert ("Secure" in attributes) is is_secure
             assert not [item for item in attributes if item.startswith(("Max-Age", "Expires"))]
+
+
+async def test_many_guesses_at_once_do_not_hold_up_other_work(worker: Instance) -> None:
+    bodies = [{"username": f"user-{number}", "password": "guess"} for number in range(40)]
+    guesses = [asyncio.create_task(worker.http.post("/v2/login", json=body)) for body in bodies]
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(int)  # where the address of a provider is looked up
+    assert sum(guess.done() for guess in guesses) < 20
+    assert {answer.status_code for answer in await asyncio.gather(*guesses)} == {401}

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from app.auth.credentials import hash_key
 from app.auth.login_codes import LoginCodes
-from app.cache import open_cache
+from app.cache import CacheAway, MemoryCache, open_cache
 from app.db import Database
 from app.models import LoginCode
 from app.settings import Settings
@@ -158,3 +158,22 @@ async def test_a_hundred_takes_at_once_through_redis_find_it_once(migrated_sqlit
         issued = [await codes.issue({"number": number}) for number in range(100)]
         taken = await asyncio.gather(*(codes.take(code) for code in issued))
         assert taken == [{"number": number} for number in range(100)]
+
+
+async def test_a_code_that_redis_may_have_kept_is_not_stored_a_second_time(migrated_sqlite_url: str) -> None:
+    class LateCache(MemoryCache):
+        """Keeps what it was given and answers too late, as a Redis that is slow for a moment."""
+
+        is_shared = True
+
+        async def set(self, key: str, value: str, ttl_seconds: float) -> None:
+            await super().set(key, value, ttl_seconds)
+            raise CacheAway("TimeoutError")
+
+    database = Database(Settings(database_url=migrated_sqlite_url))
+    await database.open()
+    with database.active():
+        codes = LoginCodes(LateCache(), database, "salt")
+        code = await codes.issue(_PAYLOAD)
+        assert [await codes.take(code), await codes.take(code)] == [_PAYLOAD, None]
+    await database.close()

@@ -182,3 +182,9 @@ async def test_the_master_key_over_the_api_never_waits(worker: Instance) -> None
         await worker.http.post("/v2/login", json={**ADMIN, "password": "guess"})
     answer = await worker.http.get("/v1/models", headers={"Authorization": f"Bearer {ADMIN['password']}"})
     assert answer.status_code == 200
+
+
+async def test_guesses_that_come_all_at_once_are_not_all_looked_at(worker: Instance) -> None:
+    guesses = [{**ADMIN, "password": f"guess-{number}"} for number in range(30)] + [dict(ADMIN)]
+    answers = await asyncio.gather(*(worker.http.post("/v2/login", json=guess) for guess in guesses))
+    assert [answer.status_code for answer in answers] == [401] * 6 + [429] * 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -81,6 +82,7 @@ async def test_unknown_worker_and_missing_fields(console: Console) -> None:
         "//evil.example/ui/",
         "/\\evil.example",
         "/ui/\\evil",
+        "/ui/%2e%2e/%2E%2E//evil.example",
         "/ui/../x",
         "/other",
         "javascript:1",
@@ -110,3 +112,10 @@ async def test_guessing_at_the_console_is_stopped_before_the_worker_is_asked(con
     assert refused.headers["Retry-After"] == "300"
     assert "Too many failed sign-ins" in await refused.get_data(as_text=True)
     assert (await sign_in(console.browser(), "us")).status_code == 303
+
+
+async def test_guesses_that_come_all_at_once_are_counted(console: Console, eu: ContractWorker) -> None:
+    client = console.browser()
+    answers = await asyncio.gather(*(sign_in(client, "eu", password=f"guess {number}") for number in range(30)))
+    assert {answer.status_code for answer in answers} == {401, 429}
+    assert sum(path == "/v3/login" for _, path, _ in eu.seen) < 10

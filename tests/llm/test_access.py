@@ -172,6 +172,15 @@ async def test_calls_at_the_same_time_do_not_overdraw(worker: LiveWorker, upstre
     assert len(await worker.spend_rows(key, 3)) == 3
 
 
+async def test_a_call_that_asks_for_many_answers_holds_all_of_them(
+    worker: LiveWorker, upstream: ScriptedUpstream
+) -> None:
+    key = await worker.new_key(max_budget=3)
+    upstream.on_model("gpt-4o-mini", Reply(delay=0.4))
+    answers = await asyncio.gather(*(worker.chat(key, "costly", n=5, max_tokens=500) for _ in range(10)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [422] * 9
+
+
 @pytest.mark.parametrize("kind", ["team", "user"])
 async def test_a_budget_of_team_or_user_bounds_all_their_keys(
     worker: LiveWorker, upstream: ScriptedUpstream, kind: str

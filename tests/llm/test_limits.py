@@ -108,3 +108,13 @@ def test_headers_say_what_is_left(limiter: RateLimiter) -> None:
         "x-ratelimit-team-remaining-requests": "4",
     }
     assert limiter.admit([], 30).headers() == {}
+
+
+def test_a_call_of_many_callers_is_counted_in_all_of_its_windows() -> None:
+    limiter = RateLimiter(clock=lambda: 1.0)
+    for number in range(20_000):
+        limiter.admit([RateLimit("api_key", str(number), "", 5, None, None)], 1)
+    both = [RateLimit("api_key", "alice", "", None, None, 1), RateLimit("team", "crew", "", 9, None, None)]
+    limiter.admit(both, 1)
+    with pytest.raises(TooManyRequests):
+        limiter.admit(both, 1)

@@ -253,6 +253,13 @@ def test_nonsense_in_a_usage_object_never_breaks_the_bill(tokens: Any, details: 
     assert usage.cache_read_tokens >= 0
 
 
-@pytest.mark.parametrize("raw", [b"null", b"[]", b"7", b'"x"'])
-def test_a_usage_that_is_no_object_is_none(raw: bytes) -> None:
+@pytest.mark.parametrize("raw", [b"null", b"[]", b"{}", b"7", b'"x"'])
+def test_a_usage_that_says_nothing_is_none(raw: bytes) -> None:
     assert read_usage(raw) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices"), [({}, 1), ({"n": None}, 1), ({"n": 0}, 1), ({"n": 4}, 4), ({"n": 2, "best_of": 5}, 5)]
+)
+def test_every_answer_that_is_asked_for_is_counted(fields: dict[str, Any], choices: int) -> None:
+    assert chat(**fields).choices == choices

@@ -124,3 +124,27 @@ def test_a_segment_that_cannot_be_made_is_an_error_not_silence(tmp_path: Path) -
     with pytest.raises(OSError, match="file"):
         filled(tmp_path / "file")
     assert files(tmp_path) == [tmp_path / "file"]
+
+
+_FILLS_THE_DISK = """
+import resource, sys
+from pathlib import Path
+from app.spend.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+journal.append(b"a" * 60)
+try:
+    journal.append(b"b" * 60)
+except OSError as problem:
+    print(problem.strerror)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+journal.append(b"c" * 60)
+"""
+
+
+def test_a_line_that_does_not_fit_leaves_nothing_behind_for_the_next_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _FILLS_THE_DISK, str(tmp_path)]
+    finished = subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert finished.stdout == "No space left on device\n"
+    (file,) = files(tmp_path)
+    assert file.read_bytes().splitlines() == [b"a" * 60, b"c" * 60]

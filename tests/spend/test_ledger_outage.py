@@ -118,3 +118,53 @@ async def test_a_database_that_only_reads_for_a_while_sets_nothing_aside(
         await books.ledger.start()
         await books.ledger.stop()
         await everything_is_written(books, 7)
+
+
+async def test_an_outage_does_not_use_up_the_files_of_the_process(outage: tuple[Books, TcpProxy]) -> None:
+    books, proxy = outage
+    proxy.refuse()
+    proxy.cut()
+    for number in range(20):
+        books.ledger.record(event(number))
+        await books.ledger.flush()
+    assert len(books.files("*.jsonl")) == 2
+    proxy.accept()
+    await books.ledger.flush()
+    await everything_is_written(books, 20)
+
+
+async def test_spend_that_the_disk_does_not_take_is_written_from_memory(
+    migrated_sqlite_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "journal").write_text("in the way")
+    async with books_of(migrated_sqlite_url, tmp_path / "state") as books:
+        await add_alice(books.database)
+        for number in range(3):
+            books.ledger.record(event(number))
+        assert books.ledger.waiting == 3
+        await books.ledger.flush()
+        await everything_is_written(books, 3)
+
+
+async def test_a_deadlock_does_not_set_a_good_event_aside(migrated_postgres_url: str, tmp_path: Path) -> None:
+    async with books_of(migrated_postgres_url, tmp_path / "state") as books:
+        await add_alice(books.database)
+        await books.database.fetch(
+            "CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS "
+            "$body$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = '40P01'; END $body$"
+        )
+        await books.database.fetch(
+            "CREATE TRIGGER busy BEFORE INSERT ON spend_log FOR EACH ROW WHEN (NEW.end_user = 'busy') "
+            "EXECUTE FUNCTION busy()"
+        )
+        books.ledger.record(event(0, call_type="x" * 200))
+        books.ledger.record(event(1, end_user="busy"))
+        for _ in range(3):
+            await books.ledger.flush()
+        assert books.files("*.rejected") == []
+        await books.database.fetch("DROP TRIGGER busy ON spend_log")
+        await books.ledger.flush()
+        assert await books.log_count() == 1
+        (rejected,) = books.files("*.rejected")
+        assert len(rejected.read_bytes().splitlines()) == 1

@@ -144,3 +144,17 @@ def test_an_estimate_of_any_length_is_a_number(max_tokens: int) -> None:
 )
 def test_models_of_the_providers_that_we_have_are_listed(provider: str, model: str) -> None:
     assert listed(provider, model).input.base > 0
+
+
+def test_a_price_whose_cost_could_not_be_written_down_is_refused() -> None:
+    most = custom_prices({"input_cost_per_token": 1000, "output_cost_per_token": 1000})
+    assert most is not None
+    assert cost_of(Usage(prompt_tokens=10**9, completion_tokens=10**9), most).total == 2 * 10**12
+    with pytest.raises(ValueError, match="at most 1000"):
+        custom_prices({"input_cost_per_token": 1e9})
+
+
+def test_an_estimate_counts_every_answer_that_was_asked_for() -> None:
+    prices = custom_prices({"output_cost_per_token": 2})
+    assert estimate_of(0, 5, prices, choices=3) == 30
+    assert estimate_of(0, 10**9, prices, choices=10**9) == 2 * 10**7
