@@ -18,6 +18,7 @@ from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
 from .auth.session_store import ConsoleSessionStore
 from .cache import open_cache
+from .client_address import behind_proxies
 from .control_plane.registry import WorkerRegistry
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .deployments import DeploymentCatalog
@@ -62,6 +63,8 @@ def create_app(settings: Settings) -> Quart:
             expose_headers=["Retry-After", "x-litellm-call-id", "x-quarterdeck-unknown-fields"],
             max_age=600,
         )
+    if settings.trusted_proxy_ranges:
+        app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
     app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
     _add_lifespan(app, house, upstream)
     return app

@@ -7,6 +7,7 @@ and environment may both hold, as addresses, are checked here too.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import yaml
 
 from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REFERENCE = "os.environ/"
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
@@ -254,6 +257,15 @@ def database_address(value: Any) -> str:
     if mode is not None and mode not in _SSL_MODES:
         raise ValueError(f"has an unknown sslmode; use one of {', '.join(_SSL_MODES)}")
     return str(value)
+
+
+def network_ranges(value: Any) -> tuple[Network, ...]:
+    """Networks or single addresses, as a list or with commas. Raises ValueError that names the first wrong one."""
+    items = value if isinstance(value, list) else [item for item in str(value).split(",") if item.strip()]
+    try:
+        return tuple(ipaddress.ip_network(str(item).strip(), strict=False) for item in items)
+    except ValueError:
+        raise ValueError("is not a list of networks; write [10.0.0.0/8, 192.0.2.7]") from None
 
 
 def redis_address(value: Any) -> str:

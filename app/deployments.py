@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
@@ -243,6 +244,8 @@ class DeploymentCatalog:
         self._database = database
         self._configured = tuple(_configured(settings))
         self._stored: tuple[Deployment, ...] = ()
+        # An older read must not replace a newer one.
+        self._reloading = asyncio.Lock()
         self._by_name: dict[str, tuple[Deployment, ...]] = {}
         self._by_id: dict[str, Deployment] = {}
         self._index()
@@ -283,18 +286,20 @@ class DeploymentCatalog:
 
     async def reload(self) -> None:
         """Read the stored deployments again. One that cannot be read or is wrong is logged and left out."""
-        stored: list[Deployment] = []
-        with self._database.active():
-            rows = await StoredDeployment.filter(blocked=False).order_by("created_at")
+        async with self._reloading:
+            with self._database.active():
+                rows = await StoredDeployment.filter(blocked=False).order_by("created_at")
+            self._stored = tuple(self._readable(rows))
+            self._index()
+
+    def _readable(self, rows: Iterable[StoredDeployment]) -> Iterator[Deployment]:
         for row in rows:
             try:
                 params = json.loads(decrypt(row.litellm_params, self._salt_key))
                 info = {**row.model_info, "id": row.model_id}
-                stored.append(build_deployment(row.model_name, params, info, self._environment, is_stored=True))
+                yield build_deployment(row.model_name, params, info, self._environment, is_stored=True)
             except (ValueError, TypeError, AttributeError) as problem:  # another version may have stored anything
                 log.error("stored deployment is left out", model_id=row.model_id, reason=str(problem))
-        self._stored = tuple(stored)
-        self._index()
 
     def _index(self) -> None:
         by_name: dict[str, list[Deployment]] = {}

@@ -22,12 +22,14 @@ from urllib.parse import urlsplit
 
 from .config_file import (
     ConfigFile,
+    Network,
     SettingsError,
     WorkerEntry,
     database_address,
     duration,
     http_address,
     money,
+    network_ranges,
     read_config_file,
     redis_address,
 )
@@ -245,6 +247,12 @@ class Settings:
     )
     failed_login_block: int = _setting(
         "Seconds that a throttled source waits.", _whole, 300, yaml="general_settings.failed_login_block_seconds"
+    )
+    trusted_proxy_ranges: tuple[Network, ...] | None = _setting(
+        "Reverse proxies whose X-Forwarded-For is believed, as `[10.0.0.0/8]`; `[]`: clients connect directly. "
+        "Declared, sign-in counts failures per address as well.",
+        network_ranges,
+        yaml="general_settings.trusted_proxy_ranges",
     )
     permit_weak_master_key: bool = _setting(
         "Silences the warning about a well-known master key.",

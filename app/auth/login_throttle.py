@@ -1,8 +1,10 @@
 """Slows down guessing of passwords (contract auth.md §2.5).
 
-Two doors, two throttles. At the API a source may be a whole control plane with everyone behind it, so what counts is
-source and user name together. At the console the source is one person's address and counts by itself as well; its
-limits are one lower, so that one stranger at a console is stopped before a worker shuts out everyone behind it.
+Source and user name count together. The source counts by itself as well once `trusted_proxy_ranges` says that it is a
+person's address and not a proxy's, behind which everyone would be shut out.
+
+Two doors, two throttles: the limits of the console are one lower than those of the API, so that one stranger at a
+console is stopped before a worker shuts out that name for everyone behind it.
 Counts are shared through Redis when there is one. When Redis is away each process counts for itself.
 """
 
@@ -23,7 +25,7 @@ class LoginThrottle:
     def __init__(self, settings: Settings, cache: Cache, *, is_console: bool = False) -> None:
         headroom = 1 if is_console else 0
         self._prefix = "console_login_fail" if is_console else "login_fail"
-        self._counts_source = is_console
+        self._counts_source = settings.trusted_proxy_ranges is not None
         self._source_limit = max(settings.failed_login_limit - headroom, 1)
         self._pair_limit = max(settings.failed_login_limit // 2 - headroom, 1)
         self._window = settings.failed_login_window

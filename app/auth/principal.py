@@ -116,6 +116,10 @@ class Principal:
         if self.is_blocked:
             raise Unauthenticated("Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.")
 
+    def refuse_blocked_team(self) -> None:
+        if self.is_team_blocked:
+            raise Unauthenticated(f"Team={self.team_id} is blocked. Update via `/team/unblock` if you're an admin.")
+
     def refuse_route(self, path: str, group: str) -> None:
         """403 when the key is limited to other routes (`allowed_routes`)."""
         if not self.allowed_routes or any(_route_matches(entry, path, group) for entry in self.allowed_routes):
@@ -194,6 +198,7 @@ def requires(*roles: Role, is_admitted_later: bool = False) -> Callable[[View], 
                 principal.refuse_route(request.path, _group_of_request())
                 principal.refuse_blocked()
                 principal.refuse_expired()
+                principal.refuse_blocked_team()
             if principal.role not in roles:
                 raise _refusal(principal)
             g.principal = principal

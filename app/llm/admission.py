@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from ..auth.principal import Principal
 from ..deployments import Deployment
-from ..errors import InvalidRequest, ModelAccessDenied, Unauthenticated
+from ..errors import InvalidRequest, ModelAccessDenied
 from ..spend.budget import BudgetBook, Reservation
 
 _EVERYTHING = frozenset({"*", "all-proxy-models"})
@@ -27,8 +27,7 @@ def admit(
     if not _allows(principal.models, model, principal):
         raise ModelAccessDenied(_not_available(model, "API key"), param="model")
     principal.refuse_expired()
-    if principal.is_team_blocked:
-        raise Unauthenticated(f"Team={principal.team_id} is blocked. Update via `/team/unblock` if you're an admin.")
+    principal.refuse_blocked_team()
     if not _allows(principal.team_models, model, principal):
         raise ModelAccessDenied(_not_available(model, "team"), type="team_model_access_denied", param="model")
     if not _allows(principal.user_models, model, principal):

@@ -17,6 +17,8 @@ from ..errors import UpstreamError
 from ..protocols.openai import error_detail, error_message
 
 _CONNECT_SECONDS = 10.0
+# Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
+_KEEP_ALIVE_SECONDS = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
 
 # Hop-by-hop, cookies, and what our own answer says itself.
@@ -108,7 +110,7 @@ class Upstream:
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", "User-Agent": "quarterdeck"},
             read_bufsize=256 * 1024,
