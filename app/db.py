@@ -58,6 +58,7 @@ class Database:
         self.is_sqlite = self.url.startswith("sqlite://")
         self.dialect = "sqlite" if self.is_sqlite else "postgresql"
         self._pool_size = settings.database_pool_size
+        self._queue_seconds = settings.database_connection_timeout
         self._context = TortoiseContext()
 
     # ---- life ------------------------------------------------------------------------------------------------------
@@ -229,6 +230,7 @@ class Database:
             engine = "app.sqlite_engine"
         else:
             credentials = _postgres_credentials(self.url, self._pool_size)
+            credentials["queue_seconds"] = self._queue_seconds
             engine = "app.postgres_engine"
         return {
             # Tortoise keeps prepared INSERTs per connection name for the whole process: one name per dialect.

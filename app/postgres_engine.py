@@ -1,4 +1,4 @@
-"""PostgreSQL: Tortoise's client, with transactions that give everything back when their connection is lost.
+"""PostgreSQL: Tortoise's client, with bounded waits, and transactions that give everything back when they fail.
 
 As it comes, a transaction whose BEGIN or ROLLBACK fails keeps its dead connection: it is never released to the pool,
 and the task that opened it goes on talking to it for ever. A background task would not survive the first outage.
@@ -6,24 +6,53 @@ and the task that opened it goes on talking to it for ever. A background task wo
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
-from tortoise.backends.base.client import TransactionalDBClient, TransactionContext, TransactionContextPooled
+from tortoise.backends.base.client import (
+    PoolConnectionWrapper,
+    TransactionalDBClient,
+    TransactionContext,
+    TransactionContextPooled,
+)
 from tortoise.connection import get_connections
 
 
 class QuarterdeckPostgresClient(AsyncpgDBClient):
+    def __init__(self, *, queue_seconds: float, **credentials: Any) -> None:
+        """`queue_seconds`: how long a statement waits for a free connection before the database counts as away."""
+        super().__init__(**credentials)
+        self.queue_seconds = queue_seconds
+
+    def acquire_connection(self) -> PoolConnectionWrapper[asyncpg.Connection]:
+        return BoundedWait(self, self._pool_init_lock, self.queue_seconds)
+
     def _in_transaction(self) -> TransactionContext:
-        return CarefulTransaction(TransactionWrapper(self), self._pool_init_lock)
+        return CarefulTransaction(TransactionWrapper(self), self._pool_init_lock, self.queue_seconds)
+
+
+class BoundedWait(PoolConnectionWrapper[asyncpg.Connection]):
+    def __init__(self, client: AsyncpgDBClient, pool_lock: asyncio.Lock, queue_seconds: float) -> None:
+        super().__init__(client, pool_lock)
+        self._queue_seconds = queue_seconds
+
+    async def __aenter__(self) -> asyncpg.Connection:
+        await self.ensure_connection()
+        self.connection = await self.client._pool.acquire(timeout=self._queue_seconds)
+        return self.connection
 
 
 class CarefulTransaction(TransactionContextPooled):
+    def __init__(self, connection: TransactionWrapper, pool_lock: asyncio.Lock, queue_seconds: float) -> None:
+        super().__init__(connection, pool_lock)
+        self._queue_seconds = queue_seconds
+
     async def __aenter__(self) -> TransactionalDBClient:
         await self.ensure_connection()
         pool = self._pool()
-        connection = self.client._connection = await pool.acquire()
+        connection = self.client._connection = await pool.acquire(timeout=self._queue_seconds)
         self.token = get_connections().set(self.connection_name, self.client)
         try:
             await self.client.begin()

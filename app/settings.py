@@ -120,6 +120,12 @@ class Settings:
         10,
         yaml="general_settings.database_connection_pool_limit",
     )
+    database_connection_timeout: float = _setting(
+        "Seconds that a statement waits for a free connection before the answer is 503.",
+        _positive,
+        5.0,
+        yaml="general_settings.database_connection_timeout",
+    )
     redis_url: str | None = _setting(
         "Shares login codes and sign-in throttling between processes. Optional.",
         redis_address,

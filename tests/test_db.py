@@ -217,6 +217,24 @@ async def test_sslmode_of_the_address_is_obeyed(migrated_postgres_url: str) -> N
         assert not await database.is_healthy()
 
 
+async def test_a_statement_waits_for_a_free_connection_only_so_long(migrated_postgres_url: str) -> None:
+    settings = Settings(database_url=migrated_postgres_url, database_pool_size=2, database_connection_timeout=0.2)
+    database = Database(settings)
+    await database.open()
+    try:
+        holders = [asyncio.create_task(database.fetch("SELECT pg_sleep(1)")) for _ in range(2)]
+        await asyncio.sleep(0.3)
+        with pytest.raises(TimeoutError):
+            await database.fetch("SELECT 1 AS one")
+        with pytest.raises(TimeoutError):
+            async with database.transaction():
+                await database.fetch("SELECT 1 AS one")
+        await asyncio.gather(*holders)
+        assert await database.fetch("SELECT 1 AS one") == [{"one": 1}]
+    finally:
+        await database.close()
+
+
 async def test_two_databases_in_one_process_keep_apart(tmp_path: Path) -> None:
     async with opened(f"sqlite:///{tmp_path}/a.db") as one, opened(f"sqlite:///{tmp_path}/b.db") as two:
         await one.prepare()

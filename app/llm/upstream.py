@@ -20,6 +20,8 @@ _CONNECT_SECONDS = 10.0
 # Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
 _KEEP_ALIVE_SECONDS = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
+# The largest answer that is held in memory; embeddings of a full batch stay well below.
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 # Hop-by-hop, cookies, and what our own answer says itself.
 _NOT_PASSED_ON = frozenset(
@@ -78,13 +80,16 @@ class Answer:
         return passed
 
     async def read(self) -> bytes:
-        """The whole body. A body that breaks off is an UpstreamError."""
+        """The whole body. A body that breaks off or has no end is an UpstreamError."""
+        body = bytearray()
         try:
-            body = await self._response.read()
+            async for chunk in self._response.content.iter_any():
+                body += chunk
+                if len(body) > _MAX_ANSWER_BYTES:
+                    raise garbage_error(self._deployment)
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             raise transport_error(problem, self._deployment) from problem
-        self._response.release()
-        return body
+        return bytes(body)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. A connection that breaks or falls silent is an UpstreamError."""
