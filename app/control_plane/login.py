@@ -147,9 +147,9 @@ async def log_out() -> Response:
     registry = services().registry
     known = {worker.worker_id: worker for worker in (*registry.workers, registry.own)}
     clients = [
-        open_client(known[worker_id], credential)
-        for worker_id, credential in g.session.credentials.items()
-        if worker_id in known and not credential.is_expired
+        open_client(worker, credential)
+        for worker in known.values()
+        if (credential := g.session.credential(worker)) is not None
     ]
     await g.session.end()
     results = await asyncio.gather(*(client.logout() for client in clients), return_exceptions=True)

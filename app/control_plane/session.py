@@ -67,8 +67,11 @@ class ConsoleSession:
         return {"csrf_seed": self.csrf_seed, "credentials": rows}
 
     def credential(self, worker: Worker) -> Credential | None:
+        """The live credential of a worker. One of another address is none: an id may be given to another worker."""
         credential = self.credentials.get(worker.worker_id)
-        return None if credential is None or credential.is_expired else credential
+        if credential is None or credential.is_expired or credential.worker_url != worker.url:
+            return None
+        return credential
 
     @property
     def is_signed_in(self) -> bool:

@@ -26,13 +26,14 @@ MOST_PAGES = 10
 
 @dataclass(frozen=True)
 class Credential:
-    """What one worker gave us at sign-in. `key` is a session virtual key and never leaves the server."""
+    """What one worker gave us at sign-in. `key` is a session virtual key; it goes to `worker_url` and nowhere else."""
 
     key: str
     username: str
     user_id: str
     role: str
     expires_at: datetime
+    worker_url: str = ""
 
     @property
     def is_expired(self) -> bool:
@@ -68,7 +69,9 @@ class WorkerClient:
             claims = jwt.decode(token, options={"verify_signature": False})
             expires_at = datetime.fromtimestamp(claims["exp"], UTC)
             role = claims.get("user_role") or "unknown"
-            return Credential(claims["key"], username, str(claims.get("user_id") or ""), role, expires_at)
+            return Credential(
+                claims["key"], username, str(claims.get("user_id") or ""), role, expires_at, self.connection.worker.url
+            )
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
             raise WorkerRefused(self.worker, "It answered the sign-in without a usable session.", status=200) from error
 

@@ -80,6 +80,19 @@ async def test_an_expired_credential_goes_to_sign_in_also_out_of_htmx(console: C
     assert response.headers["HX-Redirect"] == "/ui/login?worker=eu&next=/ui/workers/eu/keys%3Fstatus%3Dactive"
 
 
+async def test_a_credential_is_not_sent_to_another_address_under_the_same_id(
+    console: Console, eu: ContractWorker
+) -> None:
+    client = await console.signed_in("eu")
+    await sign_in(client, "us")
+    next(iter(console.store.rows.values()))["credentials"]["eu"]["worker_url"] = "http://where-eu-was-before"
+    sessions = set(eu.sessions)
+    response = await client.get("/ui/workers/eu/keys")
+    assert response.status_code == 303 and response.headers["Location"].startswith("/ui/login?worker=eu")
+    await post(client, "/ui/logout", page="/ui/workers")
+    assert set(eu.sessions) == sessions
+
+
 async def test_a_session_that_the_worker_revoked_signs_out_there_only(console: Console, eu: ContractWorker) -> None:
     client = await console.signed_in("eu")
     await sign_in(client, "us")
