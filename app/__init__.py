@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import httpx
 import structlog
@@ -153,11 +151,7 @@ async def _render_unexpected(error: Exception) -> Response:
     """A bug of ours. The log says where, without the values that were in play; the answer says nothing."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     log.error("unexpected error", error=type(error).__name__, path=request.path, frames=frames[-8:])
-    response = jsonify(
-        {"error": {"message": "Internal server error", "type": "internal_server_error", "param": None, "code": "500"}}
-    )
-    response.status_code = 500
-    return response
+    return await _render(GatewayError("Internal server error"))
 
 
 async def _add_security_headers(response: Response) -> Response:
@@ -171,29 +165,22 @@ async def _add_security_headers(response: Response) -> Response:
 # ---- life ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Background:
-    """Tasks that live as long as the app."""
-
-    tasks: list[asyncio.Task[None]]
-
-
 def _add_lifespan(app: Quart, house: Services, upstream: Upstream) -> None:
-    background = _Background([])
+    background: list[asyncio.Task[None]] = []
 
     @app.before_serving
     async def start() -> None:
         await house.database.open()
         await upstream.open()
-        await _tolerating_outage(house.deployments.reload)
+        await _read_deployments(house)
         await house.ledger.start()
-        background.tasks.append(asyncio.create_task(_reload_forever(house), name="deployment reload"))
+        background.append(asyncio.create_task(_reload_forever(house), name="deployment reload"))
 
     @app.after_serving
     async def stop() -> None:
-        for task in background.tasks:
+        for task in background:
             task.cancel()
-        await asyncio.gather(*background.tasks, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
         await house.ledger.stop()
         await upstream.close()
         await house.registry.aclose()
@@ -205,14 +192,14 @@ async def _reload_forever(house: Services) -> None:
     while True:
         await asyncio.sleep(_CATALOG_RELOAD_SECONDS)
         try:
-            await _tolerating_outage(house.deployments.reload)
+            await _read_deployments(house)
         except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the reading of deployments for good
             log.error("deployments could not be read", reason=type(problem).__name__)
 
 
-async def _tolerating_outage(action: Callable[[], Awaitable[None]]) -> None:
-    """Run something that the next round repeats: an outage of the database is logged, not fatal."""
+async def _read_deployments(house: Services) -> None:
+    """An outage of the database is logged, not fatal: the next round reads them."""
     try:
-        await action()
+        await house.deployments.reload()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
         log.warning("deployments could not be read", reason=type(problem).__name__)

@@ -119,14 +119,14 @@ general_settings.failed_login_window_seconds general_settings.failed_login_block
 general_settings.dangerously_permit_weak_or_unset_master_key general_settings.store_model_in_db
 general_settings.database_connection_timeout
 general_settings.trusted_proxy_ranges
-litellm_settings.max_ui_session_budget litellm_settings.request_timeout litellm_settings.drop_params
+litellm_settings.max_ui_session_budget litellm_settings.request_timeout
 litellm_settings.budget_exceeded_status_code litellm_settings.telemetry router_settings.timeout
 router_settings.stream_timeout router_settings.num_retries
 """.split()
 
 _SUPPORTED_DEPLOYMENT = """
 model api_base api_key api_version organization custom_llm_provider base_url timeout stream_timeout rpm tpm
-weight max_retries extra_headers extra_body input_cost_per_token output_cost_per_token
+weight  extra_headers extra_body input_cost_per_token output_cost_per_token
 cache_read_input_token_cost cache_creation_input_token_cost mock_response
 """.split()
 

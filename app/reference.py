@@ -37,7 +37,6 @@ DEPLOYMENT_KEYS = {
     "extra_body": "Fields that every call's body carries.",
     "timeout": "Seconds that a call may take; wins over the settings of the router.",
     "stream_timeout": "Seconds of silence after which a stream counts as dead.",
-    "max_retries": "Accepted for compatibility; `router_settings.num_retries` says how often a call is tried.",
     "weight": "Share of the calls among deployments of one name. Without one: `rpm`, then `tpm`, then equal shares.",
     "rpm": "Requests per minute: the share of the calls when there is no `weight`.",
     "tpm": "Tokens per minute: the share of the calls when there is neither `weight` nor `rpm`.",

@@ -209,12 +209,6 @@ class Settings:
         2,
         yaml="router_settings.num_retries",
     )
-    drop_params: bool = _setting(
-        "Accepted for compatibility: OpenAI-compatible providers get every parameter as sent.",
-        _boolean,
-        False,
-        yaml="litellm_settings.drop_params",
-    )
     budget_exceeded_status_code: int = _setting(
         "Status of a call over budget.", _whole, 422, yaml="litellm_settings.budget_exceeded_status_code"
     )

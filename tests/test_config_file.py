@@ -239,7 +239,8 @@ def test_keys_that_are_not_supported_yet_are_one_warning_that_lists_them_all(tmp
     (warning,) = file.warnings
     assert warning == (
         "config.yaml: not supported yet and without effect: guardrails, general_settings.alerting, "
-        "litellm_settings.callbacks, router_settings.routing_strategy, litellm_params.tags"
+        "litellm_settings.callbacks, litellm_settings.drop_params, router_settings.routing_strategy, "
+        "litellm_params.tags"
     )
 
 

@@ -47,11 +47,6 @@ def key_name(key: str) -> str:
     return f"{KEY_PREFIX}...{key[-4:]}"
 
 
-def mask(secret: str) -> str:
-    """Enough of a secret to recognise it, never enough to use it."""
-    return "****" if len(secret) < 12 else f"{secret[:2]}****{secret[-2:]}"
-
-
 def same_secret(given: str, expected: str) -> bool:
     """Compare in constant time, whatever the lengths."""
     return hmac.compare_digest(given.encode(), expected.encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -176,7 +175,7 @@ async def _open_session(user: User) -> str:
         user_id=user.user_id,
         expires=expires_at,
         models=[],
-        max_budget=Decimal(settings.max_ui_session_budget),
+        max_budget=settings.max_ui_session_budget,
         metadata={"login_method": "username_password"},
         created_by=user.user_id,
         updated_by=user.user_id,

@@ -73,8 +73,9 @@ class CallRecord:
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
-    def estimated(self, restamper: StreamRestamper) -> Usage:
-        return restamper.estimated_usage(self._request.body_bytes)
+    def usage_of(self, restamper: StreamRestamper) -> Usage:
+        """What a stream used, as its provider says, else as it looks."""
+        return restamper.usage or restamper.estimated_usage(self._request.body_bytes)
 
     def succeed(self, usage: Usage) -> None:
         if self._is_open:
@@ -85,7 +86,7 @@ class CallRecord:
     def end_of_stream(self, restamper: StreamRestamper) -> None:
         """Settle a stream as soon as its end was read."""
         if restamper.finished:
-            self.succeed(restamper.usage or self.estimated(restamper))
+            self.succeed(self.usage_of(restamper))
 
     def fail(self, status: int, error_class: str, message: str, usage: Usage | None = None) -> None:
         """Log a failure as one. Tokens that a stream delivered before it broke are billed."""

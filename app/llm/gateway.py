@@ -83,8 +83,8 @@ class Gateway:
         self._budgets = budgets
         self._ledger = ledger
         self._upstream = upstream
-        # Spreads load; nothing secret hangs on it.
         self._limiter = RateLimiter()
+        # Spreads load; nothing secret hangs on it.
         self._chance = random.Random()  # noqa: S311
 
     async def run(self, call: Call) -> Reply:
@@ -252,14 +252,11 @@ async def _billed(
             # Before the client sees the end: what it got must outlive us from that moment on.
             record.end_of_stream(restamper)
             yield frame
-        record.succeed(restamper.usage or record.estimated(restamper))
     except UpstreamError as error:
-        record.fail(error.status, "MidStreamError", error.message, restamper.usage or record.estimated(restamper))
+        record.fail(error.status, "MidStreamError", error.message, record.usage_of(restamper))
         yield error_frame(error.message, str(error.status))
     finally:
         # Reached open only when the client left: what it received is billed, and the provider is told to stop.
-        record.fail(
-            499, "ClientDisconnected", "the client left mid-stream", restamper.usage or record.estimated(restamper)
-        )
+        record.fail(499, "ClientDisconnected", "the client left mid-stream", record.usage_of(restamper))
         if answer is not None:
             answer.close()

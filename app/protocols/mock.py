@@ -8,11 +8,9 @@ from typing import Any
 
 import msgspec
 
-from .base import Usage
 from .openai import CHAT, DONE, EMBEDDINGS, Endpoint
 
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
-MOCK_USAGE = Usage(prompt_tokens=10, completion_tokens=20, raw=_USAGE)
 _PIECE = 3
 
 _encode = msgspec.json.Encoder().encode

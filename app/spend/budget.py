@@ -111,10 +111,6 @@ class BudgetBook:
         account = self._accounts.get((kind, id))
         return account.spend if account is not None else Decimal(0)
 
-    def unwritten_of(self, kind: str, id: str) -> Decimal:
-        account = self._accounts.get((kind, id))
-        return account.unwritten if account is not None else Decimal(0)
-
     def reserve(self, scopes: Iterable[BudgetScope], estimate: Decimal) -> Reservation:
         """Hold `estimate` USD below every ceiling. Raises the contract's refusal for the first that is reached."""
         scopes = tuple(scopes)

@@ -2,7 +2,7 @@
 
 One `write` per event reaches the operating system at once, so `kill -9` loses nothing. A segment is closed, written to
 the database, and deleted after the commit. Each process holds a lock on its own segments: a segment that nobody holds
-was left by a process that died, and the next one to start takes it over.
+was left by a process that died, and another process of this database takes it over.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Journal:
         return adopted
 
     def release(self) -> None:
-        """Let go of all files; what they hold is replayed by the next start."""
+        """Let go of all files; what they hold is replayed by another process."""
         self._close_open()
         for segment in self._closed:
             segment.release()

@@ -28,7 +28,7 @@ def seen(scope: BudgetScope, spend: str) -> BudgetBook:
 def test_a_settled_call_is_spend() -> None:
     book = BudgetBook()
     book.reserve([KEY], Decimal(3)).settle(Decimal(2))
-    assert book.spend_of(*NAME) == book.unwritten_of(*NAME) == 2
+    assert book.spend_of(*NAME) == book.account(NAME).unwritten == 2
 
 
 def test_only_the_first_end_of_a_reservation_counts() -> None:
@@ -95,7 +95,7 @@ def test_what_was_flushed_moves_from_unwritten_to_known() -> None:
     book.reserve([KEY], Decimal(0)).settle(Decimal(3))
     book.written({NAME: Decimal(3)})
     assert book.spend_of(*NAME) == 3
-    assert book.unwritten_of(*NAME) == 0
+    assert book.account(NAME).unwritten == 0
 
 
 def test_a_flush_between_look_and_answer_is_not_counted_twice_nor_lost() -> None:

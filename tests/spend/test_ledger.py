@@ -105,9 +105,9 @@ async def test_budgets_hear_what_was_written(books: Books) -> None:
     books.budgets.account(("member", member_id("research", "alice"))).unwritten = PRICE
     books.ledger.record(event())
     await books.ledger.flush()
-    assert books.budgets.unwritten_of("key", KEY_HASH) == 0
+    assert books.budgets.account(("key", KEY_HASH)).unwritten == 0
     assert books.budgets.spend_of("key", KEY_HASH) == PRICE
-    assert books.budgets.unwritten_of("member", member_id("research", "alice")) == 0
+    assert books.budgets.account(("member", member_id("research", "alice"))).unwritten == 0
 
 
 async def test_a_segment_that_comes_again_changes_nothing(books: Books, database_url: str) -> None:
