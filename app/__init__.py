@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> Quart:
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
+    refuse_unmarked_views(app)
     _close_groups(app, settings)
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
@@ -92,6 +93,13 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         route_groups={blueprint.name: group.name for group in ROUTE_GROUPS for blueprint in group.blueprints},
     )
     return house, upstream
+
+
+def refuse_unmarked_views(app: Quart) -> None:
+    """Deny by default: raises RuntimeError for a view that says neither `public` nor who may call it."""
+    unmarked = [name for name, view in app.view_functions.items() if not hasattr(view, "access")]
+    if unmarked:
+        raise RuntimeError(f"views without an access mark: {', '.join(unmarked)}")
 
 
 def _close_groups(app: Quart, settings: Settings) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from quart import Quart
 
-from app.auth.principal import Role
+from app import refuse_unmarked_views
+from app.auth.principal import Role, public
 from tests.auth.instance import CONSOLE, Instance, bearer, serving
 from tests.conftest import MASTER_KEY
 from tests.test_mounts import calls, group_of
@@ -175,3 +177,16 @@ def _is_detail(detail: Any) -> bool:
     if isinstance(detail, dict):
         return set(detail) == {"error"} and isinstance(detail["error"], str)
     return isinstance(detail, str) and bool(detail)
+
+
+def test_an_app_with_an_unmarked_view_does_not_start() -> None:
+    app = Quart("unmarked")
+
+    @app.get("/forgotten")
+    async def forgotten() -> str:
+        return "open to everyone"
+
+    with pytest.raises(RuntimeError, match="forgotten"):
+        refuse_unmarked_views(app)
+    public(forgotten)
+    refuse_unmarked_views(app)

@@ -1,7 +1,7 @@
 """Who is calling after authentication, and what each route demands of them.
 
-Every view is marked: `@public` or `@requires(Role.…)`. A view without a mark does not pass the guard test and is
-refused at run time. The order of refusals is the contract's (management.md §4): unknown, route, blocked, … expired.
+Every view is marked: `@public` or `@requires(Role.…)`; an app with a view that is not does not start. The order of
+refusals is the contract's (management.md §4): unknown, route, blocked, … expired.
 """
 
 from __future__ import annotations
