@@ -180,7 +180,7 @@ def _is_detail(detail: Any) -> bool:
 
 
 def test_an_app_with_an_unmarked_view_does_not_start() -> None:
-    app = Quart("unmarked")
+    app = Quart("unmarked", static_folder=None)
 
     @app.get("/forgotten")
     async def forgotten() -> str:
