@@ -26,13 +26,14 @@ class RedisCache:
     is_shared = True
 
     def __init__(self, url: str) -> None:
-        # A pool that waits: with the other kind, the 51st command at once would take Redis for away.
+        # Small, and it waits: fifty connections that open at once time out on a busy machine, and with a pool that
+        # does not wait the eleventh command would take Redis for away.
         pool = BlockingConnectionPool.from_url(
             url,
             decode_responses=True,
             socket_timeout=_COMMAND_SECONDS,
             socket_connect_timeout=_COMMAND_SECONDS,
-            max_connections=50,
+            max_connections=10,
             timeout=_POOL_SECONDS,
         )
         self._redis: Redis = Redis.from_pool(pool)
