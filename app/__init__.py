@@ -11,6 +11,7 @@ from quart import Quart, Response, jsonify, request
 from quart_cors import cors
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from .auth.guard import access_of_routes, guard
 from .auth.key_directory import KeyDirectory
 from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
@@ -23,7 +24,7 @@ from .deployments import DeploymentCatalog
 from .errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
 from .llm.gateway import Gateway
 from .llm.upstream import Upstream
-from .mounts import ROUTE_GROUPS
+from .mounts import ROUTE_GROUPS, group_of_blueprints
 from .request_body import PatientRequest, wait_until_sent
 from .services import EXTENSION, Services
 from .settings import Settings
@@ -48,8 +49,8 @@ def create_app(settings: Settings) -> Quart:
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
-    refuse_unmarked_views(app)
     _close_groups(app, settings)
+    guard(app, access_of_routes(app, house.route_groups))
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
     if settings.control_plane_origin is not None:
@@ -90,16 +91,9 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         console_sessions=ConsoleSessionStore(settings.salt_key),
         registry=WorkerRegistry.from_settings(settings),
         self_transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
-        route_groups={blueprint.name: group.name for group in ROUTE_GROUPS for blueprint in group.blueprints},
+        route_groups=group_of_blueprints(),
     )
     return house, upstream
-
-
-def refuse_unmarked_views(app: Quart) -> None:
-    """Deny by default: raises RuntimeError for a view that says neither `public` nor who may call it."""
-    unmarked = [name for name, view in app.view_functions.items() if not hasattr(view, "access")]
-    if unmarked:
-        raise RuntimeError(f"views without an access mark: {', '.join(unmarked)}")
 
 
 def _close_groups(app: Quart, settings: Settings) -> None:

@@ -14,7 +14,6 @@ from werkzeug.wrappers import Response
 
 from .admin import admin_blueprints
 from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
-from .auth.principal import public
 from .control_plane import console_blueprint
 from .errors import PlainDenial
 from .health import health_blueprint
@@ -25,7 +24,6 @@ front_door_blueprint = Blueprint("front_door", __name__)
 
 
 @front_door_blueprint.get("/")
-@public
 async def front_door() -> Response:
     """People who open the address in a browser want the console."""
     return redirect("/ui/")
@@ -80,3 +78,8 @@ ROUTE_GROUPS: tuple[RouteGroup, ...] = (
         denial="Not Found",
     ),
 )
+
+
+def group_of_blueprints() -> dict[str, str]:
+    """Name of each blueprint -> name of its group."""
+    return {blueprint.name: group.name for group in ROUTE_GROUPS for blueprint in group.blueprints}

@@ -14,10 +14,11 @@ from typing import Any
 from quart import Quart
 from werkzeug.routing import Rule
 
-from .auth.principal import ANYONE
+from .auth.guard import access_of_routes
+from .auth.policy import Access
 from .config_file import WorkerEntry
 from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
-from .mounts import ROUTE_GROUPS, RouteGroup
+from .mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
 from .settings import Settings, declared_settings
 
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
@@ -231,26 +232,27 @@ def _closed(group: RouteGroup) -> str:
 def _group_table(app: Quart, group: RouteGroup) -> str:
     names = {blueprint.name for blueprint in group.blueprints}
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint.partition(".")[0] in names]
-    rows = sorted({(_path(rule), _methods(rule), _who(app.view_functions[rule.endpoint])) for rule in rules})
-    table = "\n".join(f"| {methods} | `{path}` | {who} |" for path, methods, who in rows)
-    return f"## {group.name}\n\n| methods | path | who may call |\n|---|---|---|\n{table}\n"
+    accesses = access_of_routes(app, group_of_blueprints())
+    rows = sorted(
+        (_path(rule), method, _who(accesses[method, rule.rule])) for rule in rules for method in methods_of(rule)
+    )
+    table = "\n".join(f"| {method} | `{path}` | {who} |" for path, method, who in dict.fromkeys(rows))
+    return f"## {group.name}\n\n| method | path | who may call |\n|---|---|---|\n{table}\n"
 
 
 def _path(rule: Rule) -> str:
     return rule.rule.replace("<path:", "<")
 
 
-def _methods(rule: Rule) -> str:
-    return ", ".join(sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}))
+def methods_of(rule: Rule) -> list[str]:
+    """The methods that a rule declares, without those that every route answers."""
+    return sorted((rule.methods or set()) - {"OPTIONS", "HEAD"})
 
 
-def _who(view: Any) -> str:
-    access = view.access
-    if access == "public":
-        return "anyone"
-    if access == "console":
-        return "console session"
-    return "any key" if set(access) == set(ANYONE) else ", ".join(role.value for role in access)
+def _who(access: Access | str) -> str:
+    if isinstance(access, Access):
+        return access.describe()
+    return "anyone" if access == "public" else "console session"
 
 
 def _mounted() -> Quart:

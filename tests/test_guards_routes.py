@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,30 +12,11 @@ import httpx
 import pytest
 from quart import Quart
 
-from app import refuse_unmarked_views
-from app.auth.principal import Role, public
+from app.auth.guard import access_of_routes
+from app.auth.policy import ROUTES, Access
 from tests.auth.instance import CONSOLE, Instance, bearer, serving
 from tests.conftest import MASTER_KEY
 from tests.test_mounts import calls, group_of
-
-# Routes that anyone may call. A new name here is a decision, so it is written down.
-PUBLIC = {
-    "health.liveliness",
-    "health.readiness",
-    "discovery.discover",
-    "login.form_login",
-    "login.login",
-    "worker_login.start_worker_login",
-    "worker_login.exchange_login_code",
-    "front_door.front_door",
-    "console.static_file",
-    "console.no_such_page",
-    "console.login.show_login",
-    "console.login.log_in",
-    "console.login.log_out",
-    "console.login.choose_theme",
-    "console.workers.home",
-}
 
 _BODIES = (
     b"",
@@ -60,24 +42,11 @@ async def worker(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Inst
         yield instance
 
 
-def test_every_view_is_marked(worker: Instance) -> None:
-    wrong = []
-    for rule in worker.app.url_map.iter_rules():
-        access = getattr(worker.app.view_functions[rule.endpoint], "access", None)
-        is_roles = isinstance(access, tuple) and access and all(isinstance(role, Role) for role in access)
-        if not is_roles and access not in ("public", "console"):
-            wrong.append(f"{rule.rule} ({rule.endpoint}) says nothing about who may call it")
-    assert not wrong, "\n".join(wrong)
-
-
-def test_what_is_public_was_decided(worker: Instance) -> None:
-    views = worker.app.view_functions
-    found = {
-        rule.endpoint
-        for rule in worker.app.url_map.iter_rules()
-        if getattr(views[rule.endpoint], "access", "") == "public"
+def test_every_row_of_the_policy_table_is_a_route(worker: Instance) -> None:
+    known = {
+        f"{method} {rule.rule}" for rule in worker.app.url_map.iter_rules() for method in sorted(rule.methods or set())
     }
-    assert found == PUBLIC
+    assert not set(ROUTES) - known
 
 
 def test_the_console_and_the_api_keep_to_their_own_marks(worker: Instance) -> None:
@@ -98,16 +67,14 @@ def test_every_route_belongs_to_a_group(worker: Instance) -> None:
 
 async def test_a_route_that_is_not_public_refuses_strangers(worker: Instance) -> None:
     wrong = []
-    for rule in worker.app.url_map.iter_rules():
-        view = worker.app.view_functions[rule.endpoint]
-        if not isinstance(getattr(view, "access", None), tuple):
+    for (method, route), access in access_of_routes(worker.app, worker.services.route_groups).items():
+        if not isinstance(access, Access) or access.is_public:
             continue
-        path = rule.rule.replace("<path:path_model>", "x").replace("<path:model_id>", "x")
-        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
-            for headers in ({}, bearer("sk-unknown-0123456789"), {"Authorization": "sk-no-scheme"}):
-                answer = await worker.http.request(method, path, headers=headers)
-                if answer.status_code != 401 or not is_error_of_contract(answer):
-                    wrong.append(f"{method} {path} answers {answer.status_code} to {headers}: {answer.text[:100]}")
+        path = re.sub(r"<[^>]+>", "x", route)
+        for headers in ({}, bearer("sk-unknown-0123456789"), {"Authorization": "sk-no-scheme"}):
+            answer = await worker.http.request(method, path, headers=headers)
+            if answer.status_code != 401 or not is_error_of_contract(answer):
+                wrong.append(f"{method} {path} answers {answer.status_code} to {headers}: {answer.text[:100]}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -179,14 +146,12 @@ def _is_detail(detail: Any) -> bool:
     return isinstance(detail, str) and bool(detail)
 
 
-def test_an_app_with_an_unmarked_view_does_not_start() -> None:
-    app = Quart("unmarked", static_folder=None)
+def test_an_app_with_a_route_that_the_policy_table_does_not_name_does_not_start() -> None:
+    app = Quart("forgetful", static_folder=None)
 
     @app.get("/forgotten")
     async def forgotten() -> str:
         return "open to everyone"
 
-    with pytest.raises(RuntimeError, match="forgotten"):
-        refuse_unmarked_views(app)
-    public(forgotten)
-    refuse_unmarked_views(app)
+    with pytest.raises(RuntimeError, match="GET /forgotten"):
+        access_of_routes(app, {})

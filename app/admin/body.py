@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
-from quart import after_this_request, request
+from quart import after_this_request, current_app, request
 from quart.typing import ResponseTypes
 
 from ..durations import parse_duration
 from ..errors import InvalidRequest, ValidationFailed
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 UNKNOWN_FIELDS_HEADER = "x-quarterdeck-unknown-fields"
 
@@ -41,12 +43,13 @@ class WrongValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How one field is read. `read` gets everything but null; `empty` is what null means."""
+    """How one field is read. `read` gets everything but null; `empty` is what null means; `schema` is for OpenAPI."""
 
     read: Callable[[Any], Any]
     empty: Any = None
     is_required: bool = False
     is_nullable: bool = True
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def required(self) -> Field:
@@ -61,11 +64,28 @@ def bad_request(message: str, param: str | None = None) -> InvalidRequest:
     return InvalidRequest(message, type="bad_request_error", param=param)
 
 
+def takes(*, body: Table | None = None, query: Table | None = None) -> Callable[[View], View]:
+    """Declare what a view reads, for `read_body()`, `read_query()` and /openapi.json: one table for all three."""
+
+    def mark(view: View) -> View:
+        view.body_table, view.query_table = body, query  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def _declared(kind: str) -> Table:
+    """The table that the current view declared."""
+    view = current_app.view_functions[request.endpoint or ""]
+    return cast(Table, getattr(view, kind))
+
+
 # ---- reading a request ---------------------------------------------------------------------------------------------
 
 
-async def read_body(table: Table) -> dict[str, Any]:
+async def read_body(table: Table | None = None) -> dict[str, Any]:
     """The fields that were sent, checked; absent ones are absent. Raises 422 and 400."""
+    table = table if table is not None else _declared("body_table")
     raw = await request.get_data(cache=False)
     if not raw.strip():
         raise ValidationFailed([("", "A JSON object is required as body", "missing")])
@@ -82,8 +102,9 @@ async def read_body(table: Table) -> dict[str, Any]:
     return read_fields(body, table)
 
 
-def read_query(table: Table, **defaults: Any) -> dict[str, Any]:
+def read_query(table: Table | None = None, **defaults: Any) -> dict[str, Any]:
     """The query parameters of a table; those that are absent or empty have their default, else None."""
+    table = table if table is not None else _declared("query_table")
     sent = {name: value for name, value in request.args.items() if value != ""}
     values = read_fields(sent, table, source="query")
     return {name: values.get(name, defaults.get(name)) for name in table}
@@ -93,13 +114,13 @@ def read_fields(sent: Mapping[str, Any], table: Table, *, source: str = "body") 
     """Check `sent` against a table. Raises ValidationFailed with every problem, or InvalidRequest for the first."""
     problems: list[tuple[str, str, str]] = []
     values: dict[str, Any] = {}
-    for name, field in table.items():
+    for name, one in table.items():
         if name not in sent:
-            if field.is_required:
+            if one.is_required:
                 problems.append((name, "This field is required", "missing"))
             continue
         try:
-            values[name] = _value(sent[name], field)
+            values[name] = _value(sent[name], one)
         except WrongValue as wrong:
             problems.append((name, str(wrong), wrong.type))
         except InvalidRequest as refusal:
@@ -142,25 +163,30 @@ def text(max_length: int = 255) -> Field:
             raise WrongValue("This must not contain a NUL character")
         return value
 
-    return Field(read)
+    return Field(read, schema={"type": "string", "maxLength": max_length})
 
 
 def identifier(max_length: int = 255) -> Field:
     """A name or id; the empty text means null, as forms send it."""
     read_text = text(max_length).read
-    return Field(lambda value: read_text(value).strip() or None)
+    schema = {"type": "string", "maxLength": max_length}
+    return Field(lambda value: read_text(value).strip() or None, schema=schema)
 
 
 def email() -> Field:
     """An address in lower case, so that it can be compared plainly; "" is null."""
     read_text = text().read
-    return Field(lambda value: read_text(read_text(value).strip().lower()) or None)
+    schema = {"type": "string", "maxLength": 255}
+    return Field(lambda value: read_text(read_text(value).strip().lower()) or None, schema=schema)
 
 
 def listed() -> Field:
     """Names or ids in one text, with commas between them."""
     read_text, read_all = text().read, text(20_000).read
-    return Field(lambda value: [read_text(item.strip()) for item in read_all(value).split(",") if item.strip()])
+    schema = {"type": "string", "maxLength": 255, "description": "Names or ids with commas between them"}
+    return Field(
+        lambda value: [read_text(item.strip()) for item in read_all(value).split(",") if item.strip()], schema=schema
+    )
 
 
 def one_of(*choices: str) -> Field:
@@ -169,7 +195,7 @@ def one_of(*choices: str) -> Field:
             raise WrongValue(f"This must be one of {', '.join(choices)}", "enum")
         return value
 
-    return Field(read)
+    return Field(read, schema={"type": "string", "enum": list(choices)})
 
 
 def money() -> Field:
@@ -185,7 +211,7 @@ def money() -> Field:
             raise bad_request(f"This is more than {_MOST_MONEY:f} USD")
         return amount
 
-    return Field(read)
+    return Field(read, schema={"type": "number", "minimum": 0, "maximum": 10**15, "description": "USD"})
 
 
 def _decimal(value: Any) -> Decimal:
@@ -215,7 +241,7 @@ def whole(lowest: int = 0, highest: int = 2**63 - 1) -> Field:
             raise WrongValue(f"This must be {highest} or less", "less_than_equal")
         return int(number)
 
-    return Field(read)
+    return Field(read, schema={"type": "integer", "minimum": lowest, "maximum": highest})
 
 
 def flag() -> Field:
@@ -227,7 +253,7 @@ def flag() -> Field:
             raise WrongValue("This must be true or false", "bool_parsing")
         return word in _TRUE
 
-    return Field(read, empty=False)
+    return Field(read, empty=False, schema={"type": "boolean"})
 
 
 def json_object() -> Field:
@@ -237,7 +263,7 @@ def json_object() -> Field:
         plain: dict[str, Any] = _plain(value)
         return plain
 
-    return Field(read, empty=dict)
+    return Field(read, empty=dict, schema={"type": "object"})
 
 
 def text_list() -> Field:
@@ -248,7 +274,8 @@ def text_list() -> Field:
             raise WrongValue("This must be a list of texts", "list_type")
         return [read_text(item) for item in value]
 
-    return Field(read, empty=list)
+    items = {"type": "string", "maxLength": 255}
+    return Field(read, empty=list, schema={"type": "array", "items": items})
 
 
 def duration() -> Field:
@@ -265,7 +292,7 @@ def duration() -> Field:
             raise bad_request(f"Invalid duration: {problem}") from None
         return value.strip().lower()
 
-    return Field(read)
+    return Field(read, schema={"type": "string", "examples": ["30d"]})
 
 
 def moment() -> Field:
@@ -282,7 +309,7 @@ def moment() -> Field:
         except (ValueError, OverflowError):
             raise WrongValue("This must be a time as 2026-11-21T20:18:00Z", "datetime_parsing") from None
 
-    return Field(read)
+    return Field(read, schema={"type": "string", "format": "date-time"})
 
 
 def records(table: Table) -> Field:
@@ -297,7 +324,16 @@ def records(table: Table) -> Field:
         except ValidationFailed as problem:
             raise WrongValue(problem.message) from None
 
-    return Field(read, empty=list)
+    return Field(read, empty=list, schema={"type": "array", "items": table_schema(table)})
+
+
+def table_schema(table: Table) -> dict[str, Any]:
+    """A table as JSON schema. Unknown fields are welcome, null is a value of most."""
+    properties = {}
+    for name, one in table.items():
+        properties[name] = {"anyOf": [one.schema, {"type": "null"}]} if one.is_nullable else dict(one.schema)
+    required = [name for name, one in table.items() if one.is_required]
+    return {"type": "object", "properties": properties, **({"required": required} if required else {})}
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

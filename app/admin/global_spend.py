@@ -8,7 +8,6 @@ from typing import Any
 from quart import Blueprint
 
 from ..auth.credentials import key_hash_of
-from ..auth.principal import READERS, requires
 from ..models import DeletedVirtualKey, Team, VirtualKey
 from .body import Table, identifier, read_query, whole
 from .spend_scope import Where, sums, usd
@@ -33,7 +32,6 @@ async def _largest(column: str, limit: int) -> list[tuple[str, float]]:
 
 
 @blueprint.get("/global/spend")
-@requires(*READERS)
 async def total_spend() -> Answer:
     """Everything that was ever spent, in USD; there is no ceiling for a whole instance yet."""
     rows = await sums("{spend} AS spend", Where(), "")
@@ -41,7 +39,6 @@ async def total_spend() -> Answer:
 
 
 @blueprint.get("/global/spend/logs")
-@requires(*READERS)
 async def spend_per_day() -> list[Answer]:
     """The last 30 days with traffic, oldest first; of one key with `api_key`."""
     given = read_query({"api_key": identifier()})["api_key"]
@@ -53,7 +50,6 @@ async def spend_per_day() -> list[Answer]:
 
 
 @blueprint.get("/global/spend/keys")
-@requires(*READERS)
 async def spend_per_key() -> list[Answer]:
     found = await _largest("api_key", read_query(_TOP, limit=10)["limit"])
     tokens = [token for token, _ in found]
@@ -73,7 +69,6 @@ async def spend_per_key() -> list[Answer]:
 
 
 @blueprint.get("/global/spend/teams")
-@requires(*READERS)
 async def spend_per_team() -> Answer:
     """The last 30 days: per day and per team, calls without a team as "Unassigned"."""
     columns = "date, team_id"
@@ -92,7 +87,6 @@ async def spend_per_team() -> Answer:
 
 
 @blueprint.get("/global/spend/models")
-@requires(*READERS)
 async def spend_per_model() -> list[Answer]:
     found = await _largest("model", read_query(_TOP, limit=10)["limit"])
     return [{"model": model, "total_spend": spend} for model, spend in found]

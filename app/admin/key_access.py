@@ -7,7 +7,8 @@ from typing import Any
 
 from tortoise.expressions import Q
 
-from ..auth.principal import READERS, Principal, Role
+from ..auth.principal import Principal
+from ..auth.roles import READERS, Role
 from ..errors import Forbidden, GatewayError, Unauthenticated
 from ..models import Team, TeamMembership, User, VirtualKey
 from .body import bad_request

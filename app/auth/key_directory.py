@@ -10,21 +10,22 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import structlog
 
 from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..errors import KeyNotFound, ServiceUnavailable, Unauthenticated
-from ..models import Budget, Team, TeamMembership, User, VirtualKey
+from ..models import Budget, OrganizationMembership, Team, TeamMembership, User, VirtualKey
 from ..models.budget_period import start_new_period
 from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..settings import Settings
 from ..spend.budget import BudgetBook, member_id
 from .credentials import hash_key, same_secret
-from .principal import BudgetScope, Principal, RateLimit, Role
+from .principal import BudgetScope, Principal, RateLimit
+from .roles import Role
 
 log = structlog.get_logger(__name__)
 
@@ -142,11 +143,12 @@ class KeyDirectory:
             member = None
             if team is not None and key.user_id:
                 member = await TeamMembership.get_or_none(team_id=team.team_id, user_id=key.user_id)
+            organizations = await _administered(user)
             for row in (key, user, team):
                 if row is not None:
                     await start_new_period(row)
             scopes = await self._scopes(key, user, team, member, reading)
-        return _principal(key, user, team, scopes, is_session=is_session)
+        return replace(_principal(key, user, team, scopes, is_session=is_session), organizations=organizations)
 
     async def _scopes(
         self, key: VirtualKey, user: User | None, team: Team | None, member: TeamMembership | None, reading: int
@@ -171,6 +173,14 @@ class KeyDirectory:
         for scope, spend in found:
             self._budgets.observe(scope, spend, reading)
         return tuple(scope for scope, _ in found)
+
+
+async def _administered(user: User | None) -> tuple[str, ...]:
+    """The organizations that a user administers."""
+    if user is None:
+        return ()
+    rows = OrganizationMembership.filter(user_id=user.user_id, user_role=Role.ORG_ADMIN.value)
+    return tuple([row.organization_id async for row in rows])
 
 
 async def _shared_budget(budget_id: str | None) -> Decimal | None:

@@ -26,7 +26,8 @@ from .credentials import (
     verify_password,
 )
 from .login_codes import LIFETIME_SECONDS
-from .principal import ANYONE, Role, current_principal, public, requires
+from .principal import current_principal
+from .roles import Role
 
 # Not the threads of everyone: many guesses at once would hold up the look-up of providers' addresses.
 _PASSWORD_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="password")
@@ -38,7 +39,6 @@ discovery_blueprint = Blueprint("discovery", __name__)
 
 @discovery_blueprint.get("/.well-known/litellm-ui-config")
 @discovery_blueprint.get("/litellm/.well-known/litellm-ui-config")
-@public
 async def discover() -> Response:
     settings = services().settings
     return jsonify(
@@ -59,7 +59,6 @@ async def discover() -> Response:
 
 
 @login_blueprint.post("/login")
-@public
 async def form_login() -> Response:
     form = await request.form
     try:
@@ -71,7 +70,6 @@ async def form_login() -> Response:
 
 
 @login_blueprint.post("/v2/login")
-@public
 async def login() -> Response:
     body = await _json_object()
     token = await _sign_in(_field(body, "username"), _field(body, "password"))
@@ -79,7 +77,6 @@ async def login() -> Response:
 
 
 @worker_login_blueprint.post("/v3/login")
-@public
 async def start_worker_login() -> Response:
     """A right password earns a code, not a session. `code_challenge` (ours, RFC 7636 S256) binds it to who asked."""
     _refuse_without_control_plane()
@@ -90,7 +87,6 @@ async def start_worker_login() -> Response:
 
 
 @worker_login_blueprint.post("/v3/login/exchange")
-@public
 async def exchange_login_code() -> Response:
     _refuse_without_control_plane()
     body = await _json_object()
@@ -105,7 +101,6 @@ async def exchange_login_code() -> Response:
 
 
 @login_blueprint.post("/session/logout")
-@requires(*ANYONE)
 async def logout() -> Response:
     principal = current_principal()
     if not principal.is_session:

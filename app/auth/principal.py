@@ -1,42 +1,21 @@
-"""Who is calling after authentication, and what each route demands of them.
+"""Who is calling after authentication: an immutable snapshot, and the refusals that hang on it alone.
 
-Every view is marked: `@public` or `@requires(Role.…)`; an app with a view that is not does not start. The order of
-refusals is the contract's (management.md §4): unknown, route, blocked, … expired.
+Which route demands what is the policy table's business (app/auth/policy.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import cast
 
-from quart import g, request
+from quart import g
 
-from ..errors import Forbidden, PlainDenial, Unauthenticated
-from ..services import services
-
-View = TypeVar("View", bound=Callable[..., Awaitable[Any]])
-
-
-class Role(StrEnum):
-    """Roles of the contract. `KEY_ONLY`: a key without a user."""
-
-    PROXY_ADMIN = "proxy_admin"
-    PROXY_ADMIN_VIEWER = "proxy_admin_viewer"
-    ORG_ADMIN = "org_admin"
-    INTERNAL_USER = "internal_user"
-    INTERNAL_USER_VIEWER = "internal_user_viewer"
-    KEY_ONLY = "key_only"
-
-
-ADMINS = (Role.PROXY_ADMIN,)
-READERS = (Role.PROXY_ADMIN, Role.PROXY_ADMIN_VIEWER)
-MEMBERS = (Role.PROXY_ADMIN, Role.INTERNAL_USER)
-ANYONE = tuple(Role)
+from ..errors import PlainDenial, Unauthenticated
+from .policy import route_matches
+from .roles import READERS, Role
 
 # Headers that may carry a key, first present wins (contract auth.md §7).
 _KEY_HEADERS = (
@@ -94,6 +73,7 @@ class Principal:
     max_budget: Decimal | None = None
     scopes: tuple[BudgetScope, ...] = ()
     limits: tuple[RateLimit, ...] = ()
+    organizations: tuple[str, ...] = ()
 
     @property
     def is_admin(self) -> bool:
@@ -122,33 +102,13 @@ class Principal:
 
     def refuse_route(self, path: str, group: str) -> None:
         """403 when the key is limited to other routes (`allowed_routes`)."""
-        if not self.allowed_routes or any(_route_matches(entry, path, group) for entry in self.allowed_routes):
+        if not self.allowed_routes or any(route_matches(entry, path, group) for entry in self.allowed_routes):
             return
         raise PlainDenial(
             "Virtual key is not allowed to call this route. Only allowed to call routes: "
             f"{list(self.allowed_routes)}. Tried to call route: {path}",
             status=403,
         )
-
-
-_ROUTE_GROUPS = {
-    "llm_api_routes": ("llm", "models"),
-    "openai_routes": ("llm", "models"),
-    "management_routes": ("admin",),
-    "key_management_routes": ("admin",),
-}
-_INFO_ROUTES = frozenset(
-    "/key/info /team/info /team/list /v2/team/list /user/info /v2/user/info /model/info /v1/model/info "
-    "/v2/model/info /key/list /health /models /v1/models /sso/get/ui_settings".split()
-)
-
-
-def _route_matches(entry: str, path: str, group: str) -> bool:
-    if entry == "info_routes":
-        return path in _INFO_ROUTES
-    if entry in _ROUTE_GROUPS:
-        return group in _ROUTE_GROUPS[entry]
-    return path.startswith(entry[:-1]) if entry.endswith("*") else path == entry
 
 
 def key_from(headers: Mapping[str, str], custom_header: str | None = None) -> str:
@@ -171,63 +131,6 @@ def _bearer(value: str) -> str:
     return key.strip()
 
 
-async def authenticate(headers: Mapping[str, str]) -> Principal:
-    """The caller behind the request's key: from memory, else from the database. Checks that it is known, not more."""
-    house = services()
-    key = key_from(headers, house.settings.key_header_name)
-    return await house.keys.principal_of(key)
-
-
-def public(view: View) -> View:
-    """Mark a view that anyone may call."""
-    view.access = "public"  # type: ignore[attr-defined]
-    return view
-
-
-def requires(*roles: Role, is_admitted_later: bool = False) -> Callable[[View], View]:
-    """Mark a view that these roles may call; everyone else gets the contract's refusal.
-
-    `is_admitted_later`: the gateway's admission checks the key itself, with the model in between.
-    """
-
-    def mark(view: View) -> View:
-        @wraps(view)
-        async def guarded(*args: Any, **kwargs: Any) -> Any:
-            principal = await authenticate(cast(Mapping[str, str], request.headers))
-            if not is_admitted_later:
-                principal.refuse_route(request.path, _group_of_request())
-                principal.refuse_blocked()
-                principal.refuse_expired()
-                principal.refuse_blocked_team()
-            if principal.role not in roles:
-                raise _refusal(principal)
-            g.principal = principal
-            return await view(*args, **kwargs)
-
-        guarded.access = tuple(roles)  # type: ignore[attr-defined]
-        return cast(View, guarded)
-
-    return mark
-
-
-def _group_of_request() -> str:
-    return services().route_groups.get(request.blueprint or "", "admin")
-
-
-def _refusal(principal: Principal) -> Exception:
-    """401 for most (SDKs depend on it), 403 for a viewer who tries to write."""
-    if principal.role in (Role.PROXY_ADMIN_VIEWER,):
-        return Forbidden(
-            f"user not allowed to access this route, role= proxy_admin_viewer. Trying to access: {request.path}"
-        )
-    user_id = principal.user_id or "unknown"
-    return Unauthenticated(
-        "Authentication Error, Only proxy admin can be used to generate, delete, update info for new "
-        f"keys/users/teams. Route={request.path}. Your role={principal.role.value}. "
-        f"Your user_id={user_id[:6]}****{user_id[-2:]}"
-    )
-
-
 def current_principal() -> Principal:
-    """The caller of the current request, inside a view that `requires` one."""
+    """The caller of the current request, inside a view whose route is not public."""
     return cast(Principal, g.principal)

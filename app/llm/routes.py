@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from quart import Blueprint, Response, jsonify, request
 
-from ..auth.principal import ANYONE, current_principal, requires
+from ..auth.principal import current_principal
 from ..errors import GatewayError, InvalidRequest, PlainDenial
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from ..services import services
@@ -34,17 +34,14 @@ def _add(endpoint: Endpoint, view: Any) -> None:
         llm_blueprint.add_url_rule(f"{prefix}{endpoint.path}", view_func=view, methods=["POST"])
 
 
-@requires(*ANYONE, is_admitted_later=True)
 async def chat_completions(path_model: str | None = None) -> Response:
     return await _run(CHAT, path_model)
 
 
-@requires(*ANYONE, is_admitted_later=True)
 async def completions(path_model: str | None = None) -> Response:
     return await _run(COMPLETIONS, path_model)
 
 
-@requires(*ANYONE, is_admitted_later=True)
 async def embeddings(path_model: str | None = None) -> Response:
     return await _run(EMBEDDINGS, path_model)
 
@@ -122,7 +119,6 @@ def _seconds(given: str | None) -> float | None:
 
 @models_blueprint.get("/v1/models")
 @models_blueprint.get("/models")
-@requires(*ANYONE)
 async def list_models() -> Response:
     names = visible_models(current_principal(), services().deployments.names())
     return jsonify({"data": [_model(name) for name in names], "object": "list"})
@@ -130,7 +126,6 @@ async def list_models() -> Response:
 
 @models_blueprint.get("/v1/models/<path:model_id>")
 @models_blueprint.get("/models/<path:model_id>")
-@requires(*ANYONE)
 async def show_model(model_id: str) -> Response:
     if not visible_models(current_principal(), [name for name in services().deployments.names() if name == model_id]):
         raise PlainDenial(f"The model `{model_id}` does not exist or is not accessible", status=404)

@@ -3,26 +3,54 @@
 Tortoise writes a model's docstring into CREATE TABLE as a comment and splits statements at semicolons: none in there.
 """
 
+from .access_group import AccessGroup, ModelAccessGroupBudget
 from .audit import AuditLog
-from .budget import Budget
+from .budget import Budget, BudgetAccount, BudgetWindow, CallLease, RateBucket
+from .config_entry import ConfigEntry
+from .credential import Credential
 from .deployment import StoredDeployment
+from .end_user import EndUser
+from .health_check import HealthCheck
+from .invitation import Invitation
+from .organization import Organization, OrganizationMembership
 from .session import ConsoleSession, LoginCode
-from .spend import DailySpend, SpendLog
-from .team import Team, TeamMembership
+from .spend import DailyEntitySpend, DailySpend, SpendLog
+from .tag import Tag
+from .team import DeletedTeam, Team, TeamMembership
 from .user import User
-from .virtual_key import DeletedVirtualKey, VirtualKey
+from .versioned import ChangedMeanwhile, Versioned
+from .virtual_key import DeletedVirtualKey, DeprecatedKey, VirtualKey
 
 __all__ = [
+    "AccessGroup",
     "AuditLog",
     "Budget",
+    "BudgetAccount",
+    "BudgetWindow",
+    "CallLease",
+    "ChangedMeanwhile",
+    "ConfigEntry",
     "ConsoleSession",
+    "Credential",
+    "DailyEntitySpend",
     "DailySpend",
+    "DeletedTeam",
     "DeletedVirtualKey",
+    "DeprecatedKey",
+    "EndUser",
+    "HealthCheck",
+    "Invitation",
     "LoginCode",
+    "ModelAccessGroupBudget",
+    "Organization",
+    "OrganizationMembership",
+    "RateBucket",
     "SpendLog",
     "StoredDeployment",
+    "Tag",
     "Team",
     "TeamMembership",
     "User",
+    "Versioned",
     "VirtualKey",
 ]

@@ -29,4 +29,6 @@ class AuditLog(Model):
         indexes = (
             Index(fields=("updated_at",), name="idx_audit_log_updated_at"),
             Index(fields=("table_name", "object_id"), name="idx_audit_log_object"),
+            Index(fields=("object_id",), name="idx_audit_log_object_id"),
+            Index(fields=("changed_by", "updated_at"), name="idx_audit_log_changed_by"),
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tortoise import fields
+from tortoise.indexes import Index
 from tortoise.models import Model
 
 from . import columns
+from .versioned import Versioned
 
 
-class Budget(Model):
+class Budget(Versioned):
     """A ceiling in USD with optional limits. `max_budget` null: unlimited, 0: nothing may be spent."""
 
     budget_id = columns.name(primary_key=True)
@@ -33,7 +35,70 @@ class Budget(Model):
 
     class Meta:
         table = "budget"
+        indexes = (Index(fields=("budget_reset_at",), name="idx_budget_reset"),)
 
     def as_wire(self) -> dict[str, Any]:
         """The row as the management API writes it."""
         return {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+
+
+class BudgetWindow(Model):
+    """What one scope spent in its current period of one length, for ceilings beside its own budget.
+
+    `kind` and `id` name the scope as the ledger does, `period` is the length as written (`1h`, `30d`) and `model` the
+    model of a per-model ceiling, else "". Spend counts from `starts_at` on, a row of an older period counts as zero.
+    """
+
+    pk_id = fields.BigIntField(primary_key=True)
+    kind = columns.name(32)
+    id = columns.name(512)
+    model = columns.name(default="", db_default="")
+    period = columns.name(32, default="", db_default="")
+    starts_at = fields.DatetimeField()
+    spend = columns.spent()
+
+    class Meta:
+        table = "budget_window"
+        unique_together = (("kind", "id", "model", "period"),)
+
+
+class BudgetAccount(Model):
+    """What a scope has spent and holds right now, for processes that share a database and no Redis."""
+
+    name = columns.name(768, primary_key=True)
+    spend = columns.spent()
+    held = columns.spent()
+    touched_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        table = "budget_account"
+        indexes = (Index(fields=("touched_at",), name="idx_budget_account_touched"),)
+
+
+class RateBucket(Model):
+    """Calls and tokens of one limit in one second, for processes that share a database and no Redis."""
+
+    pk_id = fields.BigIntField(primary_key=True)
+    name = columns.name(512)
+    second = fields.BigIntField()
+    requests = fields.BigIntField(default=0, db_default=0)
+    tokens = fields.BigIntField(default=0, db_default=0)
+
+    class Meta:
+        table = "rate_bucket"
+        unique_together = (("name", "second"),)
+        indexes = (Index(fields=("second",), name="idx_rate_bucket_second"),)
+
+
+class CallLease(Model):
+    """One running call's place: what it holds where. A process that dies leaves it to whoever finds it expired."""
+
+    lease_id = columns.name(64, primary_key=True)
+    accounts = columns.json_list()
+    amount = columns.spent()
+    limits = columns.json_list()
+    expires_at = fields.DatetimeField()
+
+    class Meta:
+        table = "call_lease"
+        indexes = (Index(fields=("expires_at",), name="idx_call_lease_expires"),)

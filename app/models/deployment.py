@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tortoise import fields
 from tortoise.indexes import Index
-from tortoise.models import Model
 
 from . import columns
+from .versioned import Versioned
 
 
-class StoredDeployment(Model):
+class StoredDeployment(Versioned):
     """One provider target. `litellm_params` holds ciphertext (see auth/credentials.py), never a plain credential."""
 
     model_id = columns.name(primary_key=True)

@@ -51,6 +51,7 @@ class SpendLog(Model):
             Index(fields=("user", "start_time"), name="idx_spend_log_user"),
             Index(fields=("team_id", "start_time"), name="idx_spend_log_team"),
             Index(fields=("end_user",), name="idx_spend_log_end_user"),
+            Index(fields=("session_id",), name="idx_spend_log_session"),
         )
 
     def as_wire(self) -> dict[str, Any]:
@@ -136,3 +137,46 @@ class DailySpend(Model):
             Index(fields=("date", "team_id"), name="idx_daily_spend_team"),
             Index(fields=("api_key", "date"), name="idx_daily_spend_key"),
         )
+
+
+class DailyEntitySpend(Model):
+    """Totals of one UTC day for one entity, without its keys: an organization, a tag, an end user, or the instance.
+
+    `kind` is organization, tag, end_user or all (with `entity_id` ""); the rows of `all` stay few however many keys
+    there are.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    date = columns.name(10)
+    kind = columns.name(32)
+    entity_id = columns.name(default="", db_default="")
+    api_key = columns.name(64, default="", db_default="")
+    model = columns.name(default="", db_default="")
+    model_group = columns.name(default="", db_default="")
+    custom_llm_provider = columns.name(64, default="", db_default="")
+    endpoint = columns.name(64, default="", db_default="")
+    spend = columns.spent()
+    prompt_tokens = fields.BigIntField(default=0, db_default=0)
+    completion_tokens = fields.BigIntField(default=0, db_default=0)
+    cache_read_input_tokens = fields.BigIntField(default=0, db_default=0)
+    cache_creation_input_tokens = fields.BigIntField(default=0, db_default=0)
+    api_requests = fields.BigIntField(default=0, db_default=0)
+    successful_requests = fields.BigIntField(default=0, db_default=0)
+    failed_requests = fields.BigIntField(default=0, db_default=0)
+    total_response_time_ms = fields.BigIntField(default=0, db_default=0)
+
+    class Meta:
+        table = "daily_entity_spend"
+        unique_together = (
+            (
+                "kind",
+                "entity_id",
+                "date",
+                "api_key",
+                "model",
+                "model_group",
+                "custom_llm_provider",
+                "endpoint",
+            ),
+        )
+        indexes = (Index(fields=("kind", "date"), name="idx_daily_entity_spend_date"),)

@@ -10,12 +10,12 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from . import columns
+from .versioned import Versioned
 
 
-class Team(Model):
-    """A group that shares models, a budget and limits."""
+class TeamColumns(Model):
+    """What a team says, shared by the live table and the tombstones."""
 
-    team_id = columns.name(primary_key=True)
     team_alias = columns.name(null=True)
     organization_id = columns.name(null=True)
     metadata = columns.json_object()
@@ -42,11 +42,7 @@ class Team(Model):
     updated_at = fields.DatetimeField(auto_now=True)
 
     class Meta:
-        table = "team"
-        indexes = (
-            Index(fields=("created_at",), name="idx_team_created_at"),
-            Index(fields=("team_alias",), name="idx_team_alias"),
-        )
+        abstract = True
 
     def as_wire(self, members: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
         """The row as the management API writes it; `members` are `{"user_id", "user_email", "role"}`."""
@@ -63,6 +59,37 @@ class Team(Model):
         }
 
 
+class Team(TeamColumns, Versioned):
+    """A group that shares models, a budget and limits."""
+
+    team_id = columns.name(primary_key=True)
+
+    class Meta:
+        table = "team"
+        indexes = (
+            Index(fields=("created_at",), name="idx_team_created_at"),
+            Index(fields=("team_alias",), name="idx_team_alias"),
+            Index(fields=("organization_id",), name="idx_team_organization"),
+            Index(fields=("budget_reset_at",), name="idx_team_reset"),
+        )
+
+
+class DeletedTeam(TeamColumns):
+    """A tombstone, so that spend of a deleted team keeps its name. `members` is who was in it."""
+
+    id = fields.BigIntField(primary_key=True)
+    team_id = columns.name()
+    members = columns.json_list()
+    deleted_at = fields.DatetimeField(auto_now_add=True)
+    deleted_by = columns.name(null=True)
+    deleted_by_api_key = columns.name(64, null=True)
+    litellm_changed_by = columns.name(null=True)
+
+    class Meta:
+        table = "deleted_team"
+        indexes = (Index(fields=("team_id",), name="idx_deleted_team_team"),)
+
+
 class TeamMembership(Model):
     """One user in one team. `role` is `admin` or `user`, the budget is a row of `budget`."""
 
@@ -73,6 +100,7 @@ class TeamMembership(Model):
     spend = columns.spent()
     total_spend = columns.spent()
     budget_id = columns.name(null=True)
+    budget_reset_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:

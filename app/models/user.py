@@ -6,15 +6,15 @@ from typing import Any
 
 from tortoise import fields
 from tortoise.indexes import Index
-from tortoise.models import Model
 
 from . import columns
+from .versioned import Versioned
 
 # The built-in admin's user id, and the id that the master key acts as.
 ADMIN_USER_ID = "default_user_id"
 
 
-class User(Model):
+class User(Versioned):
     """One user of this worker. `user_email` is kept in lower case, so that sign-in can compare it plainly."""
 
     user_id = columns.name(primary_key=True)
@@ -41,7 +41,10 @@ class User(Model):
 
     class Meta:
         table = "user_account"
-        indexes = (Index(fields=("created_at",), name="idx_user_created_at"),)
+        indexes = (
+            Index(fields=("created_at",), name="idx_user_created_at"),
+            Index(fields=("budget_reset_at",), name="idx_user_reset"),
+        )
 
     def as_wire(self) -> dict[str, Any]:
         """The row as the management API writes it, without the password."""

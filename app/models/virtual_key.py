@@ -11,6 +11,7 @@ from tortoise.indexes import Index
 from tortoise.models import Model
 
 from . import columns
+from .versioned import Versioned
 
 # Sessions of the console are keys of this team; lists of keys leave them out.
 SESSION_TEAM_ID = "litellm-dashboard"
@@ -100,7 +101,7 @@ class KeyColumns(Model):
         return Q(blocked=False) & (Q(expires__isnull=True) | Q(expires__gt=now))
 
 
-class VirtualKey(KeyColumns):
+class VirtualKey(KeyColumns, Versioned):
     """`token` is the SHA-256 of the whole `sk-…` secret in hex, the secret itself is never stored."""
 
     token = columns.name(64, primary_key=True)
@@ -114,15 +115,31 @@ class VirtualKey(KeyColumns):
             Index(fields=("created_at", "token"), name="idx_virtual_key_created_at"),
             Index(fields=("spend",), name="idx_virtual_key_spend"),
             Index(fields=("budget_reset_at", "expires"), name="idx_virtual_key_reset"),
+            Index(fields=("organization_id",), name="idx_virtual_key_organization"),
+            Index(fields=("created_by",), name="idx_virtual_key_creator"),
+            Index(fields=("budget_id",), name="idx_virtual_key_budget"),
+            Index(fields=("key_rotation_at",), name="idx_virtual_key_rotation"),
         )
 
     async def bury(self, *, deleted_by: str | None, deleted_by_api_key: str, changed_by: str | None) -> None:
         """Delete the key and leave a tombstone. Run it inside a transaction."""
-        kept = {name: getattr(self, name) for name in self._meta.fields_map}
+        kept = {name: getattr(self, name) for name in self._meta.fields_map if name != "version"}
         await DeletedVirtualKey.create(
             **kept, deleted_by=deleted_by, deleted_by_api_key=deleted_by_api_key, litellm_changed_by=changed_by
         )
         await self.delete()
+
+
+class DeprecatedKey(Model):
+    """The secret that a key had before it was regenerated. It goes on working until `revoke_at`."""
+
+    token = columns.name(64, primary_key=True)
+    active_token = columns.name(64)
+    revoke_at = fields.DatetimeField()
+
+    class Meta:
+        table = "deprecated_key"
+        indexes = (Index(fields=("active_token",), name="idx_deprecated_key_active"),)
 
 
 class DeletedVirtualKey(KeyColumns):

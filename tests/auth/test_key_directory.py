@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.auth.credentials import hash_key
-from app.auth.principal import Principal, Role
+from app.auth.principal import Principal
+from app.auth.roles import Role
 from app.errors import GatewayError, KeyNotFound, ServiceUnavailable, Unauthenticated
 from app.models import Team, User, VirtualKey
 from tests.auth.instance import Instance, bearer, serving

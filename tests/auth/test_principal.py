@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from app.auth.principal import Principal, Role, key_from
+from app.auth.principal import Principal, key_from
+from app.auth.roles import Role
 from app.errors import PlainDenial, Unauthenticated
 
 # First present wins (contract auth.md §7).

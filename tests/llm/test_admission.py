@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.auth.principal import BudgetScope, Principal, Role
+from app.auth.principal import BudgetScope, Principal
+from app.auth.roles import Role
 from app.deployments import Deployment, build_deployment
 from app.errors import GatewayError
 from app.llm.admission import admit, visible_models

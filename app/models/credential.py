@@ -1,0 +1,23 @@
+"""Credentials of providers that several deployments share by name."""
+
+from __future__ import annotations
+
+from tortoise import fields
+
+from . import columns
+from .versioned import Versioned
+
+
+class Credential(Versioned):
+    """`credential_values` holds ciphertext (see auth/credentials.py), never a plain credential."""
+
+    credential_name = columns.name(primary_key=True)
+    credential_values = fields.TextField()
+    credential_info = columns.json_object()
+    created_at = fields.DatetimeField(auto_now_add=True)
+    created_by = columns.name(null=True)
+    updated_at = fields.DatetimeField(auto_now=True)
+    updated_by = columns.name(null=True)
+
+    class Meta:
+        table = "credential"

@@ -1,0 +1,33 @@
+"""Invitations: a link with which a new user sets a first password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from . import columns
+
+
+class Invitation(Model):
+    """Good once, for seven days. The id is the secret of the link."""
+
+    id = columns.name(64, primary_key=True)
+    user_id = columns.name()
+    is_accepted = fields.BooleanField(default=False, db_default=False)
+    accepted_at = fields.DatetimeField(null=True)
+    expires_at = fields.DatetimeField()
+    created_at = fields.DatetimeField(auto_now_add=True)
+    created_by = columns.name(null=True)
+    updated_at = fields.DatetimeField(auto_now=True)
+    updated_by = columns.name(null=True)
+
+    class Meta:
+        table = "invitation"
+        indexes = (Index(fields=("user_id",), name="idx_invitation_user"),)
+
+    def as_wire(self) -> dict[str, Any]:
+        """The row as the management API writes it."""
+        return {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
