@@ -33,17 +33,6 @@ class Migration(migrations.Migration):
             bases=['Versioned'],
         ),
         ops.CreateModel(
-            name='BudgetAccount',
-            fields=[
-                ('name', fields.CharField(primary_key=True, unique=True, db_index=True, max_length=768)),
-                ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
-                ('held', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
-                ('touched_at', fields.DatetimeField(auto_now=False, auto_now_add=True)),
-            ],
-            options={'table': 'budget_account', 'app': 'quarterdeck', 'indexes': [Index(fields=['touched_at'], name='idx_budget_account_touched')], 'pk_attr': 'name', 'table_description': 'What a scope has spent and holds right now, for processes that share a database and no Redis.'},
-            bases=['Model'],
-        ),
-        ops.CreateModel(
             name='BudgetWindow',
             fields=[
                 ('pk_id', fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
@@ -58,18 +47,6 @@ class Migration(migrations.Migration):
             bases=['Model'],
         ),
         ops.CreateModel(
-            name='CallLease',
-            fields=[
-                ('lease_id', fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64)),
-                ('accounts', fields.JSONField(default=list, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
-                ('amount', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
-                ('limits', fields.JSONField(default=list, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
-                ('expires_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
-            ],
-            options={'table': 'call_lease', 'app': 'quarterdeck', 'indexes': [Index(fields=['expires_at'], name='idx_call_lease_expires')], 'pk_attr': 'lease_id', 'table_description': "One running call's place: what it holds where. A process that dies leaves it to whoever finds it expired."},
-            bases=['Model'],
-        ),
-        ops.CreateModel(
             name='ConfigEntry',
             fields=[
                 ('param_name', fields.CharField(primary_key=True, unique=True, db_index=True, max_length=255)),
@@ -78,6 +55,16 @@ class Migration(migrations.Migration):
                 ('updated_at', fields.DatetimeField(auto_now=True, auto_now_add=False)),
             ],
             options={'table': 'config_entry', 'app': 'quarterdeck', 'pk_attr': 'param_name', 'table_description': 'One section, as `general_settings` or `ui_settings`. `environment_variables` holds ciphertexts.'},
+            bases=['Model'],
+        ),
+        ops.CreateModel(
+            name='Counter',
+            fields=[
+                ('name', fields.CharField(primary_key=True, unique=True, db_index=True, max_length=768)),
+                ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
+                ('touched_at', fields.DatetimeField(auto_now=False, auto_now_add=True)),
+            ],
+            options={'table': 'counter', 'app': 'quarterdeck', 'indexes': [Index(fields=['touched_at'], name='idx_counter_touched')], 'pk_attr': 'name', 'table_description': 'What one budget has spent so far, for processes that share a database and no Redis. Its row is also their lock.'},
             bases=['Model'],
         ),
         ops.CreateModel(
@@ -135,6 +122,7 @@ class Migration(migrations.Migration):
                 ('max_budget', fields.DecimalField(null=True, max_digits=30, decimal_places=12)),
                 ('soft_budget', fields.DecimalField(null=True, max_digits=30, decimal_places=12)),
                 ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
+                ('spend_epoch', fields.IntField(default=0, db_default=0)),
                 ('budget_duration', fields.CharField(null=True, max_length=32)),
                 ('budget_reset_at', fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ('budget_limits', fields.JSONField(default=list, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
@@ -175,6 +163,7 @@ class Migration(migrations.Migration):
                 ('user_id', fields.CharField(primary_key=True, unique=True, db_index=True, max_length=255)),
                 ('alias', fields.CharField(null=True, max_length=255)),
                 ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
+                ('spend_epoch', fields.IntField(default=0, db_default=0)),
                 ('allowed_model_region', fields.CharField(null=True, max_length=16)),
                 ('default_model', fields.CharField(null=True, max_length=255)),
                 ('models', fields.JSONField(default=list, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
@@ -186,6 +175,15 @@ class Migration(migrations.Migration):
             ],
             options={'table': 'end_user', 'app': 'quarterdeck', 'pk_attr': 'user_id', 'table_description': 'Made by the API, or by the ledger with the first call that names it. Its budget is a row of `budget`.'},
             bases=['Versioned'],
+        ),
+        ops.CreateModel(
+            name='GatewayProcess',
+            fields=[
+                ('process_id', fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64)),
+                ('seen_at', fields.DatetimeField(auto_now=False, auto_now_add=False)),
+            ],
+            options={'table': 'gateway_process', 'app': 'quarterdeck', 'pk_attr': 'process_id', 'table_description': 'A process that serves calls, as long as it says so every few seconds.'},
+            bases=['Model'],
         ),
         ops.CreateModel(
             name='HealthCheck',
@@ -244,6 +242,7 @@ class Migration(migrations.Migration):
                 ('metadata', fields.JSONField(default=dict, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
                 ('models', fields.JSONField(default=list, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
                 ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
+                ('spend_epoch', fields.IntField(default=0, db_default=0)),
                 ('model_spend', fields.JSONField(default=dict, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
                 ('created_at', fields.DatetimeField(auto_now=False, auto_now_add=True)),
                 ('created_by', fields.CharField(null=True, max_length=255)),
@@ -272,12 +271,24 @@ class Migration(migrations.Migration):
             name='RateBucket',
             fields=[
                 ('pk_id', fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
-                ('name', fields.CharField(max_length=512)),
+                ('name', fields.CharField(max_length=768)),
                 ('second', fields.BigIntField()),
                 ('requests', fields.BigIntField(default=0, db_default=0)),
                 ('tokens', fields.BigIntField(default=0, db_default=0)),
             ],
             options={'table': 'rate_bucket', 'app': 'quarterdeck', 'unique_together': (('name', 'second'),), 'indexes': [Index(fields=['second'], name='idx_rate_bucket_second')], 'pk_attr': 'pk_id', 'table_description': 'Calls and tokens of one limit in one second, for processes that share a database and no Redis.'},
+            bases=['Model'],
+        ),
+        ops.CreateModel(
+            name='RunningCalls',
+            fields=[
+                ('pk_id', fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ('name', fields.CharField(max_length=768)),
+                ('process_id', fields.CharField(max_length=64)),
+                ('held', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
+                ('running', fields.IntField(default=0, db_default=0)),
+            ],
+            options={'table': 'running_calls', 'app': 'quarterdeck', 'unique_together': (('name', 'process_id'),), 'indexes': [Index(fields=['process_id'], name='idx_running_calls_process')], 'pk_attr': 'pk_id', 'table_description': 'What the running calls of one process hold of one counter. A process that is gone holds nothing.'},
             bases=['Model'],
         ),
         ops.CreateModel(
@@ -289,6 +300,7 @@ class Migration(migrations.Migration):
                 ('models', fields.JSONField(default=list, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
                 ('model_info', fields.JSONField(default=dict, encoder=functools.partial(dumps, separators=(',', ':')), decoder=loads)),
                 ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
+                ('spend_epoch', fields.IntField(default=0, db_default=0)),
                 ('budget_id', fields.CharField(null=True, max_length=255)),
                 ('budget_reset_at', fields.DatetimeField(null=True, auto_now=False, auto_now_add=False)),
                 ('created_at', fields.DatetimeField(auto_now=False, auto_now_add=True)),
@@ -315,6 +327,11 @@ class Migration(migrations.Migration):
             model_name='Budget',
             index=Index(fields=['budget_reset_at'], name='idx_budget_reset'),
         ),
+        ops.AddField(
+            model_name='DeletedVirtualKey',
+            name='spend_epoch',
+            field=fields.IntField(default=0, db_default=0),
+        ),
         ops.AddIndex(
             model_name='SpendLog',
             index=Index(fields=['session_id'], name='idx_spend_log_session'),
@@ -323,6 +340,11 @@ class Migration(migrations.Migration):
             model_name='StoredDeployment',
             name='version',
             field=fields.IntField(default=1, db_default=1),
+        ),
+        ops.AddField(
+            model_name='Team',
+            name='spend_epoch',
+            field=fields.IntField(default=0, db_default=0),
         ),
         ops.AddField(
             model_name='Team',
@@ -343,6 +365,16 @@ class Migration(migrations.Migration):
             field=fields.DatetimeField(null=True, auto_now=False, auto_now_add=False),
         ),
         ops.AddField(
+            model_name='TeamMembership',
+            name='spend_epoch',
+            field=fields.IntField(default=0, db_default=0),
+        ),
+        ops.AddField(
+            model_name='User',
+            name='spend_epoch',
+            field=fields.IntField(default=0, db_default=0),
+        ),
+        ops.AddField(
             model_name='User',
             name='version',
             field=fields.IntField(default=1, db_default=1),
@@ -350,6 +382,11 @@ class Migration(migrations.Migration):
         ops.AddIndex(
             model_name='User',
             index=Index(fields=['budget_reset_at'], name='idx_user_reset'),
+        ),
+        ops.AddField(
+            model_name='VirtualKey',
+            name='spend_epoch',
+            field=fields.IntField(default=0, db_default=0),
         ),
         ops.AddField(
             model_name='VirtualKey',

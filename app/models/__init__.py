@@ -5,7 +5,7 @@ Tortoise writes a model's docstring into CREATE TABLE as a comment and splits st
 
 from .access_group import AccessGroup, ModelAccessGroupBudget
 from .audit import AuditLog
-from .budget import Budget, BudgetAccount, BudgetWindow, CallLease, RateBucket
+from .budget import Budget, BudgetWindow, Counter, GatewayProcess, RateBucket, RunningCalls
 from .config_entry import ConfigEntry
 from .credential import Credential
 from .deployment import StoredDeployment
@@ -25,12 +25,11 @@ __all__ = [
     "AccessGroup",
     "AuditLog",
     "Budget",
-    "BudgetAccount",
     "BudgetWindow",
-    "CallLease",
     "ChangedMeanwhile",
     "ConfigEntry",
     "ConsoleSession",
+    "Counter",
     "Credential",
     "DailyEntitySpend",
     "DailySpend",
@@ -38,6 +37,7 @@ __all__ = [
     "DeletedVirtualKey",
     "DeprecatedKey",
     "EndUser",
+    "GatewayProcess",
     "HealthCheck",
     "Invitation",
     "LoginCode",
@@ -45,6 +45,7 @@ __all__ = [
     "Organization",
     "OrganizationMembership",
     "RateBucket",
+    "RunningCalls",
     "SpendLog",
     "StoredDeployment",
     "Tag",

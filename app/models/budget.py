@@ -62,24 +62,38 @@ class BudgetWindow(Model):
         unique_together = (("kind", "id", "model", "period"),)
 
 
-class BudgetAccount(Model):
-    """What a scope has spent and holds right now, for processes that share a database and no Redis."""
+class Counter(Model):
+    """What one budget has spent so far, for processes that share a database and no Redis. Its row is also their lock."""
 
     name = columns.name(768, primary_key=True)
     spend = columns.spent()
-    held = columns.spent()
     touched_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
-        table = "budget_account"
-        indexes = (Index(fields=("touched_at",), name="idx_budget_account_touched"),)
+        table = "counter"
+        indexes = (Index(fields=("touched_at",), name="idx_counter_touched"),)
+
+
+class RunningCalls(Model):
+    """What the running calls of one process hold of one counter. A process that is gone holds nothing."""
+
+    pk_id = fields.BigIntField(primary_key=True)
+    name = columns.name(768)
+    process_id = columns.name(64)
+    held = columns.spent()
+    running = fields.IntField(default=0, db_default=0)
+
+    class Meta:
+        table = "running_calls"
+        unique_together = (("name", "process_id"),)
+        indexes = (Index(fields=("process_id",), name="idx_running_calls_process"),)
 
 
 class RateBucket(Model):
     """Calls and tokens of one limit in one second, for processes that share a database and no Redis."""
 
     pk_id = fields.BigIntField(primary_key=True)
-    name = columns.name(512)
+    name = columns.name(768)
     second = fields.BigIntField()
     requests = fields.BigIntField(default=0, db_default=0)
     tokens = fields.BigIntField(default=0, db_default=0)
@@ -90,15 +104,11 @@ class RateBucket(Model):
         indexes = (Index(fields=("second",), name="idx_rate_bucket_second"),)
 
 
-class CallLease(Model):
-    """One running call's place: what it holds where. A process that dies leaves it to whoever finds it expired."""
+class GatewayProcess(Model):
+    """A process that serves calls, as long as it says so every few seconds."""
 
-    lease_id = columns.name(64, primary_key=True)
-    accounts = columns.json_list()
-    amount = columns.spent()
-    limits = columns.json_list()
-    expires_at = fields.DatetimeField()
+    process_id = columns.name(64, primary_key=True)
+    seen_at = fields.DatetimeField()
 
     class Meta:
-        table = "call_lease"
-        indexes = (Index(fields=("expires_at",), name="idx_call_lease_expires"),)
+        table = "gateway_process"

@@ -18,6 +18,11 @@ def spent() -> fields.DecimalField[Any]:
     return money(default=Decimal(0))
 
 
+def epoch() -> fields.IntField[Any]:
+    """Counted up whenever `spend` starts anew, so that no process goes on from the sum before."""
+    return fields.IntField(default=0, db_default=0)
+
+
 def name(length: int = 255, **options: Any) -> fields.CharField[Any]:
     return fields.CharField(max_length=length, **options)
 

@@ -16,6 +16,7 @@ class EndUser(Versioned):
     user_id = columns.name(primary_key=True)
     alias = columns.name(null=True)
     spend = columns.spent()
+    spend_epoch = columns.epoch()
     allowed_model_region = columns.name(16, null=True)
     default_model = columns.name(null=True)
     models = columns.json_list()

@@ -21,6 +21,7 @@ class Organization(Versioned):
     metadata = columns.json_object()
     models = columns.json_list()
     spend = columns.spent()
+    spend_epoch = columns.epoch()
     model_spend = columns.json_object()
     created_at = fields.DatetimeField(auto_now_add=True)
     created_by = columns.name(null=True)

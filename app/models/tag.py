@@ -18,6 +18,7 @@ class Tag(Versioned):
     models = columns.json_list()
     model_info = columns.json_object()
     spend = columns.spent()
+    spend_epoch = columns.epoch()
     budget_id = columns.name(null=True)
     budget_reset_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)

@@ -29,6 +29,7 @@ class User(Versioned):
     max_budget = columns.money(null=True)
     soft_budget = columns.money(null=True)
     spend = columns.spent()
+    spend_epoch = columns.epoch()
     budget_duration = columns.name(32, null=True)
     budget_reset_at = fields.DatetimeField(null=True)
     tpm_limit = fields.BigIntField(null=True)

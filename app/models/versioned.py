@@ -41,6 +41,8 @@ class Versioned(Model):
         # An instance checks the values and fills in `auto_now`, a query does not.
         self.update_from_dict(dict(columns))
         values = {name: getattr(self, name) for name in columns}
+        if "spend" in values and "spend_epoch" in self._meta.fields_map:
+            values["spend_epoch"] = F("spend_epoch") + 1
         stamps = {"updated_at": datetime.now(UTC)} if "updated_at" in self._meta.fields_map else {}
         written = await rows.update(**values, **stamps, version=F("version") + 1)
         fresh = await type(self).get(pk=self.pk)

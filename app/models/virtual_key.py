@@ -23,6 +23,7 @@ class KeyColumns(Model):
     key_name = columns.name(64, null=True)
     spend = columns.spent()
     total_spend = columns.spent()
+    spend_epoch = columns.epoch()
     expires = fields.DatetimeField(null=True)
     models = columns.json_list()
     aliases = columns.json_object()
