@@ -44,7 +44,7 @@ bench: $(DEV_READY) $(APP_READY) ## Measure speed on this machine
 migrate: install ## Bring the database that DATABASE_URL names up to date
 	$(BIN)/quarterdeck migrate $(ARGS)
 
-docs: $(DEV_READY) $(APP_READY) ## Rewrite docs/configuration.md and docs/routes.md from the code
+docs: $(DEV_READY) $(APP_READY) ## Rewrite docs/configuration.md, docs/routes.md and the route table of docs/compatibility.md
 	$(BIN)/python -m app.reference
 
 prices: $(DEV_READY) $(APP_READY) ## Rewrite the bundled prices from genai-prices; read the diff

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import traceback
 
 import httpx
@@ -19,26 +18,33 @@ from .auth.session_store import ConsoleSessionStore
 from .cache import open_cache
 from .client_address import behind_proxies
 from .control_plane.registry import WorkerRegistry
-from .db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from .db import DATABASE_AWAY, Database
 from .deployments import DeploymentCatalog
 from .errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
+from .invalidation import open_announcer
+from .lifespan import add_lifespan
+from .llm.connection_test import ConnectionTest
 from .llm.gateway import Gateway
 from .llm.upstream import Upstream
-from .mounts import ROUTE_GROUPS, group_of_blueprints
+from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
+from .openapi import EXTENSION as API_DOCUMENT
+from .openapi import ApiDocument
 from .request_body import PatientRequest, wait_until_sent
 from .services import EXTENSION, Services
 from .settings import Settings
 from .spend.budget import BudgetBook
+from .spend.counter_chain import open_counters
 from .spend.ledger import SpendLedger
+from .spend.shared_scopes import SharedScopes
 
 log = structlog.get_logger(__name__)
 
-# Deployments that another process stored appear here after this long.
-_CATALOG_RELOAD_SECONDS = 10.0
 
+def create_app(settings: Settings, base: Settings | None = None) -> Quart:
+    """An instance: worker, control plane or both halves of the classic layout, as its settings say.
 
-def create_app(settings: Settings) -> Quart:
-    """An instance: worker, control plane or both halves of the classic layout, as its settings say."""
+    `base`: the settings of file and environment alone, when `settings` holds what the API stored as well.
+    """
     app = Quart(__name__, static_folder=None, template_folder="../templates")
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
     app.request_class = PatientRequest
@@ -50,7 +56,16 @@ def create_app(settings: Settings) -> Quart:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
     _close_groups(app, settings)
-    guard(app, access_of_routes(app, house.route_groups))
+    accesses = access_of_routes(app, house.route_groups)
+    guard(app, accesses)
+    app.extensions[API_DOCUMENT] = ApiDocument(
+        app,
+        accesses,
+        house.route_groups,
+        closed=closed_groups(settings),
+        root_path=settings.server_root_path,
+        key_header=settings.key_header_name,
+    )
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
     if settings.control_plane_origin is not None:
@@ -66,25 +81,34 @@ def create_app(settings: Settings) -> Quart:
     if settings.trusted_proxy_ranges:
         app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
     app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
-    _add_lifespan(app, house, upstream)
+    add_lifespan(app, house, upstream, base or settings)
     return app
 
 
 def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]:
     database, cache = Database(settings), open_cache(settings.redis_url)
-    budgets = BudgetBook(settings.budget_exceeded_status_code)
-    ledger = SpendLedger(settings, database, budgets)
+    counters = open_counters(settings, database, cache)
+    budgets = BudgetBook(counters, settings.budget_exceeded_status_code)
+    shared = SharedScopes(settings, database)
+    keys, announcer = KeyDirectory(settings, database), open_announcer(settings, database)
+    keys.when_changed(announcer.announce, shared.forget)
+    counters.when_changed(keys.hear_gap)
+    ledger = SpendLedger(settings, database)
     catalog = DeploymentCatalog(settings, database)
-    upstream = Upstream(settings.router_timeout or settings.request_timeout, settings.stream_timeout)
+    upstream = Upstream(settings)
     house = Services(
         settings=settings,
         database=database,
         cache=cache,
         deployments=catalog,
-        keys=KeyDirectory(settings, database, budgets),
+        keys=keys,
         budgets=budgets,
+        counters=counters,
+        shared_scopes=shared,
+        announcer=announcer,
+        connection_tester=ConnectionTest(upstream, settings.environment),
         ledger=ledger,
-        gateway=Gateway(settings, catalog, budgets, ledger, upstream),
+        gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared),
         login_codes=LoginCodes(cache, database, settings.salt_key),
         login_throttle=LoginThrottle(settings, cache),
         console_throttle=LoginThrottle(settings, cache, is_console=True),
@@ -162,46 +186,3 @@ async def _add_security_headers(response: Response) -> Response:
     headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
     headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
-
-
-# ---- life ----------------------------------------------------------------------------------------------------------
-
-
-def _add_lifespan(app: Quart, house: Services, upstream: Upstream) -> None:
-    background: list[asyncio.Task[None]] = []
-
-    @app.before_serving
-    async def start() -> None:
-        await house.database.open()
-        await upstream.open()
-        await _read_deployments(house)
-        await house.ledger.start()
-        background.append(asyncio.create_task(_reload_forever(house), name="deployment reload"))
-
-    @app.after_serving
-    async def stop() -> None:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await house.ledger.stop()
-        await upstream.close()
-        await house.registry.aclose()
-        await house.cache.close()
-        await house.database.close()
-
-
-async def _reload_forever(house: Services) -> None:
-    while True:
-        await asyncio.sleep(_CATALOG_RELOAD_SECONDS)
-        try:
-            await _read_deployments(house)
-        except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the reading of deployments for good
-            log.error("deployments could not be read", reason=type(problem).__name__)
-
-
-async def _read_deployments(house: Services) -> None:
-    """An outage of the database is logged, not fatal: the next round reads them."""
-    try:
-        await house.deployments.reload()
-    except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-        log.warning("deployments could not be read", reason=type(problem).__name__)

@@ -6,10 +6,12 @@ from quart import Quart
 
 from . import create_app
 from .settings import load_exported_settings
+from .stored_settings import with_stored_overrides
 from .telemetry import configure_logging
 
 
 def create() -> Quart:
     """Called once in each process, with the settings that the command line exported."""
     configure_logging()
-    return create_app(load_exported_settings())
+    settings = load_exported_settings()
+    return create_app(with_stored_overrides(settings), base=settings)

@@ -1,4 +1,4 @@
-"""The command line: `quarterdeck [serve] --config cp_config.yaml --port 4000`, `migrate`, `demo`, `--version`."""
+"""The command line: `quarterdeck [serve] --config cp_config.yaml --port 4000`, `migrate`, `rotate-salt-key`, `demo`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from .config_file import SettingsError
 from .demo.supervisor import run_demo
+from .rekey import RotateOptions, rotate_salt_key
 from .serving import ServeOptions, migrate, serve
 from .settings import process_environment
 from .version import VERSION
 
-_COMMANDS = ("serve", "migrate", "demo")
+_COMMANDS = ("serve", "migrate", "rotate-salt-key", "demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.command == "migrate":
         return migrate(options.config)
+    if options.command == "rotate-salt-key":
+        rotation = RotateOptions(options.config, options.old_key_env, options.old_key_file, options.dry_run)
+        print(rotate_salt_key(rotation))
+        return 0
     if options.command == "demo":
         return run_demo(options.base_port, process_environment())
     return serve(ServeOptions(options.config, options.host, options.port, options.workers, options.server))
@@ -53,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--server", choices=("hypercorn", "granian"), default="hypercorn", help="granian costs less CPU")
     apply = commands.add_parser("migrate", help="bring the database up to date")
     apply.add_argument("--config", "-c", help="YAML file; default: CONFIG_FILE_PATH, else ./config.yaml")
+    rotate = commands.add_parser("rotate-salt-key", help="encrypt what is stored under the new LITELLM_SALT_KEY")
+    rotate.add_argument("--config", "-c", help="YAML file, as for serve")
+    source = rotate.add_mutually_exclusive_group()
+    source.add_argument("--old-key-env", metavar="NAME", help="variable of the old key; default: OLD_LITELLM_SALT_KEY")
+    source.add_argument("--old-key-file", metavar="PATH", help="file that holds the old key")
+    rotate.add_argument("--dry-run", action="store_true", help="count and check only, change nothing")
     demo = commands.add_parser("demo", help="a control plane, two workers and a sample provider on this machine")
     demo.add_argument("--base-port", type=int, default=4000, help="port of the control plane; the others follow")
     return parser

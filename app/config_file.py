@@ -57,6 +57,7 @@ class ConfigFile:
     sections: dict[str, Any]
     workers: tuple[WorkerEntry, ...] = ()
     model_list: tuple[Mapping[str, Any], ...] = ()
+    credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
@@ -85,6 +86,7 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
         sections={section: resolved.get(section) or {} for section in _SECTIONS},
         workers=_workers(path.name, resolved.get("worker_registry")),
         model_list=_model_list(path.name, resolved.get("model_list")),
+        credential_list=_credential_list(path.name, resolved.get("credential_list")),
     )
     file.warnings.extend([*_warn_of_keys(path.name, resolved), *_warn_of_variables(environment)])
     return file
@@ -211,6 +213,27 @@ def _model_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
         if not isinstance(row.get("model_info") or {}, dict):
             raise SettingsError(f"{where}.model_info: is not a mapping; write `mode: chat` lines below it")
     return tuple(rows)
+
+
+def _credential_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
+    """Credentials that deployments name by `litellm_credential_name`; values that no variable gave are left out."""
+    if rows is None:
+        return ()
+    if not isinstance(rows, list):
+        raise SettingsError(f"{name}: credential_list: is not a list; write one `- credential_name: …` entry each")
+    credentials: dict[str, Mapping[str, Any]] = {}
+    for index, row in enumerate(rows):
+        where = f"{name}: credential_list[{index}]"
+        if not isinstance(row, dict) or not isinstance(row.get("credential_name"), str) or not row["credential_name"]:
+            raise SettingsError(f"{where}.credential_name: is missing; deployments refer to it")
+        if row["credential_name"] in credentials:
+            raise SettingsError(f"{where}.credential_name: {row['credential_name']!r} is used twice")
+        values, info = row.get("credential_values"), row.get("credential_info") or {}
+        if not isinstance(values, dict) or not isinstance(info, dict):
+            raise SettingsError(f"{where}.credential_values: is not a mapping; write `api_key: …` lines below it")
+        kept = {key: value for key, value in values.items() if value is not None}
+        credentials[row["credential_name"]] = {**row, "credential_values": kept, "credential_info": info}
+    return tuple(credentials.values())
 
 
 # ---- values that file and environment may both hold ----------------------------------------------------------------

@@ -210,6 +210,10 @@ class Database:
         """SQL for an exact sum of two amounts of money."""
         return f"decimal_add({left}, {right})" if self.is_sqlite else f"{left} + {right}"
 
+    def larger(self, left: str, right: str) -> str:
+        """SQL for the larger of two amounts of money."""
+        return f"decimal_max({left}, {right})" if self.is_sqlite else f"GREATEST({left}, {right})"
+
     def total(self, column: str) -> str:
         """SQL for the exact total of a column of money over a group; read it with `Decimal`."""
         return f"COALESCE(decimal_sum({column}), '0')" if self.is_sqlite else f"COALESCE(SUM({column}), 0)"

@@ -13,6 +13,7 @@ from quart import Blueprint, redirect
 from werkzeug.wrappers import Response
 
 from .admin import admin_blueprints
+from .api_docs import api_docs_blueprint
 from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
 from .control_plane import console_blueprint
 from .errors import PlainDenial
@@ -46,7 +47,7 @@ class RouteGroup:
 
 ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     RouteGroup("health", (health_blueprint,), "always", lambda settings: True),
-    RouteGroup("discovery", (discovery_blueprint,), "always", lambda settings: True),
+    RouteGroup("discovery", (discovery_blueprint, api_docs_blueprint), "always", lambda settings: True),
     RouteGroup(
         "login",
         (login_blueprint, worker_login_blueprint),
@@ -78,6 +79,11 @@ ROUTE_GROUPS: tuple[RouteGroup, ...] = (
         denial="Not Found",
     ),
 )
+
+
+def closed_groups(settings: Settings) -> dict[str, RouteGroup]:
+    """The groups that an instance does not serve, by name."""
+    return {group.name: group for group in ROUTE_GROUPS if not group.is_open(settings)}
 
 
 def group_of_blueprints() -> dict[str, str]:

@@ -38,6 +38,11 @@ class RedisCache:
         )
         self._redis: Redis = Redis.from_pool(pool)
 
+    @property
+    def client(self) -> Redis:
+        """The connections, for what needs more of Redis than a cache."""
+        return self._redis
+
     async def set(self, key: str, value: str, ttl_seconds: float) -> None:
         with _or_away():
             await self._redis.set(_named(key), value, px=int(ttl_seconds * 1000))

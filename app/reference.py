@@ -1,10 +1,11 @@
-"""docs/configuration.md and docs/routes.md, written from the code that they describe: `make docs`.
+"""docs/configuration.md, docs/routes.md and the route table of docs/compatibility.md, written from code: `make docs`.
 
-A guard test (tests/test_guards_docs.py) fails when one of the two files says something else than this module.
+A guard test (tests/test_guards_docs.py) fails when one of these files says something else than this module.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from .auth.guard import access_of_routes
 from .auth.policy import Access
 from .config_file import WorkerEntry
 from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
+from .contract_routes import WAITING, contract_routes
 from .mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
 from .settings import Settings, declared_settings
 
@@ -46,6 +48,7 @@ DEPLOYMENT_KEYS = {
     "cache_read_input_token_cost": "USD per token of the prompt that the provider had cached.",
     "cache_creation_input_token_cost": "USD per token of the prompt that the provider caches.",
     "mock_response": "Text that is answered in place of a call to the provider.",
+    "litellm_credential_name": "A credential of `credential_list` or `/credentials`; own parameters win.",
 }
 
 _INTRODUCTION = f"""{_WRITTEN}
@@ -98,6 +101,13 @@ that does not say it itself. `rpm`, `tpm` and `weight` may also stand beside `li
 `model_info` takes any fact about the model and shows it in `/model/info`. These have a meaning of their own:
 {model_info}.
 
+A deployment with `team_id` serves that team only, under `team_public_model_name`; `blocked: true` serves nobody.
+
+### `credential_list`
+
+Credentials that several deployments share: each entry has a `credential_name`, its `credential_values` (what may stand
+in `litellm_params`, as `api_key` and `api_base`) and `credential_info` (any facts about it).
+
 ### `worker_registry`
 
 An instance with this list is a control plane: its console signs people in at these workers, and it serves no LLM calls.
@@ -130,7 +140,7 @@ def configuration_markdown() -> str:
     """The text of docs/configuration.md."""
     declared = declared_settings()
     yaml_keys = {item.metadata["yaml"] for item in declared}
-    sections = {"include", "environment_variables", "model_list", "worker_registry", *_SECTIONS}
+    sections = {"include", "environment_variables", "model_list", "credential_list", "worker_registry", *_SECTIONS}
     accepted = [
         key
         for key in sorted(SUPPORTED_KEYS)
@@ -255,6 +265,41 @@ def _who(access: Access | str) -> str:
     return "anyone" if access == "public" else "console session"
 
 
+# ---- the contract's routes -----------------------------------------------------------------------------------------
+
+_TABLE_START, _TABLE_END = "<!-- route table: written by `make docs` -->", "<!-- end of the route table -->"
+_ANY_PARAMETER = re.compile(r"<[^>]+>|{[^}]+}")
+
+
+def contract_table(app: Quart) -> str:
+    """Each management route of the contract and whether this version has it, as a Markdown table."""
+    known = {
+        f"{method} {_ANY_PARAMETER.sub('{}', rule.rule)}"
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }
+    rows = [
+        f"| {resource} | {priority} | `{method} {path}` | {_presence(f'{method} {path}', known)} |"
+        for resource, priority, method, path in contract_routes()
+    ]
+    return "\n".join(["| resource | priority | route | here |", "|---|---|---|---|", *rows])
+
+
+def _presence(route: str, known: set[str]) -> str:
+    if _ANY_PARAMETER.sub("{}", route) in known:
+        return "yes"
+    return f"404: waits for {WAITING[route]}" if route in WAITING else "404"
+
+
+def with_contract_table(text: str, app: Quart) -> str:
+    """The text of docs/compatibility.md with the table of now between its two marks. ValueError without them."""
+    before, _, rest = text.partition(_TABLE_START)
+    _, end, after = rest.partition(_TABLE_END)
+    if not end:
+        raise ValueError("docs/compatibility.md has lost the marks around its route table")
+    return f"{before}{_TABLE_START}\n\n{contract_table(app)}\n\n{_TABLE_END}{after}"
+
+
 def _mounted() -> Quart:
     """All groups on a bare app: the table of routes needs no services."""
     app = Quart("reference", static_folder=None)
@@ -265,9 +310,12 @@ def _mounted() -> Quart:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all three."""
+    app, compatibility = _mounted(), _DOCS / "compatibility.md"
     (_DOCS / "configuration.md").write_text(configuration_markdown(), encoding="utf-8")
-    (_DOCS / "routes.md").write_text(routes_markdown(_mounted()), encoding="utf-8")
+    (_DOCS / "routes.md").write_text(routes_markdown(app), encoding="utf-8")
+    text = with_contract_table(compatibility.read_text(encoding="utf-8"), app)
+    compatibility.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from quart import current_app
 if TYPE_CHECKING:
     import httpx
 
+    from .admin.health_checks import ConnectionTester
     from .auth.key_directory import KeyDirectory
     from .auth.login_codes import LoginCodes
     from .auth.login_throttle import LoginThrottle
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from .control_plane.registry import WorkerRegistry
     from .db import Database
     from .deployments import DeploymentCatalog
+    from .invalidation import Announcer
     from .llm.gateway import Gateway
     from .settings import Settings
     from .spend.budget import BudgetBook
+    from .spend.counter_chain import CounterChain
     from .spend.ledger import SpendLedger
+    from .spend.shared_scopes import SharedScopes
 
 EXTENSION = "quarterdeck"
 
@@ -37,6 +41,9 @@ class Services:
     deployments: DeploymentCatalog
     keys: KeyDirectory
     budgets: BudgetBook
+    counters: CounterChain
+    shared_scopes: SharedScopes
+    announcer: Announcer
     ledger: SpendLedger
     gateway: Gateway
     login_codes: LoginCodes
@@ -45,6 +52,7 @@ class Services:
     console_sessions: ConsoleSessionStore
     registry: WorkerRegistry
     self_transport: httpx.ASGITransport
+    connection_tester: ConnectionTester | None = None
     route_groups: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -22,6 +22,7 @@ from .config_file import SettingsError
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .mounts import ROUTE_GROUPS
 from .settings import Settings, export_settings, load_database_settings, load_settings
+from .stored_settings import with_stored_overrides
 from .telemetry import configure_logging
 from .version import VERSION
 
@@ -41,7 +42,7 @@ class ServeOptions:
     server: str = "hypercorn"
 
     def overrides(self) -> Mapping[str, Any]:
-        return {"host": self.host, "port": self.port}
+        return {"host": self.host, "port": self.port, "process_count": self.workers}
 
 
 def serve(options: ServeOptions) -> int:
@@ -70,6 +71,9 @@ def serve(options: ServeOptions) -> int:
         config.application_path = "app.asgi:create()"
         config.workers = options.workers
         return hypercorn.run.run(config)
+    stored = with_stored_overrides(settings)
+    if stored is not settings:
+        app = create_app(stored, base=settings)
     asyncio.run(hypercorn.asyncio.serve(app, config))
     return 0
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -34,79 +34,23 @@ from .config_file import (
     redis_address,
 )
 from .config_keys import WEAK_MASTER_KEYS
-
-_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str | int | float):
-        raise ValueError("is not text")
-    return str(value)
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word not in _TRUE | _FALSE:
-        raise ValueError("is not a yes or no; write true or false")
-    return word in _TRUE
-
-
-def _whole(value: Any) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        raise ValueError("is not a whole number") from None
-    if number < 0 or isinstance(value, bool):
-        raise ValueError("must be zero or more")
-    return number
-
-
-def _port(value: Any) -> int:
-    number = _whole(value)
-    if not 1 <= number <= 65535:
-        raise ValueError("is not a port; use 1 to 65535")
-    return number
-
-
-def _positive(value: Any) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        raise ValueError("is not a number") from None
-    if not 0 < number < float("inf"):
-        raise ValueError("must be more than zero")
-    return number
-
-
-def _setting(
-    doc: str,
-    parse: Callable[[Any], Any],
-    default: Any = None,
-    *,
-    env: str | None = None,
-    yaml: str | None = None,
-    is_secret: bool = False,
-) -> Any:
-    """Declare one setting: what it means, how text becomes a value, and where the text comes from."""
-    metadata = {"doc": doc, "parse": parse, "env": env, "yaml": yaml, "is_secret": is_secret}
-    return field(default=default, metadata=metadata, repr=not is_secret)
+from .governance_settings import GovernanceSettings
+from .setting_fields import boolean, port, positive, setting, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(GovernanceSettings):
     """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
 
-    master_key: str = _setting(
+    master_key: str = setting(
         "The root secret of this instance: full admin, and the source of every derived key.",
-        _text,
+        text,
         "",
         env="LITELLM_MASTER_KEY",
         yaml="general_settings.master_key",
         is_secret=True,
     )
-    database_url: str = _setting(
+    database_url: str = setting(
         "`postgres://`, `postgresql://` or `sqlite://`. Without one: a SQLite file in the state directory.",
         database_address,
         "",
@@ -114,155 +58,154 @@ class Settings:
         yaml="general_settings.database_url",
         is_secret=True,
     )
-    database_pool_size: int = _setting(
+    database_pool_size: int = setting(
         "Most connections that one process opens to PostgreSQL.",
-        _whole,
+        whole,
         10,
         yaml="general_settings.database_connection_pool_limit",
     )
-    database_connection_timeout: float = _setting(
+    database_connection_timeout: float = setting(
         "Seconds that a statement waits for a free connection before the answer is 503.",
-        _positive,
+        positive,
         5.0,
         yaml="general_settings.database_connection_timeout",
     )
-    redis_url: str | None = _setting(
+    redis_url: str | None = setting(
         "Shares login codes and sign-in throttling between processes. Optional.",
         redis_address,
         env="REDIS_URL",
         is_secret=True,
     )
-    host: str = _setting("Address to listen on.", _text, "0.0.0.0", env="HOST")
-    port: int = _setting("Port to listen on.", _port, 4000, env="PORT")
-    state_dir: Path = _setting(
+    host: str = setting("Address to listen on.", text, "0.0.0.0", env="HOST")
+    port: int = setting("Port to listen on.", port, 4000, env="PORT")
+    state_dir: Path = setting(
         "Directory of local state: the spend journal and the embedded database.",
         Path,
         Path(".quarterdeck"),
         env="QUARTERDECK_STATE_DIR",
     )
-    proxy_base_url: str | None = _setting(
+    proxy_base_url: str | None = setting(
         "Public address of this instance, when it differs from what a request shows.",
         http_address,
         env="PROXY_BASE_URL",
     )
-    server_root_path: str = _setting("Path prefix shown by discovery.", _text, "", env="SERVER_ROOT_PATH")
-    ui_username: str = _setting("Name of the built-in admin.", _text, "admin", env="UI_USERNAME")
-    ui_password: str | None = _setting(
+    server_root_path: str = setting("Path prefix shown by discovery.", text, "", env="SERVER_ROOT_PATH")
+    ui_username: str = setting("Name of the built-in admin.", text, "admin", env="UI_USERNAME")
+    ui_password: str | None = setting(
         "Password of the built-in admin. Without one the master key is the password.",
-        _text,
+        text,
         env="UI_PASSWORD",
         is_secret=True,
     )
-    salt_key_text: str | None = _setting(
+    salt_key_text: str | None = setting(
         "Encrypts stored provider credentials. Without one a key derived from the master key does.",
-        _text,
+        text,
         env="LITELLM_SALT_KEY",
         is_secret=True,
     )
-    disable_admin_ui: bool = _setting(
-        "Do not serve the console: its pages answer 404.", _boolean, False, env="DISABLE_ADMIN_UI"
+    disable_admin_ui: bool = setting(
+        "Do not serve the console: its pages answer 404.", boolean, False, env="DISABLE_ADMIN_UI"
     )
-    disable_admin_endpoints: bool = _setting(
-        "Refuse the management API with 403.", _boolean, False, env="DISABLE_ADMIN_ENDPOINTS"
+    disable_admin_endpoints: bool = setting(
+        "Refuse the management API with 403.", boolean, False, env="DISABLE_ADMIN_ENDPOINTS"
     )
-    disable_llm_api_endpoints: bool = _setting(
-        "Refuse the LLM routes with 403.", _boolean, False, env="DISABLE_LLM_API_ENDPOINTS"
+    disable_llm_api_endpoints: bool = setting(
+        "Refuse the LLM routes with 403.", boolean, False, env="DISABLE_LLM_API_ENDPOINTS"
     )
-    disable_env_credential_login: bool = _setting(
+    disable_env_credential_login: bool = setting(
         "Refuse the built-in admin at sign-in.",
-        _boolean,
+        boolean,
         False,
         yaml="general_settings.disable_env_credential_login",
     )
-    api_doc_base_url: str | None = _setting(
+    api_doc_base_url: str | None = setting(
         "Address that code samples in the console show.", http_address, env="LITELLM_UI_API_DOC_BASE_URL"
     )
-    control_plane_url: str | None = _setting(
+    control_plane_url: str | None = setting(
         "On a worker: origin of the control plane that may sign people in here. Turns `/v3/login` on.",
         http_address,
         yaml="general_settings.control_plane_url",
     )
-    session_duration: timedelta = _setting(
+    session_duration: timedelta = setting(
         "How long a console session lasts.", duration, timedelta(hours=24), env="LITELLM_UI_SESSION_DURATION"
     )
-    max_ui_session_budget: Decimal = _setting(
+    max_ui_session_budget: Decimal = setting(
         "USD that one console session may spend on LLM calls.",
         money,
         Decimal(1),
         yaml="litellm_settings.max_ui_session_budget",
     )
-    max_request_size_mb: float = _setting(
-        "Largest request body in MB; more is 413.", _positive, 64.0, yaml="general_settings.max_request_size_mb"
+    max_request_size_mb: float = setting(
+        "Largest request body in MB; more is 413.", positive, 64.0, yaml="general_settings.max_request_size_mb"
     )
-    request_timeout: float = _setting(
-        "Seconds that a whole upstream call may take.", _positive, 6000.0, yaml="litellm_settings.request_timeout"
+    request_timeout: float = setting(
+        "Seconds that a whole upstream call may take.", positive, 6000.0, yaml="litellm_settings.request_timeout"
     )
-    router_timeout: float | None = _setting(
-        "The same, set on the router; wins over `request_timeout`.", _positive, yaml="router_settings.timeout"
+    router_timeout: float | None = setting(
+        "The same, set on the router; wins over `request_timeout`.", positive, yaml="router_settings.timeout"
     )
-    stream_timeout: float | None = _setting(
-        "Seconds of silence after which a stream counts as dead.", _positive, yaml="router_settings.stream_timeout"
+    stream_timeout: float | None = setting(
+        "Seconds of silence after which a stream counts as dead.", positive, yaml="router_settings.stream_timeout"
     )
-    num_retries: int = _setting(
+    num_retries: int = setting(
         "How many further deployments a call may try after a retryable failure.",
-        _whole,
+        whole,
         2,
         yaml="router_settings.num_retries",
     )
-    budget_exceeded_status_code: int = _setting(
-        "Status of a call over budget.", _whole, 422, yaml="litellm_settings.budget_exceeded_status_code"
-    )
-    always_include_stream_usage: bool = _setting(
+    always_include_stream_usage: bool = setting(
         "Send the usage chunk of a stream also to clients that did not ask.",
-        _boolean,
+        boolean,
         False,
         yaml="general_settings.always_include_stream_usage",
     )
-    spend_flush_seconds: float = _setting(
+    spend_flush_seconds: float = setting(
         "Seconds between two writes of spend to the database.",
-        _positive,
+        positive,
         1.0,
         env="PROXY_BATCH_WRITE_AT",
         yaml="general_settings.proxy_batch_write_at",
     )
-    key_cache_ttl: float = _setting(
+    key_cache_ttl: float = setting(
         "Seconds that a key may be served from memory before the database is asked again.",
-        _positive,
+        positive,
         5.0,
         yaml="general_settings.user_api_key_cache_ttl",
     )
-    key_header_name: str | None = _setting(
+    key_header_name: str | None = setting(
         "One more header that may carry `Bearer <key>`; wins over all others.",
-        _text,
+        text,
         yaml="general_settings.litellm_key_header_name",
     )
-    failed_login_limit: int = _setting(
+    failed_login_limit: int = setting(
         "Wrong passwords that one source may try per window; half of it for one source and user name.",
-        _whole,
+        whole,
         10,
         yaml="general_settings.max_failed_login_attempts_per_source",
     )
-    failed_login_window: int = _setting(
-        "Length of that window in seconds.", _whole, 60, yaml="general_settings.failed_login_window_seconds"
+    failed_login_window: int = setting(
+        "Length of that window in seconds.", whole, 60, yaml="general_settings.failed_login_window_seconds"
     )
-    failed_login_block: int = _setting(
-        "Seconds that a throttled source waits.", _whole, 300, yaml="general_settings.failed_login_block_seconds"
+    failed_login_block: int = setting(
+        "Seconds that a throttled source waits.", whole, 300, yaml="general_settings.failed_login_block_seconds"
     )
-    trusted_proxy_ranges: tuple[Network, ...] | None = _setting(
+    trusted_proxy_ranges: tuple[Network, ...] | None = setting(
         "Reverse proxies whose X-Forwarded-For is believed, as `[10.0.0.0/8]`; `[]`: clients connect directly. "
         "Declared, sign-in counts failures per address as well.",
         network_ranges,
         yaml="general_settings.trusted_proxy_ranges",
     )
-    permit_weak_master_key: bool = _setting(
+    permit_weak_master_key: bool = setting(
         "Silences the warning about a well-known master key.",
-        _boolean,
+        boolean,
         False,
         env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
         yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
     )
+    process_count: int = setting("Processes that serve together, as `--workers` says.", whole, 1)
     workers: tuple[WorkerEntry, ...] = ()
     model_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_path: str = "environment"
     warnings: tuple[str, ...] = ()
@@ -327,6 +270,7 @@ def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, ove
         **values,
         workers=file.workers,
         model_list=file.model_list,
+        credential_list=file.credential_list,
         environment=MappingProxyType(file.environment),
         config_path=file.name,
         warnings=tuple(file.warnings),

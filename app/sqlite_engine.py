@@ -23,6 +23,10 @@ def decimal_add(left: str | None, right: str | None) -> str:
     return format(_EXACT.add(Decimal(str(left or 0)), Decimal(str(right or 0))), "f")
 
 
+def decimal_max(left: str | None, right: str | None) -> str:
+    return format(max(Decimal(str(left or 0)), Decimal(str(right or 0))), "f")
+
+
 class DecimalSum:
     """Aggregate: the exact sum of decimal text."""
 
@@ -42,6 +46,7 @@ class QuarterdeckSqliteClient(SqliteClient):
         await super()._post_connect()
         connection: Any = self._connection
         await connection.create_function("decimal_add", 2, decimal_add, deterministic=True)
+        await connection.create_function("decimal_max", 2, decimal_max, deterministic=True)
         # aiosqlite offers no public create_aggregate; its worker thread is the only one that may touch the handle.
         await connection._execute(connection._conn.create_aggregate, "decimal_sum", 1, DecimalSum)
 

@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
                 ('spend', fields.DecimalField(default=Decimal('0'), max_digits=30, decimal_places=12)),
                 ('touched_at', fields.DatetimeField(auto_now=False, auto_now_add=True)),
             ],
-            options={'table': 'counter', 'app': 'quarterdeck', 'indexes': [Index(fields=['touched_at'], name='idx_counter_touched')], 'pk_attr': 'name', 'table_description': 'What one budget has spent so far, for processes that share a database and no Redis. Its row is also their lock.'},
+            options={'table': 'counter', 'app': 'quarterdeck', 'indexes': [Index(fields=['touched_at'], name='idx_counter_touched')], 'pk_attr': 'name', 'table_description': 'What one budget has spent, for processes that share a database and no Redis. Its row is also their lock.'},
             bases=['Model'],
         ),
         ops.CreateModel(

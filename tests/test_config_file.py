@@ -271,3 +271,32 @@ def test_share_of_the_calls_may_stand_beside_the_parameters(tmp_path: Path) -> N
 
 def test_supported_keys_raise_no_warning(tmp_path: Path) -> None:
     assert read(tmp_path, {"model_list": [MODEL], "general_settings": {"master_key": "sk-x"}}).warnings == []
+
+
+# ---- credentials ---------------------------------------------------------------------------------------------------
+
+
+def test_credentials_are_read_with_their_variables(tmp_path: Path) -> None:
+    values = {"api_key": "os.environ/KEY", "api_base": "http://a/v1", "organization": "os.environ/NOT_SET"}
+    file = read(tmp_path, {"credential_list": [{"credential_name": "a", "credential_values": values}]}, KEY="sk-1")
+    (row,) = file.credential_list
+    assert (row["credential_name"], row["credential_info"]) == ("a", {})
+    assert row["credential_values"] == {"api_key": "sk-1", "api_base": "http://a/v1"}
+    assert (file.warnings, "sk-1" in repr(file).replace(repr(file.environment), "")) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({"a": 1}, "credential_list: is not a list"),
+        ([5], "credential_list[0].credential_name: is missing"),
+        ([{"credential_values": {}}], "credential_list[0].credential_name: is missing"),
+        ([{"credential_name": "a"}], "credential_list[0].credential_values: is not a mapping"),
+        (
+            [{"credential_name": "a", "credential_values": {}}] * 2,
+            "credential_list[1].credential_name: 'a' is used twice",
+        ),
+    ],
+)
+def test_wrong_credentials_are_named(tmp_path: Path, rows: Any, words: str) -> None:
+    assert words in refusal(tmp_path, {"credential_list": rows})

@@ -14,7 +14,7 @@ from app.auth.credentials import encrypt
 from app.config_file import SettingsError
 from app.db import Database
 from app.deployments import Deployment, DeploymentCatalog, build_deployment
-from app.models import StoredDeployment
+from app.models import Credential, StoredDeployment
 from app.settings import Settings
 
 SECRET = "sk-provider-secret"
@@ -202,10 +202,11 @@ async def test_a_wrong_entry_stops_the_start_and_is_named(sqlite_url: str, tmp_p
             pass
 
 
-async def test_a_stored_deployment_serves_at_once_and_is_encrypted(database_url: str, tmp_path: Path) -> None:
+async def test_a_stored_deployment_serves_and_is_encrypted(database_url: str, tmp_path: Path) -> None:
     async with catalog_of(database_url, tmp_path) as catalog:
         params = {"model": "openai/gpt-4o-mini", "api_key": SECRET, "api_base": "http://a/v1"}
         row = await catalog.add("stored", params, {"id": "s1"}, "alice")
+        await catalog.reload()
         assert SECRET not in row.litellm_params
         (deployment,) = catalog.behind("stored")
         assert deployment.is_stored and deployment.model_info["db_model"] is True
@@ -216,7 +217,8 @@ async def test_a_stored_deployment_serves_at_once_and_is_encrypted(database_url:
         assert [one.id for one in other.behind("stored")] == ["s1"]
         await StoredDeployment.filter(model_id="s1").update(blocked=True)
         await other.reload()
-        assert other.names() == []
+        assert (other.names(), other.behind("stored"), other.behind("s1")) == ([], (), ())
+        assert [one.is_blocked for one in other.all()] == [True]
 
 
 @pytest.mark.parametrize("params", [{"model": "openai/m", "api_key": "os.environ/HOME"}, {"model": "nobody/x"}])
@@ -282,5 +284,88 @@ async def test_a_stored_deployment_of_another_shape_does_not_hide_the_others(mig
         sealed = encrypt("[1]", settings.salt_key)
         await StoredDeployment.create(model_id="odd", model_name="odd", litellm_params=sealed)
         await catalog.add("good", {"model": "openai/gpt-4o-mini"}, {}, "alice")
+    await catalog.reload()
     assert catalog.names() == ["good"]
     await database.close()
+
+
+# ---- shared credentials, blocked deployments, deployments of a team ------------------------------------------------
+
+
+CREDENTIALS = {"shared": {"api_key": SECRET, "api_base": "http://shared/v1", "organization": "org-1"}}
+
+
+def with_credential(**params: Any) -> Deployment:
+    params = {"model": "openai/m", "litellm_credential_name": "shared", **params}
+    return build_deployment("group", params, None, {"OPENAI_API_KEY": "sk-environment"}, credentials=CREDENTIALS)
+
+
+def test_a_credential_stands_below_the_deployment_s_own_parameters() -> None:
+    deployment = with_credential(api_base="http://own/v1", api_key="", temperature=1)
+    assert deployment.api_base == "http://own/v1"
+    assert deployment.headers == {"Authorization": f"Bearer {SECRET}", "OpenAI-Organization": "org-1"}
+    assert deployment.defaults == {"temperature": 1}
+    assert SECRET not in str(deployment.public_params()) and SECRET not in str(dict(deployment.params))
+    assert deployment.public_params()["litellm_credential_name"] == "shared"
+
+
+def test_another_value_of_a_credential_leaves_the_identity_as_it_is() -> None:
+    other = build_deployment(
+        "group",
+        {"model": "openai/m", "litellm_credential_name": "shared"},
+        None,
+        {},
+        credentials={"shared": {"api_key": "another"}},
+    )
+    assert other.id == with_credential().id
+
+
+def test_the_environment_s_key_is_not_sent_to_a_credential_s_address() -> None:
+    credentials = {"shared": {"api_base": "http://shared/v1"}}
+    params = {"model": "openai/m", "litellm_credential_name": "shared"}
+    deployment = build_deployment("group", params, None, {"OPENAI_API_KEY": "sk-e"}, credentials=credentials)
+    assert deployment.headers == {}
+
+
+@pytest.mark.parametrize(("name", "words"), [("zz", "no credential named 'zz'"), (5, "is not text")])
+def test_a_credential_that_is_not_there_is_said(name: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        with_credential(litellm_credential_name=name)
+
+
+async def test_a_configured_deployment_waits_for_a_stored_credential(database_url: str, tmp_path: Path) -> None:
+    models = (entry("a", litellm_credential_name="stored"), entry("b"))
+    async with catalog_of(database_url, tmp_path, *models) as catalog:
+        assert catalog.names() == ["b"]
+        await catalog.reload()
+        assert catalog.names() == ["b"]
+        await Credential.create(credential_name="odd", credential_values="no ciphertext")
+        await Credential.create(credential_name="stored", credential_values=catalog.seal({"api_key": SECRET}))
+        await catalog.reload()
+        assert catalog.names() == ["a", "b"]
+        assert catalog.behind("a")[0].headers == {"Authorization": f"Bearer {SECRET}"}
+        (same,) = catalog.behind("b")
+        await catalog.reload()
+        assert catalog.behind("b")[0] is same
+
+
+async def test_blocked_entries_of_the_file_are_listed_and_not_called(sqlite_url: str, tmp_path: Path) -> None:
+    blocked = {**entry("a"), "model_info": {"id": "1", "blocked": True}}
+    async with catalog_of(sqlite_url, tmp_path, blocked, entry("a", id="2"), entry("b", id="3")) as catalog:
+        assert [one.id for one in catalog.all()] == ["1", "2", "3"]
+        assert [one.id for one in catalog.behind("a")] == ["2"]
+        assert catalog.behind("1") == ()
+
+
+async def test_a_team_s_deployment_stands_in_place_of_the_shared_ones(sqlite_url: str, tmp_path: Path) -> None:
+    info = {"id": "t", "team_id": "team", "team_public_model_name": "a", "access_groups": ["beta"]}
+    models = (entry("a", id="1"), {**entry("internal"), "model_info": info})
+    async with catalog_of(sqlite_url, tmp_path, *models) as catalog:
+        assert [one.id for one in catalog.behind("a")] == ["1"]
+        assert [one.id for one in catalog.behind("a", "other")] == ["1"]
+        assert [one.id for one in catalog.behind("a", "team")] == ["t"]
+        assert (catalog.behind("internal"), catalog.behind("t"), catalog.behind("t", "other")) == ((), (), ())
+        assert (catalog.names(), catalog.names("team")) == (["a"], ["a"])
+        assert catalog.groups_of("a") == frozenset()
+        assert catalog.groups_of("a", "team") == frozenset({"beta"})
+        assert [one.id for one in catalog.access_groups()["beta"]] == ["t"]

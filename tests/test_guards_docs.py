@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+from quart import Quart
+
 from app import create_app
 from app.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
+from app.contract_routes import WAITING, contract_routes
 from app.mounts import ROUTE_GROUPS
-from app.reference import DEPLOYMENT_KEYS, configuration_markdown, main, routes_markdown
+from app.reference import (
+    DEPLOYMENT_KEYS,
+    configuration_markdown,
+    contract_table,
+    main,
+    routes_markdown,
+    with_contract_table,
+)
 from app.settings import Settings, declared_settings
 from tests.source_files import ROOT
 
@@ -32,8 +43,27 @@ def test_the_reference_of_routes_is_up_to_date(tmp_path: Path) -> None:
     assert text == routes_markdown(app), _STALE.format("routes.md")
 
 
+def test_the_route_table_of_the_contract_is_up_to_date(tmp_path: Path) -> None:
+    app = create_app(Settings(master_key="sk-docs", database_url=f"sqlite:///{tmp_path}/docs.db"))
+    text = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
+    assert text == with_contract_table(text, app), _STALE.format("compatibility.md")
+
+
+def test_every_essential_and_every_expected_route_of_the_contract_is_there(tmp_path: Path) -> None:
+    app = create_app(Settings(master_key="sk-docs", database_url=f"sqlite:///{tmp_path}/docs.db"))
+    rows = re.findall(r"^\| [^|]+ \| (P\d) \| `([^`]+)` \| ([^|]+) \|$", contract_table(app), re.MULTILINE)
+    assert len(rows) == len(set(contract_routes())) > 250
+    missing = {route for priority, route, here in rows if priority in ("P0", "P1") and here != "yes"}
+    assert missing == set(WAITING)
+
+
+def test_a_document_without_the_marks_of_its_table_is_not_overwritten() -> None:
+    with pytest.raises(ValueError, match="lost the marks"):
+        with_contract_table("# Compatibility\n", Quart("bare", static_folder=None))
+
+
 def test_writing_the_references_again_changes_nothing() -> None:
-    paths = [ROOT / "docs/configuration.md", ROOT / "docs/routes.md"]
+    paths = [ROOT / "docs" / name for name in ("configuration.md", "routes.md", "compatibility.md")]
     before = [path.read_text(encoding="utf-8") for path in paths]
     main()
     assert [path.read_text(encoding="utf-8") for path in paths] == before, _STALE.format("")

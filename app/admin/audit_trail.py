@@ -16,6 +16,13 @@ KEYS = "LiteLLM_VerificationToken"
 USERS = "LiteLLM_UserTable"
 TEAMS = "LiteLLM_TeamTable"
 MODELS = "LiteLLM_ProxyModelTable"
+ORGANIZATIONS = "LiteLLM_OrganizationTable"
+ACCESS_GROUPS = "LiteLLM_AccessGroupTable"
+CREDENTIALS = "LiteLLM_CredentialsTable"
+TAGS = "LiteLLM_TagTable"
+END_USERS = "LiteLLM_EndUserTable"
+BUDGETS = "LiteLLM_BudgetTable"
+CONFIG = "LiteLLM_Config"
 
 _ON_BEHALF_HEADER = "litellm-changed-by"
 _SECRET_WORDS = (

@@ -64,11 +64,14 @@ def bad_request(message: str, param: str | None = None) -> InvalidRequest:
     return InvalidRequest(message, type="bad_request_error", param=param)
 
 
-def takes(*, body: Table | None = None, query: Table | None = None) -> Callable[[View], View]:
-    """Declare what a view reads, for `read_body()`, `read_query()` and /openapi.json: one table for all three."""
+def takes(*, body: Table | None = None, query: Table | None = None, is_strict: bool = False) -> Callable[[View], View]:
+    """Declare what a view reads, for `read_body()`, `read_query()` and /openapi.json: one table for all three.
+
+    `is_strict`: a body with fields that the table does not know is 400 that names them.
+    """
 
     def mark(view: View) -> View:
-        view.body_table, view.query_table = body, query  # type: ignore[attr-defined]
+        view.body_table, view.query_table, view.is_strict = body, query, is_strict  # type: ignore[attr-defined]
         return view
 
     return mark
@@ -143,6 +146,8 @@ def _name_unknown(names: list[str]) -> None:
     if not names:
         return
     listed = ", ".join(name if _NAME.fullmatch(name) else "?" for name in names[:30])
+    if getattr(current_app.view_functions[request.endpoint or ""], "is_strict", False):
+        raise bad_request(f"Unknown fields: {listed}", names[0] if _NAME.fullmatch(names[0]) else None)
 
     @after_this_request
     async def name_them(response: ResponseTypes) -> ResponseTypes:

@@ -67,3 +67,9 @@ async def change_row(
 def _shown(row: Any) -> dict[str, Any]:
     shown: dict[str, Any] = row.as_wire()
     return shown
+
+
+async def deployments_changed() -> None:
+    """Let a change of deployments or of their credentials hold: here at once, in other processes a moment later."""
+    await services().deployments.reload()
+    services().announcer.announce("deployments")

@@ -12,25 +12,26 @@ from ..deployments import Deployment
 from ..models import SpendLog
 from ..services import services
 from ..version import VERSION
-from .body import Table, identifier, read_query
+from .body import Table, identifier, read_query, takes
+from .model_rows import visible_deployments
 
 blueprint = Blueprint("admin_health", __name__)
 
 Answer = dict[str, Any]
 _CALLS_LOOKED_AT = 1000
-_MOST_COUNTED = 1_000_001
 # Failures that say something about the target, not about what a client sent.
 _FAULTS_OF_THE_TARGET = ("401", "403", "404", "408", "429")
 _ASKED: Table = {"model": identifier(), "model_id": identifier()}
 
 
 @blueprint.get("/health")
+@takes(query=_ASKED)
 async def health() -> tuple[Answer, int]:
     """The deployments by the outcome of their newest call; one without calls counts as healthy. 503 when none is."""
-    asked = read_query(_ASKED)
+    asked = read_query()
     failures = await _last_failures()
     healthy, unhealthy = [], []
-    for deployment in services().deployments.all():
+    for deployment in await visible_deployments(current_principal()):
         if asked["model"] not in (None, deployment.model_name) or asked["model_id"] not in (None, deployment.id):
             continue
         row = _endpoint(deployment)
@@ -84,26 +85,22 @@ async def readiness_details() -> tuple[Answer, int]:
         "database": house.database.dialect,
         "spend_waiting": house.ledger.waiting if current_principal().can_read_all else None,
         "success_callbacks": [],
+        "use_aiohttp_transport": False,
+        "log_level": "INFO",
+        "is_detailed_debug": False,
+        "show_no_redis_warning": False,
+        "show_env_credential_login_warning": False,
     }
     return body, 200 if is_ready else 503
 
 
-@blueprint.get("/sso/get/ui_settings")
-async def ui_settings() -> Answer:
-    """What a dashboard asks before it draws itself."""
-    settings = services().settings
+@blueprint.get("/health/license")
+async def license_details() -> Answer:
+    """Everything is free here; a dashboard finds the fields that it asks for."""
     return {
-        "PROXY_BASE_URL": settings.proxy_base_url,
-        "PROXY_LOGOUT_URL": settings.environment.get("PROXY_LOGOUT_URL"),
-        "LITELLM_UI_API_DOC_BASE_URL": settings.api_doc_base_url,
-        "DEFAULT_TEAM_DISABLED": False,
-        "SSO_ENABLED": False,
-        "NUM_SPEND_LOGS_ROWS": await _counted_logs(),
-        "DISABLE_EXPENSIVE_DB_QUERIES": False,
+        "has_license": True,
+        "license_type": "free",
+        "expiration_date": None,
+        "allowed_features": [],
+        "limits": {"max_users": None, "max_teams": None},
     }
-
-
-async def _counted_logs() -> int:
-    """Rows of the spend log, counted up to a bound: dashboards only ask whether they are many."""
-    has_many = await SpendLog.all().offset(_MOST_COUNTED).limit(1).values_list("request_id")
-    return _MOST_COUNTED if has_many else await SpendLog.all().count()

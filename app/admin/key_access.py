@@ -1,85 +1,79 @@
-"""Who may see and change which key, beyond the roles that a route demands."""
+"""What a caller may write into a key, and which keys a list may show them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tortoise.expressions import Q
 
 from ..auth.principal import Principal
 from ..auth.roles import READERS, Role
-from ..errors import Forbidden, GatewayError, Unauthenticated
+from ..errors import GatewayError
 from ..models import Team, TeamMembership, User, VirtualKey
 from .body import bad_request
 from .key_fields import KEY_TYPES
+from .key_reach import Reach, administered_teams, check_permission, is_team_admin, refused
+
+__all__ = ["check_may_set", "is_team_admin", "limited_to_calls", "refused", "visible_keys"]
 
 # What only an admin may set on a key.
 _ADMIN_FIELDS = ("permissions", "spend", "blocked", "organization_id", "throttle_on_budget_exceeded")
 _CALLS_ONLY = ("llm_api_routes", "openai_routes")
+_OWN_LIMITS = ("max_budget", "tpm_limit", "rpm_limit", "max_parallel_requests")
 
 
-def refused(message: str, **fields: Any) -> Forbidden:
-    """403 in the words of the key routes."""
-    return Forbidden(message, type="internal_server_error", **fields)
+async def check_may_set(
+    principal: Principal, sent: Mapping[str, Any], key: VirtualKey | None = None, *, route: str = "/key/generate"
+) -> None:
+    """Raises 400, 401 or 403 for fields that the caller may not give a new (None) or an existing key this way.
 
-
-async def administered_teams(principal: Principal) -> list[str]:
-    """The teams whose admin the caller is."""
-    if principal.user_id is None:
-        return []
-    rows = TeamMembership.filter(user_id=principal.user_id, role="admin")
-    return [membership.team_id async for membership in rows]
-
-
-async def is_team_admin(principal: Principal, team_id: str | None) -> bool:
-    return team_id is not None and team_id in await administered_teams(principal)
-
-
-async def check_may_read(principal: Principal, key: VirtualKey) -> None:
-    """Raises 403 unless the key is the caller's own, of a team that the caller administers, or the caller sees all."""
-    if principal.can_read_all or principal.key_hash == key.token or _owns(principal, key):
-        return
-    if not await is_team_admin(principal, key.team_id):
-        raise refused(f"You are not allowed to access this key's info. Your role={principal.role.value}")
-
-
-async def check_may_change(principal: Principal, keys: Iterable[VirtualKey], *, deed: str) -> None:
-    """Raises 403 unless the caller is an admin, owns each key or administers its team."""
-    if principal.is_admin:
-        return
-    for key in keys:
-        if not _owns(principal, key) and not await is_team_admin(principal, key.team_id):
-            raise refused(f"You are not authorized to {deed} this key")
-
-
-def _owns(principal: Principal, key: VirtualKey) -> bool:
-    return principal.user_id is not None and key.user_id == principal.user_id
-
-
-async def check_may_set(principal: Principal, sent: Mapping[str, Any], key: VirtualKey | None = None) -> None:
-    """Raises 400, 401 or 403 for fields that the caller may not give a new (None) or an existing key this way."""
+    `route` is the permission that a plain member needs to bring a key into a team.
+    """
     team_id = sent.get("team_id")
-    if team_id is not None and not await Team.exists(team_id=team_id):
+    team = await Team.get_or_none(team_id=team_id) if team_id is not None else None
+    if team_id is not None and team is None:
         raise bad_request(f"Team not found, passed team_id={team_id}", "team_id")
     if principal.is_admin:
         return
+    reach = Reach(principal)
+    _check_admin_fields(principal, sent, key)
+    await _check_owner(reach, sent, key)
+    if team_id is not None and (key is None or key.team_id != team_id):
+        await _check_team(reach, team_id, route)
+    await _check_limits(sent, key, principal)
+
+
+def _check_admin_fields(principal: Principal, sent: Mapping[str, Any], key: VirtualKey | None) -> None:
     for name in _ADMIN_FIELDS:
+        if name == "organization_id" and sent.get(name) in principal.organizations:
+            continue
         if sent.get(name) not in (None, {}, False) or (key is not None and name in sent):
             raise refused(f"Only a proxy admin may set '{name}' on a key", param=name)
-    is_owner = sent.get("user_id") == principal.user_id if "user_id" in sent else True
-    if not is_owner and not await _administers_both(principal, sent, key):
-        raise refused("You are not authorized to give this key to another user", param="user_id")
-    if team_id is not None and (key is None or key.team_id != team_id):
-        await _check_team(principal, team_id)
+        hidden = (sent.get("metadata") or {}).get(name)
+        if hidden and hidden != (key.metadata.get(name) if key is not None else None):
+            raise refused(f"Only a proxy admin may set '{name}' on a key", param="metadata")
 
 
-async def _administers_both(principal: Principal, sent: Mapping[str, Any], key: VirtualKey | None) -> bool:
-    """A team admin may give a key of the team to a member of the team, and to nobody else."""
-    team_id = sent.get("team_id") or (key.team_id if key is not None else None)
-    if not await is_team_admin(principal, team_id):
+async def _check_owner(reach: Reach, sent: Mapping[str, Any], key: VirtualKey | None) -> None:
+    """Who gives a key away administers its team; a key that leaves its team becomes the caller's own or nobody's."""
+    own = reach.principal.user_id
+    before = key.user_id if key is not None else own
+    owner = sent.get("user_id", before)
+    team_id = sent.get("team_id", key.team_id if key is not None else None)
+    if owner != before and not (key is not None and owner == own and await reach.administers(key)):
+        if owner is None and key is not None and not (await reach.in_team(team_id)).is_admin:
+            raise refused("Non-admin users cannot remove the user_id from a key.", param="user_id")
+        if not await _may_give(reach, owner, team_id):
+            raise refused("You are not authorized to give this key to another user", param="user_id")
+    if key is not None and key.team_id is not None and team_id is None and owner != own:
+        raise refused("Only a proxy admin may take the key of somebody else out of its team", param="team_id")
+
+
+async def _may_give(reach: Reach, user_id: str | None, team_id: str | None) -> bool:
+    """An admin of a team may give a key of the team to a member of the team, and to nobody else. Raises 400."""
+    if not (await reach.in_team(team_id)).is_admin:
         return False
-    user_id = sent.get("user_id")
     if user_id is None:
         return True
     if not await TeamMembership.exists(team_id=team_id, user_id=user_id):
@@ -87,16 +81,43 @@ async def _administers_both(principal: Principal, sent: Mapping[str, Any], key: 
     return not await User.exists(user_id=user_id, user_role__in=[role.value for role in READERS])
 
 
-def limited_to_calls(principal: Principal, sent: dict[str, Any], key: VirtualKey | None = None) -> dict[str, Any]:
+async def _check_team(reach: Reach, team_id: str, route: str) -> None:
+    standing = await reach.in_team(team_id)
+    if not standing.is_admin and not standing.is_member:
+        if route != "/key/generate":
+            raise refused(f"You are not authorized to make keys of team={team_id}", param="team_id")
+        raise bad_request(f"User={reach.principal.user_id} not assigned to team={team_id}", "team_id")
+    check_permission(standing, route)
+
+
+async def _check_limits(sent: Mapping[str, Any], key: VirtualKey | None, principal: Principal) -> None:
+    """Nobody but an admin gives a key more than its team has, or its owner when it has no team. Raises 400."""
+    team_id = sent.get("team_id", key.team_id if key is not None else None)
+    user_id = sent.get("user_id", key.user_id if key is not None else principal.user_id)
+    row: Team | User | None
+    if team_id is not None:
+        row, whose = await Team.get_or_none(team_id=team_id), f"team={team_id}"
+    else:
+        row, whose = await User.get_or_none(user_id=user_id or ""), f"user={user_id}"
+    for name in _OWN_LIMITS:
+        most, asked = getattr(row, name, None), sent.get(name)
+        if most is not None and asked is not None and asked > most:
+            raise bad_request(f"{name} of a key cannot exceed that of its {whose}: {asked} is more than {most}", name)
+
+
+def limited_to_calls(
+    principal: Principal, sent: dict[str, Any], key: VirtualKey | None = None, *, shows_secret: bool = False
+) -> dict[str, Any]:
     """What to write when a team admin makes a key of a member: it may call models and do nothing else.
 
-    Who makes a key knows its secret, and would otherwise manage the member's own keys as the member. Raises 403.
+    Who makes a key, or gives it a new secret (`shows_secret`), knows that secret, and would otherwise manage the
+    member's own keys as the member. Raises 403.
     """
     owner = sent.get("user_id", key.user_id if key is not None else None)
     if principal.is_admin or owner in (None, principal.user_id):
         return sent
     names_routes = "allowed_routes" in sent or "key_type" in sent
-    if key is not None and key.user_id == owner and not names_routes:
+    if key is not None and key.user_id == owner and not names_routes and not shows_secret:
         return sent
     routes = sent.get("allowed_routes") or KEY_TYPES.get(sent.get("key_type") or "", [])
     if key is not None and not names_routes:
@@ -106,26 +127,12 @@ def limited_to_calls(principal: Principal, sent: dict[str, Any], key: VirtualKey
     return {**sent, "allowed_routes": list(routes) or ["llm_api_routes"]}
 
 
-async def _check_team(principal: Principal, team_id: str) -> None:
-    membership = await TeamMembership.get_or_none(team_id=team_id, user_id=principal.user_id or "")
-    if membership is not None and membership.is_admin:
-        return
-    team = await Team.get(team_id=team_id)
-    if membership is None:
-        raise bad_request(f"User={principal.user_id} not assigned to team={team_id}", "team_id")
-    if "/key/generate" not in team.team_member_permissions:
-        raise Unauthenticated(
-            "Team member does not have permissions for endpoint: /key/generate. Ask an admin of the team.",
-            type="team_member_permission_error",
-            param="/key/generate",
-        )
-
-
 async def visible_keys(
     principal: Principal,
     *,
     user_id: str | None,
     team_id: str | None,
+    organization_id: str | None = None,
     with_team_keys: bool,
     with_created_keys: bool,
 ) -> Q:
@@ -139,14 +146,16 @@ async def visible_keys(
             type="bad_request_error",
             param="user_id",
         )
-    teams = await administered_teams(principal)
-    if team_id is not None and team_id in teams:
+    if organization_id is not None and organization_id in principal.organizations:
+        return Q(organization_id=organization_id)
+    standing = await Reach(principal).in_team(team_id)
+    if team_id is not None and standing.allows("/key/list"):
         return Q(team_id=team_id)
     if user_id is not None and user_id != principal.user_id:
         raise refused("You are not authorized to check another user's keys")
-    if team_id is not None and not await TeamMembership.exists(team_id=team_id, user_id=principal.user_id):
+    if team_id is not None and not standing.is_member:
         raise refused("You are not authorized to check this team's keys")
     condition = Q(user_id=principal.user_id)
-    if with_team_keys and teams:
-        condition |= Q(team_id__in=teams)
+    if with_team_keys:
+        condition |= Q(team_id__in=await administered_teams(principal))
     return condition | Q(created_by=principal.user_id) if with_created_keys else condition

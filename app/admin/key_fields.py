@@ -28,6 +28,7 @@ from .body import (
     text_list,
     whole,
 )
+from .changes import VERSION
 
 _SMALL = whole(highest=2**31 - 1)
 _THROUGHPUT = one_of("guaranteed_throughput", "best_effort_throughput", "dynamic")
@@ -106,7 +107,7 @@ KEY: Table = {
 }
 
 NEW_KEY: Table = {**KEY, "key": text()}
-CHANGED_KEY: Table = {**KEY, "key": text()}
+CHANGED_KEY: Table = {**KEY, **VERSION, "key": text()}
 
 # Once set, a service account's id stays with its key, whatever happens to the metadata.
 _KEPT_IN_METADATA = ("service_account_id",)
@@ -128,7 +129,7 @@ def key_columns(sent: Mapping[str, Any], metadata: Mapping[str, Any] | None = No
     if sent.get("key_type"):
         columns["allowed_routes"] = sent.get("allowed_routes") or KEY_TYPES[sent["key_type"]]
     if "rotation_interval" in sent:
-        columns["key_rotation_at"] = reset_of(sent["rotation_interval"], now)
+        columns["key_rotation_at"] = _expiry(sent["rotation_interval"], now)
     if "spend" in sent and sent["spend"] is None:
         del columns["spend"]
     merged = _metadata(sent, metadata or {})

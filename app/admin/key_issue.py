@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -11,14 +12,17 @@ from tortoise.exceptions import IntegrityError
 from ..auth.credentials import KEY_PREFIX, hash_key, key_hash_of, key_name, new_virtual_key
 from ..auth.principal import Principal
 from ..errors import Conflict, InvalidRequest, NotFound
-from ..models import Budget, VirtualKey
+from ..models import Budget, DeprecatedKey, VirtualKey
 from ..services import services
 from .audit_trail import KEYS, changed_by, record_change
 from .body import bad_request
+from .changes import change_row
 from .key_fields import IN_METADATA, key_columns
+from .key_groups import assign_access_groups
 
 _CUSTOM_KEY = re.compile(r"sk-[\x21-\x7e]+")
 _SHORTEST_KEY = 16
+_TRIES = 3
 
 
 async def issue_key(sent: Mapping[str, Any], principal: Principal) -> tuple[VirtualKey, str]:
@@ -26,77 +30,115 @@ async def issue_key(sent: Mapping[str, Any], principal: Principal) -> tuple[Virt
 
     Raises 400 for a custom key or alias that cannot be, 404 for an unknown budget, 409 for a key that exists.
     """
-    secret = _custom(sent["key"]) if sent.get("key") else new_virtual_key()
+    secret = custom_secret(sent["key"]) if sent.get("key") else new_virtual_key()
     columns = key_columns(sent)
+    if columns.get("auto_rotate") and not columns.get("rotation_interval"):
+        raise bad_request("auto_rotate needs a rotation_interval such as 30d", "rotation_interval")
     await check_budget(columns.get("budget_id"))
     columns.update(token=hash_key(secret), key_name=key_name(secret), created_by=principal.user_id)
     async with services().database.transaction():
-        if await VirtualKey.exists(token=columns["token"]):
-            raise Conflict("This key exists already. Change it with /key/update.", param="key")
+        await check_unused(columns["token"], "key")
         await _check_alias(columns.get("key_alias"))
         try:
             key = await VirtualKey.create(**columns, updated_by=principal.user_id)
         except IntegrityError:
             raise alias_taken(columns.get("key_alias")) from None
+        await assign_access_groups(key.token, [], key.access_group_ids)
         await record_change("created", KEYS, key.token, after=key.as_wire())
     services().keys.forget(key.token)
     return key, secret
 
 
-def _custom(key: str) -> str:
+def custom_secret(key: str, param: str = "key") -> str:
+    """A secret that the caller chose, once it is one. Raises 400."""
     if not key.startswith(KEY_PREFIX):
-        raise bad_request("A custom key must start with 'sk-'", "key")
+        raise bad_request("A custom key must start with 'sk-'", param)
     if len(key) < _SHORTEST_KEY or not _CUSTOM_KEY.fullmatch(key):
         message = f"A custom key must have at least {_SHORTEST_KEY} printable characters and no spaces"
-        raise bad_request(message, "key")
+        raise bad_request(message, param)
     return key
 
 
-async def change_key(key: VirtualKey, sent: Mapping[str, Any], principal: Principal) -> VirtualKey:
-    """Write the fields that were sent, and only those. Raises 400 and 404 as `issue_key`."""
-    columns = key_columns(sent, key.metadata)
-    await check_budget(columns.get("budget_id"))
-    before = key.as_wire()
-    if "spend" in columns:
+async def check_unused(token: str, param: str) -> None:
+    """Raises 409 when a key has this hash, or had it before it was regenerated."""
+    if await VirtualKey.exists(token=token) or await DeprecatedKey.exists(token=token):
+        raise Conflict("This key exists already. Change it with /key/update.", param=param)
+
+
+async def change_key(
+    key: VirtualKey, sent: Mapping[str, Any], principal: Principal, *, version: int | None = None
+) -> VirtualKey:
+    """Write the fields that were sent, and only those. `version` is the row's that the caller read, if they say it.
+
+    Raises 400 and 404 as `issue_key`, 409 when somebody else was faster.
+    """
+    await check_budget(sent.get("budget_id"))
+    if sent.get("spend") is not None:
         # What is still in the journal belongs to the time before.
         await services().ledger.flush()
-    async with services().database.transaction():
-        if columns.get("key_alias") not in (None, key.key_alias):
-            await _check_alias(columns["key_alias"])
-        key.update_from_dict({**columns, "updated_by": principal.user_id})
+    # Fields inside the metadata are written with their neighbours: another one's must not get lost.
+    is_merged = "metadata" not in sent and any(name in sent for name in IN_METADATA)
+    for tries_left in reversed(range(_TRIES)):
+        guard = key.version if version is None and is_merged else version
         try:
-            await key.save(update_fields=[*columns, "updated_by", "updated_at"])
-        except IntegrityError:
-            raise alias_taken(columns.get("key_alias")) from None
-        await record_change("updated", KEYS, key.token, before=before, after=_changes(before, key.as_wire()))
-    services().keys.forget(key.token)
+            await _write(key, {**key_columns(sent, key.metadata), "updated_by": principal.user_id}, guard)
+            break
+        except Conflict:
+            if version is not None or not tries_left:
+                raise
+            key = await need_key(key.token)
+    await forget_key(key.token)
     return key
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in after.items() if before.get(name) != value}
+async def _write(key: VirtualKey, columns: Mapping[str, Any], version: int | None) -> None:
+    groups = list(key.access_group_ids)
+    if columns.get("key_alias") not in (None, key.key_alias):
+        await _check_alias(columns["key_alias"])
+    try:
+        async with services().database.transaction():
+            await change_row(key, columns, table=KEYS, object_id=key.token, version=version)
+            await assign_access_groups(key.token, groups, key.access_group_ids)
+    except IntegrityError:
+        raise alias_taken(columns.get("key_alias")) from None
 
 
-async def block_key(key: VirtualKey, principal: Principal, *, is_blocked: bool) -> VirtualKey:
-    before = {"blocked": key.blocked}
-    key.blocked = is_blocked
-    key.updated_by = principal.user_id
-    async with services().database.transaction():
-        await key.save(update_fields=["blocked", "updated_by", "updated_at"])
-        deed = "blocked" if is_blocked else "unblocked"
-        await record_change(deed, KEYS, key.token, before=before, after={"blocked": is_blocked})
-    services().keys.forget(key.token)
+async def forget_key(token: str) -> None:
+    """Let the next call see the change, also one under a secret from before that is still good."""
+    for hashed in await hashes_of([token]):
+        services().keys.forget(hashed)
+
+
+async def hashes_of(tokens: Iterable[str]) -> list[str]:
+    """The hashes of keys, and the earlier ones of each that a grace period keeps."""
+    tokens = list(tokens)
+    rows = DeprecatedKey.filter(active_token__in=tokens, revoke_at__gt=datetime.now(UTC))
+    return tokens + [row.token async for row in rows]
+
+
+async def block_key(
+    key: VirtualKey, principal: Principal, *, is_blocked: bool, version: int | None = None
+) -> VirtualKey:
+    columns = {"blocked": is_blocked, "updated_by": principal.user_id}
+    deed = "blocked" if is_blocked else "unblocked"
+    await change_row(key, columns, table=KEYS, object_id=key.token, action=deed, version=version)
+    await forget_key(key.token)
     return key
 
 
-async def delete_keys(keys: Iterable[VirtualKey], principal: Principal) -> None:
-    """Bury each key with an audit row; inside the caller's transaction, who forgets them after it."""
+async def delete_keys(keys: Iterable[VirtualKey], principal: Principal) -> list[str]:
+    """Bury each key with an audit row, inside the caller's transaction; answers the hashes to be forgotten after it."""
+    keys = list(keys)
+    hashes = await hashes_of(key.token for key in keys)
     for key in keys:
         before = key.as_wire()
         await key.bury(
             deleted_by=principal.user_id, deleted_by_api_key=principal.key_hash[:64], changed_by=changed_by()
         )
+        await assign_access_groups(key.token, key.access_group_ids, [])
         await record_change("deleted", KEYS, key.token, before=before)
+    await DeprecatedKey.filter(active_token__in=[key.token for key in keys]).delete()
+    return hashes
 
 
 async def find_key(given: str) -> VirtualKey | None:

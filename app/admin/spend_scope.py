@@ -8,11 +8,10 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from ..auth.principal import Principal
+from ..auth.credentials import key_hash_of
 from ..errors import PlainDenial
 from ..services import services
 from .body import Field, WrongValue
-from .key_access import refused
 
 # More days than this are a report, not a page: every sum would read the whole table.
 MOST_DAYS = 400
@@ -40,6 +39,12 @@ class Where:
         self.conditions.append(f"{column} IN ({', '.join(marks)})" if marks else "1 = 0")
         return self
 
+    def none_of(self, column: str, values: Sequence[Any]) -> Where:
+        """The column is none of the values."""
+        for value in values:
+            self.add(f"{column} <> {{}}", value)
+        return self
+
     def copy(self) -> Where:
         return Where(list(self.conditions), list(self.parameters))
 
@@ -57,7 +62,7 @@ def day() -> Field:
         except ValueError:
             raise WrongValue("This must be a day as 2026-11-21", "date_parsing") from None
 
-    return Field(read)
+    return Field(read, schema={"type": "string", "format": "date", "examples": ["2026-11-21"]})
 
 
 def check_days(first: date | None, last: date | None) -> tuple[date, date]:
@@ -71,22 +76,21 @@ def check_days(first: date | None, last: date | None) -> tuple[date, date]:
     return first, last
 
 
-def own_only(principal: Principal, where: Where, *, user_id: str | None, user_column: str) -> Where:
-    """Narrow a query down to what the caller may see. Raises 403 for somebody else's spend."""
-    if principal.can_read_all:
-        return where.add(f"{user_column} = {{}}", user_id) if user_id else where
-    if user_id is not None and user_id != principal.user_id:
-        raise refused("You are not authorized to see another user's spend")
-    if principal.user_id is None:
-        return where.add("api_key = {}", principal.key_hash)
-    return where.add(f"{user_column} = {{}}", principal.user_id)
+def days_between(first: date, last: date) -> list[str]:
+    """Every day of a range as text, newest first. A list of days is found by index where a range is scanned."""
+    return [(last - timedelta(days=back)).isoformat() for back in range((last - first).days + 1)]
 
 
-async def sums(select: str, where: Where, rest: str) -> list[dict[str, Any]]:
-    """Rows of `daily_spend`; `{spend}` in the SQL is the exact total of a group."""
+async def sums(select: str, where: Where, rest: str, *, table: str = "daily_spend") -> list[dict[str, Any]]:
+    """Rows of a table of daily totals; `{spend}` in the SQL is the exact total of a group."""
     database = services().database
-    sql = f"SELECT {select} FROM daily_spend {where.sql} {rest}".replace("{spend}", database.total("spend"))  # noqa: S608 (no value in the text)
+    sql = f"SELECT {select} FROM {table} {where.sql} {rest}".replace("{spend}", database.total("spend"))  # noqa: S608 (no value in the text)
     return await database.fetch(sql, where.parameters)
+
+
+def named_key(given: str) -> str:
+    """Spend names a key by its hash, and the master key by a word."""
+    return key_hash_of(given) if given.startswith("sk-") else given[:64]
 
 
 def usd(value: Any) -> float:

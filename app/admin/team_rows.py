@@ -1,22 +1,40 @@
-"""Teams as the API writes them: the row, its members, and who may see or change it."""
+"""Teams as the API writes them: the row, its members, their budgets, and how a row is changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..auth.principal import Principal
-from ..errors import Forbidden, PlainDenial
-from ..models import Budget, Team, TeamMembership, User
+from tortoise.functions import Count
+from tortoise.models import Model
+
+from ..errors import Conflict, PlainDenial
+from ..models import Budget, DeletedTeam, Team, TeamMembership, User
+from ..services import services
+from .audit_trail import TEAMS
+from .changes import change_row
 
 Answer = dict[str, Any]
+
+# Names of budgets that belong to one membership, and go with it.
 MEMBER_BUDGET = "member-"
+# Where a team's metadata keep the budget of members that have none of their own, and the callbacks with credentials.
+DEFAULT_BUDGET = "team_member_budget_id"
+CALLBACKS = "logging"
+SEALED = "sealed_credentials"
+MASK = "****"
+
+# A row with more members than this is cut in lists; `members_count` stays right.
+_MOST_MEMBERS = 10_000
+_MOST_TRIES = 60
 
 
 async def members_of(team_ids: Iterable[str]) -> dict[str, list[Answer]]:
     """`members_with_roles` per team, in the order of joining."""
     found: dict[str, list[Answer]] = {team_id: [] for team_id in team_ids}
-    rows = await TeamMembership.filter(team_id__in=list(found)).order_by("id")
+    rows = await TeamMembership.filter(team_id__in=list(found)).order_by("id").limit(_MOST_MEMBERS)
     users = {user.user_id: user for user in await User.filter(user_id__in={row.user_id for row in rows})}
     for row in rows:
         user = users.get(row.user_id)
@@ -25,45 +43,110 @@ async def members_of(team_ids: Iterable[str]) -> dict[str, list[Answer]]:
     return found
 
 
+async def count_per_team(table: type[Model], team_ids: Iterable[str]) -> dict[str, int]:
+    """Rows of a table (keys, memberships) per team: one statement for all of them."""
+    counted = table.filter(team_id__in=list(team_ids)).annotate(count=Count(table._meta.pk_attr)).group_by("team_id")
+    return {row["team_id"]: row["count"] for row in await counted.values("team_id", "count")}
+
+
+def team_wire(team: Team | DeletedTeam, members: Sequence[Answer] = ()) -> Answer:
+    """The whole row as clients parse it; credentials of callbacks are starred out."""
+    row = team.as_wire(members)
+    row["metadata"] = shown_metadata(row["metadata"])
+    aliases = {"model_aliases": row["model_aliases"]} if row["model_aliases"] else None
+    return {**row, "model_id": None, "litellm_model_table": aliases, "allow_team_guardrail_config": False}
+
+
+def shown_metadata(metadata: Mapping[str, Any]) -> Answer:
+    """Metadata without the ciphertext of callbacks: the names of their variables stay, the values are stars."""
+    shown = dict(metadata)
+    if isinstance(shown.get(CALLBACKS), list):
+        shown[CALLBACKS] = [_shown_callback(entry) for entry in shown[CALLBACKS]]
+    return shown
+
+
+def _shown_callback(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    kept = {name: value for name, value in entry.items() if name not in (SEALED, "variables")}
+    return {**kept, "callback_vars": dict.fromkeys(entry.get("variables", []), MASK)}
+
+
 async def team_row(team: Team) -> Answer:
-    return team.as_wire((await members_of([team.team_id]))[team.team_id])
+    """One team with its members."""
+    return team_wire(team, (await members_of([team.team_id]))[team.team_id])
 
 
-async def need_team(team_id: str) -> Team:
+async def find_team(team_id: str | None) -> Team | None:
+    """None also for an id that no database can keep, as a path may have one."""
+    return await Team.get_or_none(team_id=team_id) if team_id and "\x00" not in team_id else None
+
+
+async def need_team(team_id: str | None) -> Team:
     """Raises 404 in the words of the team routes (E2)."""
-    team = await Team.get_or_none(team_id=team_id)
+    team = await find_team(team_id)
     if team is None:
         raise PlainDenial(f"Team not found, passed team_id={team_id}", status=404, is_nested=True)
     return team
 
 
-async def is_member(principal: Principal, team_id: str) -> bool:
-    if principal.team_id == team_id:
-        return True
-    return principal.user_id is not None and await TeamMembership.exists(team_id=team_id, user_id=principal.user_id)
+async def change_team(
+    team_id: str,
+    columns_of: Callable[[Team], Awaitable[Mapping[str, Any]]],
+    *,
+    action: str = "updated",
+    version: int | None = None,
+) -> Team:
+    """Read a team, ask `columns_of` what to write, write it: in one transaction, and again when somebody was faster.
+
+    Raises 409 when `version` is given and is not the row's, or when a team changes without a pause; 404 (E2).
+    """
+    tries = 1 if version is not None else _MOST_TRIES
+    while True:
+        tries -= 1
+        try:
+            async with services().database.transaction():
+                team = await need_team(team_id)
+                columns = await columns_of(team)
+                read = version if version is not None else team.version
+                if columns or version is not None:
+                    await change_row(team, columns, table=TEAMS, object_id=team_id, action=action, version=read)
+        except Conflict:
+            if tries <= 0:
+                raise
+            await asyncio.sleep(random.uniform(0.001, 0.02))  # noqa: S311 (a pause, no secret)
+        else:
+            services().keys.forget_team(team_id)
+            return team
 
 
-async def check_may_manage(principal: Principal, team_id: str) -> None:
-    """Raises 403 unless the caller is an admin of this instance or of the team."""
-    if principal.is_admin:
-        return
-    if principal.user_id is not None:
-        membership = await TeamMembership.get_or_none(team_id=team_id, user_id=principal.user_id)
-        if membership is not None and membership.is_admin:
-            return
-    raise Forbidden("Only an admin of this instance or of the team may do this", type="auth_error")
+# ---- memberships ---------------------------------------------------------------------------------------------------
 
 
-async def membership_rows(team_id: str) -> list[Answer]:
-    rows = await TeamMembership.filter(team_id=team_id).order_by("id")
+async def default_budget(team: Team) -> Budget | None:
+    """The budget of members that have none of their own."""
+    budget_id = team.metadata.get(DEFAULT_BUDGET)
+    return await Budget.get_or_none(budget_id=budget_id) if isinstance(budget_id, str) else None
+
+
+async def membership_rows(team: Team, rows: Sequence[TeamMembership] | None = None) -> list[Answer]:
+    """The memberships of a team (or these of them), each with the budget that holds for it."""
+    if rows is None:
+        rows = await TeamMembership.filter(team_id=team.team_id).order_by("id").limit(_MOST_MEMBERS)
     budget_ids = [row.budget_id for row in rows if row.budget_id]
     budgets = {budget.budget_id: budget for budget in await Budget.filter(budget_id__in=budget_ids)}
-    return [membership_row(row, budgets.get(row.budget_id or "")) for row in rows]
+    default = await default_budget(team)
+    return [membership_row(row, budgets.get(row.budget_id or ""), default) for row in rows]
 
 
-def membership_row(row: TeamMembership, budget: Budget | None) -> Answer:
+def membership_row(row: TeamMembership, own: Budget | None, default: Budget | None) -> Answer:
+    """One membership with its own budget, else with the team's default."""
+    budget = own or default
+    source = "custom" if own is not None else "team_default" if default is not None else "none"
+    if own is not None and default is not None and own.budget_id == default.budget_id:
+        source = "team_default"
     return {
         **row.as_wire(),
         "litellm_budget_table": budget.as_wire() if budget is not None else None,
-        "budget_source": "custom" if budget is not None else "none",
+        "budget_source": source,
     }

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEY_PREFIX = "sk-"
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 _SCRYPT_PREFIX = "scrypt:"
+_ONBOARDING = "litellm_onboarding"
 _SALT_BYTES, _DERIVED_BYTES = 16, 32
 _SCRYPT_COST = {"n": 16384, "r": 8, "p": 1}
 
@@ -106,9 +107,31 @@ def session_token(claims: dict[str, Any], expires_at: datetime, master_key: str)
     return jwt.encode({**claims, "exp": int(expires_at.timestamp())}, _session_secret(master_key), algorithm="HS256")
 
 
+def onboarding_token(invitation_link: str, user_id: str, expires_at: datetime, master_key: str) -> str:
+    """A JWT (HS256) that lets its holder claim one invitation, and nothing else."""
+    claims = {"token_type": _ONBOARDING, "invitation_link": invitation_link, "user_id": user_id}
+    secret = hmac.digest(master_key.encode(), b"quarterdeck onboarding token", "sha256")
+    return jwt.encode({**claims, "exp": int(expires_at.timestamp())}, secret, algorithm="HS256")
+
+
+def read_onboarding_token(token: str, master_key: str) -> dict[str, Any] | None:
+    """The claims `invitation_link` and `user_id`; None for a token that is not ours, was changed, or is too old."""
+    secret = hmac.digest(master_key.encode(), b"quarterdeck onboarding token", "sha256")
+    try:
+        claims: dict[str, Any] = jwt.decode(token, secret, algorithms=["HS256"], options={"require": ["exp"]})
+    except jwt.PyJWTError:
+        return None
+    return claims if claims.get("token_type") == _ONBOARDING else None
+
+
 def _session_secret(master_key: str) -> bytes:
     # Not the master key itself: a captured token must not let anyone test guesses of it directly.
     return hmac.digest(master_key.encode(), b"quarterdeck session token", "sha256")
+
+
+def new_invitation_id() -> str:
+    """43 URL-safe characters (256 random bits): who knows it sets the user's first password."""
+    return secrets.token_urlsafe(32)
 
 
 def new_login_code() -> str:

@@ -138,7 +138,7 @@ async def _sign_in(username: str, password: str) -> str:
                 param="invalid_credentials",
             )
         await house.login_throttle.forget(address, username)
-    return await _open_session(user)
+    return await open_session(user)
 
 
 async def _user_of(username: str, password: str) -> User | None:
@@ -158,7 +158,7 @@ async def _user_of(username: str, password: str) -> User | None:
     return None
 
 
-async def _open_session(user: User) -> str:
+async def open_session(user: User) -> str:
     """Write the session's virtual key and wrap it into the token of the contract."""
     settings = services().settings
     key, expires_at = new_virtual_key(), datetime.now(UTC) + settings.session_duration

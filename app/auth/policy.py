@@ -87,6 +87,7 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         GET /get_image
         GET /get_favicon
         GET /favicon.ico
+        GET /get/ui_settings
         GET /get/ui_theme_settings
         """,
     ),
@@ -114,6 +115,8 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         GET /team/<team_id>/members/me
         GET /team/permissions_list
         GET /team/metadata_schema
+        GET /team/filter/ui
+        GET /team/<team_id>/callback
         GET /team/daily/activity
         GET /team/daily/activity/aggregated
         GET /organization/list
@@ -140,7 +143,6 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         GET /health/history
         GET /health/license
         GET /sso/get/ui_settings
-        GET /get/ui_settings
         GET /get/user_banner
         GET /get/latest_release_info
         GET /api/plugins
@@ -186,11 +188,11 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         POST /team/model/delete
         POST /team/permissions_update
         POST /team/<team_id>/member/<user_id>/reset_spend
-        GET /team/<team_id>/callback
         POST /team/<team_id>/callback
         DELETE /team/<team_id>/callback/<callback_name>
         POST /team/<team_id>/disable_logging
-        GET /team/filter/ui
+        POST /organization/new
+        DELETE /organization/delete
         """,
     ),
     (
@@ -229,8 +231,6 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         ADMIN,
         """
         POST /user/bulk_update
-        POST /organization/new
-        DELETE /organization/delete
         POST /budget/new
         POST /budget/update
         POST /budget/delete
@@ -396,43 +396,3 @@ def _routes() -> Iterator[tuple[str, Access]]:
 
 # "METHOD /path", spelled as the route is declared.
 ROUTES: dict[str, Access] = dict(_routes())
-
-
-# ---- what a key's `allowed_routes` may name ------------------------------------------------------------------------
-
-_INFO = (
-    "/key/info /key/health /team/info /team/list /v2/team/list /organization/list /team/available /user/info "
-    "/v2/user/info /model/info /v1/model/info /v2/model/info /v2/key/info /model_group/info /health /health/services "
-    "/key/list /key/aliases /user/filter/ui /models /v1/models /sso/get/ui_settings /get/user_banner"
-).split()
-_SPEND = ("/spend/*", "/user/daily/*", "/team/daily/*", "/tag/daily/*", "/organization/daily/*", "/customer/daily/*")
-_GLOBAL_SPEND = ("/global/*", "/gateway/daily/activity")
-_SELF = ("/team/member_add", "/team/member_delete", "/team/permissions_list", "/user/password/change", "/model/*")
-
-# Word of the contract -> groups of app/mounts.py, and paths (a trailing * stands for anything).
-_WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "llm_api_routes": (("llm", "models"), ()),
-    "openai_routes": (("llm", "models"), ()),
-    "management_routes": (("admin",), ()),
-    "key_management_routes": ((), ("/key/*",)),
-    "info_routes": ((), tuple(_INFO)),
-    "spend_tracking_routes": ((), _SPEND),
-    "global_spend_tracking_routes": ((), _GLOBAL_SPEND),
-    "self_managed_routes": ((), _SELF),
-    "internal_user_routes": ((), ("/key/*", *_INFO, *_SPEND)),
-    "public_routes": (("health", "discovery"), ()),
-    "ui_routes": (("admin", "login"), ()),
-    "admin_viewer_routes": (("admin",), ()),
-}
-
-
-def route_matches(entry: str, path: str, group: str) -> bool:
-    """Whether one entry of `allowed_routes` covers a path: a word of the contract, a path, or a path with `*`."""
-    if entry in _WORDS:
-        groups, patterns = _WORDS[entry]
-        return group in groups or any(_covers(pattern, path) for pattern in patterns)
-    return _covers(entry, path)
-
-
-def _covers(pattern: str, path: str) -> bool:
-    return path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern

@@ -14,8 +14,9 @@ from typing import cast
 from quart import g
 
 from ..errors import PlainDenial, Unauthenticated
-from .policy import route_matches
+from ..spend.scopes import BudgetScope, RateLimit
 from .roles import READERS, Role
+from .route_words import route_matches
 
 # Headers that may carry a key, first present wins (contract auth.md §7).
 _KEY_HEADERS = (
@@ -26,28 +27,6 @@ _KEY_HEADERS = (
     "x-goog-api-key",
     "ocp-apim-subscription-key",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetScope:
-    """One ceiling that applies to a caller: whose it is, how errors name it, and how high it is (USD)."""
-
-    kind: str
-    id: str
-    label: str
-    max_budget: Decimal | None
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """Limits per minute of a caller. `descriptor` is the contract's word for whose they are, None is no limit."""
-
-    descriptor: str
-    id: str
-    label: str
-    rpm: int | None
-    tpm: int | None
-    parallel: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +40,12 @@ class Principal:
     user_id: str | None = None
     team_id: str | None = None
     team_alias: str | None = None
+    organization_id: str | None = None
     models: tuple[str, ...] = ()
     team_models: tuple[str, ...] = ()
+    member_models: tuple[str, ...] = ()
     user_models: tuple[str, ...] = ()
+    organization_models: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     allowed_routes: tuple[str, ...] = ()
     expires_at: datetime | None = None
@@ -73,6 +55,10 @@ class Principal:
     max_budget: Decimal | None = None
     scopes: tuple[BudgetScope, ...] = ()
     limits: tuple[RateLimit, ...] = ()
+    tags: tuple[str, ...] = ()
+    tag_limits: Mapping[str, int] = field(default_factory=dict)
+    budget_fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    end_user_budget_id: str | None = None
     organizations: tuple[str, ...] = ()
 
     @property

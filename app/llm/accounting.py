@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ..deployments import Deployment
+from ..deployment import Deployment
 from ..errors import UpstreamError
 from ..protocols.base import Usage
 from ..protocols.openai import OpenAIRequest, StreamRestamper
-from ..spend.budget import BudgetBook, Reservation
-from ..spend.ledger import SpendEvent, SpendLedger
+from ..spend.budget import Reservation
+from ..spend.events import SpendEvent, SpendWindow
+from ..spend.ledger import SpendLedger
 from ..spend.pricing import Cost, cost_of
 from ..version import VERSION
-from .limits import Slot
 
 if TYPE_CHECKING:
     from .gateway import Call
@@ -33,16 +33,14 @@ class CallRecord:
         call: Call,
         request: OpenAIRequest,
         reservation: Reservation,
-        slot: Slot,
         ledger: SpendLedger,
-        budgets: BudgetBook,
     ) -> None:
         self._call = call
         self._request = request
         self._reservation = reservation
-        self._slot = slot
         self._ledger = ledger
-        self._budgets = budgets
+        # What the running attempt holds of its provider's budget.
+        self.attempt_reservation: Reservation | None = None
         self._started_at = datetime.now(UTC)
         self._clock = time.perf_counter()
         self._attempt_clock = self._clock
@@ -51,6 +49,7 @@ class CallRecord:
         self._deployment: Deployment | None = None
         self._attempts: list[dict[str, Any]] = []
         self._cost: Cost | None = None
+        self._windows = windows_of(reservation)
         self._is_open = True
 
     # ---- attempts --------------------------------------------------------------------------------------------------
@@ -62,10 +61,17 @@ class CallRecord:
     def end_attempt(self, error: UpstreamError) -> None:
         """Remember a failed try, for the log and the headers."""
         self._upstream_seconds += time.perf_counter() - self._attempt_clock
+        self._settle_attempt(Decimal(0))
         if self._deployment is not None:
             self._attempts.append(
                 {"model_id": self._deployment.id, "status": error.status, "error": error.message[:200]}
             )
+
+    def _settle_attempt(self, cost: Decimal) -> None:
+        if self.attempt_reservation is not None:
+            self._windows = [*self._windows, *windows_of(self.attempt_reservation)] if cost else self._windows
+            self.attempt_reservation.settle(cost)
+            self.attempt_reservation = None
 
     def first_chunk(self) -> None:
         self._first_chunk_at = datetime.now(UTC)
@@ -99,8 +105,8 @@ class CallRecord:
         prices = self._deployment.prices if self._deployment else None
         self._cost = cost_of(usage, prices) if prices is not None else None
         cost = (self._cost or _FREE).total
-        self._reservation.settle(cost)
-        self._slot.settle(usage.total_tokens)
+        self._reservation.settle(cost, usage.total_tokens)
+        self._settle_attempt(cost)
         if prices is None:
             facts["unpriced"] = True
         if usage.raw:
@@ -132,11 +138,14 @@ class CallRecord:
             model_group=self._request.model[:_NAME_LENGTH],
             provider=deployment.provider.name if deployment else "",
             api_base=deployment.api_base if deployment else None,
-            end_user=(call.end_user or self._request.end_user)[:_NAME_LENGTH],
+            organization_id=principal.organization_id,
+            access_groups=[scope.id for scope in self._reservation.scopes if scope.kind == "access_group"],
+            windows=self._windows,
+            end_user=call.end_user,
             session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
             call_id=call.call_id[:_NAME_LENGTH],
             ip_address=call.ip_address,
-            tags=[*self._request.tags, *call.tags],
+            tags=list(dict.fromkeys([*principal.tags, *call.tags])),
             metadata=metadata,
             status=status,
         )
@@ -160,12 +169,12 @@ class CallRecord:
             headers["x-litellm-model-id"] = _header_text(deployment.id)
             headers["x-litellm-model-name"] = _header_text(f"{deployment.provider.name}/{deployment.upstream_model}")
             headers["x-litellm-model-api-base"] = _header_text(deployment.api_base)
-        if self._call.principal.scopes:
-            headers["x-litellm-key-spend"] = f"{self._budgets.spend_of('key', self._call.principal.key_hash):f}"
+        spend = self._reservation.spend_of("key")
+        if spend is not None:
+            headers["x-litellm-key-spend"] = f"{spend + (self._cost.total if self._cost else 0):f}"
         if self._call.principal.max_budget is not None:
             headers["x-litellm-key-max-budget"] = f"{self._call.principal.max_budget:f}"
-        if self._slot.limits:
-            headers.update(self._slot.headers())
+        headers.update(self._reservation.headers())
         if self._cost is not None:
             headers["x-litellm-response-cost"] = f"{self._cost.total:f}"
             headers["x-litellm-response-cost-original"] = f"{self._cost.total:f}"
@@ -178,6 +187,15 @@ class CallRecord:
             "x-litellm-attempted-retries": str(max(0, len(self._attempts) - 1)),
             "x-litellm-attempted-fallbacks": "0",
         }
+
+
+def windows_of(reservation: Reservation) -> list[SpendWindow]:
+    """The windows that a call's cost counts in, as the ledger writes them."""
+    return [
+        SpendWindow(scope.kind, scope.id, scope.model, scope.period, scope.starts_at)
+        for scope in reservation.scopes
+        if scope.starts_at is not None
+    ]
 
 
 def _header_text(value: str) -> str:

@@ -2,77 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
+from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_others
 from ..auth.principal import Principal
-from ..deployments import Deployment
-from ..errors import InvalidRequest, ModelAccessDenied
+from ..deployment import Deployment
+from ..errors import Forbidden, InvalidRequest
 from ..spend.budget import BudgetBook, Reservation
+from ..spend.scopes import BudgetScope, RateLimit, counter_name
+from ..spend.shared_scopes import EndUserFacts, SharedScopes
 
-_EVERYTHING = frozenset({"*", "all-proxy-models"})
-
-
-def admit(
-    principal: Principal,
-    model: str,
-    path: str,
-    deployments: Sequence[Deployment],
-    budgets: BudgetBook,
-    estimate: Decimal,
-) -> Reservation:
-    """Refuse, or hold `estimate` USD below every budget of the caller."""
-    principal.refuse_route(path, "llm")
-    principal.refuse_blocked()
-    if not _allows(principal.models, model, principal):
-        raise ModelAccessDenied(_not_available(model, "API key"), param="model")
-    principal.refuse_expired()
-    principal.refuse_blocked_team()
-    if not _allows(principal.team_models, model, principal):
-        raise ModelAccessDenied(_not_available(model, "team"), type="team_model_access_denied", param="model")
-    if not _allows(principal.user_models, model, principal):
-        raise ModelAccessDenied(_not_available(model, "user"), type="user_model_access_denied", param="model")
-    if not deployments:
-        raise InvalidRequest(
-            f"litellm.BadRequestError: You passed in model={model}. There are no healthy deployments for this model",
-            param="model",
-        )
-    if all(_is_free(deployment) for deployment in deployments):
-        return budgets.reserve((), Decimal(0))
-    return budgets.reserve(principal.scopes, estimate)
+_NOBODY = EndUserFacts()
 
 
-def visible_models(principal: Principal, models: Iterable[str]) -> list[str]:
-    """The models that a caller may ask for."""
-    return [
-        model
-        for model in models
-        if _allows(principal.models, model, principal)
-        and _allows(principal.team_models, model, principal)
-        and _allows(principal.user_models, model, principal)
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """What admission looks at: who asks for which model, and what the call says about itself.
+
+    `is_own_model`: the model was made for the caller's team, whose own list need not name it.
+    """
+
+    principal: Principal
+    model: str
+    path: str
+    deployments: Sequence[Deployment]
+    groups: Groups = frozenset()
+    is_own_model: bool = False
+    tags: Sequence[str] = ()
+    end_user: str = ""
+    estimate: Decimal = Decimal(0)
+    tokens: int = 0
 
 
-def _allows(grants: Sequence[str], model: str, principal: Principal) -> bool:
-    """Whether a list of grants covers a model. An empty list grants everything."""
-    if not grants:
-        return True
-    for grant in grants:
-        if grant == model or grant in _EVERYTHING:
-            return True
-        # The team's own list is checked by itself right after.
-        if grant == "all-team-models" and principal.team_id is not None:
-            return True
-        if grant.endswith("*") and model.startswith(grant[:-1]):
-            return True
-    return False
+class Admission:
+    def __init__(self, budgets: BudgetBook, shared: SharedScopes) -> None:
+        self._budgets = budgets
+        self._shared = shared
+
+    async def admit(self, call: Application) -> Reservation:
+        """Refuse, or hold the call's estimate below every budget and its place within every limit."""
+        principal = call.principal
+        principal.refuse_route(call.path, "llm")
+        principal.refuse_blocked()
+        refuse_model_of_key(principal, call.model, call.groups)
+        principal.refuse_expired()
+        principal.refuse_blocked_team()
+        refuse_model_of_others(principal, call.model, call.groups, is_own_model=call.is_own_model)
+        if not call.deployments:
+            raise InvalidRequest(
+                f"litellm.BadRequestError: You passed in model={call.model}. "
+                "There are no healthy deployments for this model",
+                param="model",
+            )
+        await self._shared.refresh()
+        end_user = await self._end_user(call)
+        is_free = all(_is_free(deployment) for deployment in call.deployments)
+        scopes = () if is_free else self._scopes(call, end_user)
+        return await self._budgets.reserve(scopes, self._limits(call, end_user), call.estimate, call.tokens)
+
+    async def _end_user(self, call: Application) -> EndUserFacts:
+        if not call.end_user:
+            return _NOBODY
+        facts = await self._shared.end_user(call.end_user, call.principal.end_user_budget_id)
+        if facts.is_blocked:
+            raise Forbidden(f"End User={call.end_user} is blocked.", type="customer_blocked", param="user")
+        if facts.models and not _is_granted(facts.models, call):
+            raise Forbidden(
+                f"The model '{call.model}' is not available for End User={call.end_user}.",
+                type="customer_model_access_denied",
+                param="model",
+            )
+        return facts
+
+    def _scopes(self, call: Application, end_user: EndUserFacts) -> tuple[BudgetScope, ...]:
+        principal = call.principal
+        found = [scope for scope in principal.scopes if not scope.model or scope.model == call.model]
+        found += self._shared.of_call((*principal.tags, *call.tags), call.groups)
+        if end_user.scope is not None:
+            found.append(end_user.scope)
+        return tuple(found)
+
+    def _limits(self, call: Application, end_user: EndUserFacts) -> tuple[RateLimit, ...]:
+        principal = call.principal
+        found = [limit for limit in principal.limits if not limit.model or limit.model == call.model]
+        found += self._shared.limits_of_tags((*principal.tags, *call.tags))
+        for tag in dict.fromkeys(call.tags):
+            if tag in principal.tag_limits:
+                id = counter_name(principal.key_hash, tag)
+                found.append(RateLimit("tag_per_key", id, tag, principal.tag_limits[tag], None, None))
+        if end_user.limit is not None:
+            found.append(end_user.limit)
+        return tuple(found)
 
 
-def _not_available(model: str, holder: str) -> str:
-    return (
-        f"The requested model '{model}' is not available for this {holder}, or the model name is invalid. "
-        "Check the models available to you and try again."
-    )
+def _is_granted(models: Sequence[str], call: Application) -> bool:
+    return call.model in models or "*" in models or any(group in models for group in call.groups)
 
 
 def _is_free(deployment: Deployment) -> bool:

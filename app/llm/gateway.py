@@ -1,7 +1,7 @@
 """The hot path: admit -> attempt -> settle.
 
-Nothing here waits for a database or for Redis: keys and budgets are in memory, spend goes to a journal. The caller's
-dialect is the provider's, so bodies pass through with only the model name changed.
+Keys are in memory and spend goes to a journal; only a call that is bounded by a budget or a limit asks counters that
+are shared. The caller's dialect is the provider's, so bodies pass through with only the model name changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from ..auth.principal import Principal
 from ..deployments import Deployment, DeploymentCatalog
-from ..errors import TooManyRequests, UpstreamError
+from ..errors import BudgetExceeded, UpstreamError
 from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events
 from ..protocols.openai import (
     BROKEN_JSON,
@@ -31,15 +31,16 @@ from ..protocols.openai import (
 )
 from ..protocols.sse import EventTooLarge, SSEDecoder
 from ..settings import Settings
-from ..spend.budget import BudgetBook
+from ..spend.budget import BudgetBook, ModelBudgetExceeded, Reservation
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import estimate_of
+from ..spend.shared_scopes import SharedScopes
 from .accounting import CallRecord
-from .admission import admit
-from .limits import RateLimiter
+from .admission import Admission, Application
 from .routing import attempts, may_try_another
 from .upstream import Answer, Upstream, garbage_error, status_error
 
+_NAME_LENGTH = 255
 _BROKEN_EVENTS = (StreamFault, EventTooLarge, *BROKEN_JSON)
 
 
@@ -77,29 +78,29 @@ class Gateway:
         budgets: BudgetBook,
         ledger: SpendLedger,
         upstream: Upstream,
+        shared: SharedScopes,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._budgets = budgets
         self._ledger = ledger
         self._upstream = upstream
-        self._limiter = RateLimiter()
+        self._shared = shared
+        self._admission = Admission(budgets, shared)
         # Spreads load; nothing secret hangs on it.
         self._chance = random.Random()  # noqa: S311
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take settings that changed while running."""
+        self._settings = settings
 
     async def run(self, call: Call) -> Reply:
         """Answer one call. Raises a GatewayError that the edge renders; what a failed call cost is settled by then."""
         request = parse_request(call.endpoint, call.body, call.path_model)
-        group = call.principal.aliases.get(request.model, request.model)
-        deployments = self._catalog.behind(group)
-        estimate = _estimate(request, deployments)
-        reservation = admit(call.principal, group, call.path, deployments, self._budgets, estimate)
-        try:
-            slot = self._limiter.admit(call.principal.limits, request.estimated_prompt_tokens)
-        except TooManyRequests:
-            reservation.release()
-            raise
-        record = CallRecord(call, request, reservation, slot, self._ledger, self._budgets)
+        call.end_user = (call.end_user or request.end_user)[:_NAME_LENGTH]
+        call.tags = list(dict.fromkeys([*request.tags, *call.tags]))
+        reservation, deployments = await self._admit(call, request)
+        record = CallRecord(call, request, reservation, self._ledger)
         try:
             return await self._attempt_all(call, request, deployments, record)
         except UpstreamError as error:
@@ -114,6 +115,32 @@ class Gateway:
             record.fail(500, "InternalServerError", "internal error")
             raise
 
+    async def _admit(self, call: Call, request: OpenAIRequest) -> tuple[Reservation, tuple[Deployment, ...]]:
+        """Hold the call's estimate, for its model or for the first of `budget_fallbacks` whose budget has room."""
+        principal = call.principal
+        wanted = principal.aliases.get(request.model, request.model)
+        models = [wanted, *principal.budget_fallbacks.get(wanted, ())]
+        for number, model in enumerate(models, start=1):
+            deployments = self._catalog.behind(model, principal.team_id)
+            application = Application(
+                principal=principal,
+                model=model,
+                path=call.path,
+                deployments=deployments,
+                groups=self._catalog.groups_of(model, principal.team_id),
+                is_own_model=self._catalog.belongs_to_team(model, principal.team_id),
+                tags=call.tags,
+                end_user=call.end_user,
+                estimate=_estimate(request, deployments),
+                tokens=request.estimated_prompt_tokens,
+            )
+            try:
+                return await self._admission.admit(application), deployments
+            except ModelBudgetExceeded:
+                if number == len(models):
+                    raise
+        raise AssertionError("a call asks for at least one model")
+
     async def _attempt_all(
         self, call: Call, request: OpenAIRequest, deployments: tuple[Deployment, ...], record: CallRecord
     ) -> Reply:
@@ -122,6 +149,7 @@ class Gateway:
         for number, deployment in enumerate(order):
             record.start_attempt(deployment)
             try:
+                record.attempt_reservation = await self._reserve_provider(deployment, request)
                 if deployment.mock_response is not None:
                     return await self._mocked(request, deployment, record)
                 if request.is_stream:
@@ -133,6 +161,16 @@ class Gateway:
                 if is_last or not may_try_another(error, has_others=len(deployments) > 1):
                     raise
         raise AssertionError("a call has at least one attempt")
+
+    async def _reserve_provider(self, deployment: Deployment, request: OpenAIRequest) -> Reservation | None:
+        """Hold an attempt's estimate below the budget of its provider. Another provider may have room."""
+        scope = self._shared.of_provider(deployment.provider.name)
+        if scope is None:
+            return None
+        try:
+            return await self._budgets.reserve([scope], estimate=_estimate(request, (deployment,)))
+        except BudgetExceeded as full:
+            raise UpstreamError(full.message, status=full.status, type=full.type, is_retryable=True) from None
 
     async def _whole(self, call: Call, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
         body = request.upstream_body(deployment.upstream_model, deployment.defaults)

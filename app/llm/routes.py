@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterable
 from typing import Any, cast
 
 from quart import Blueprint, Response, jsonify, request
 
+from ..auth.model_access import allows
 from ..auth.principal import current_principal
+from ..deployment import Deployment
 from ..errors import GatewayError, InvalidRequest, PlainDenial
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from ..services import services
 from ..version import VERSION
-from .admission import visible_models
 from .gateway import Call, Reply
 
 llm_blueprint = Blueprint("llm", __name__)
@@ -120,14 +122,43 @@ def _seconds(given: str | None) -> float | None:
 @models_blueprint.get("/v1/models")
 @models_blueprint.get("/models")
 async def list_models() -> Response:
-    names = visible_models(current_principal(), services().deployments.names())
-    return jsonify({"data": [_model(name) for name in names], "object": "list"})
+    """The models that the caller may ask for; access groups count as models when they are asked for."""
+    names, groups = _visible(), list[str]()
+    if _asks_for("include_model_access_groups") or _asks_for("only_model_access_groups"):
+        groups = [name for name, members in services().deployments.access_groups().items() if _any_of(members, names)]
+    shown = groups if _asks_for("only_model_access_groups") else [*names, *groups]
+    return jsonify({"data": [_model(name) for name in dict.fromkeys(shown)], "object": "list"})
+
+
+def _asks_for(flag: str) -> bool:
+    return request.args.get(flag, "").lower() in ("true", "1", "yes", "on")
+
+
+def _visible() -> list[str]:
+    """The model names of this instance that the caller may ask for, those of its own team without a grant."""
+    principal, catalog = current_principal(), services().deployments
+    team_id = principal.team_id
+    return [
+        name
+        for name in catalog.names(team_id)
+        if allows(
+            principal,
+            name,
+            catalog.groups_of(name, team_id),
+            is_own_model=catalog.belongs_to_team(name, team_id),
+        )
+    ]
+
+
+def _any_of(deployments: Iterable[Deployment], names: Iterable[str]) -> bool:
+    return not {one.public_name for one in deployments}.isdisjoint(names)
 
 
 @models_blueprint.get("/v1/models/<path:model_id>")
 @models_blueprint.get("/models/<path:model_id>")
 async def show_model(model_id: str) -> Response:
-    if not visible_models(current_principal(), [name for name in services().deployments.names() if name == model_id]):
+    """One model that the caller may ask for."""
+    if model_id not in _visible():
         raise PlainDenial(f"The model `{model_id}` does not exist or is not accessible", status=404)
     return jsonify(_model(model_id))
 

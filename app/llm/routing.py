@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from ..deployments import Deployment
+from ..deployment import Deployment
 from ..errors import UpstreamError
 
 _RETRYABLE = frozenset({408, 409, 429})

@@ -12,9 +12,10 @@ from types import TracebackType
 
 import aiohttp
 
-from ..deployments import Deployment
+from ..deployment import Deployment
 from ..errors import UpstreamError
 from ..protocols.openai import error_detail, error_message
+from ..settings import Settings
 
 _CONNECT_SECONDS = 10.0
 # Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
@@ -108,10 +109,14 @@ class Answer:
 
 
 class Upstream:
-    def __init__(self, request_timeout: float, stream_timeout: float | None) -> None:
-        self._request_timeout = request_timeout
-        self._stream_timeout = stream_timeout
+    def __init__(self, settings: Settings) -> None:
+        self.reconfigure(settings)
         self._session: aiohttp.ClientSession | None = None
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take time limits that changed while running."""
+        self._request_timeout = settings.router_timeout or settings.request_timeout
+        self._stream_timeout = settings.stream_timeout
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(

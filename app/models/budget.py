@@ -63,7 +63,7 @@ class BudgetWindow(Model):
 
 
 class Counter(Model):
-    """What one budget has spent so far, for processes that share a database and no Redis. Its row is also their lock."""
+    """What one budget has spent, for processes that share a database and no Redis. Its row is also their lock."""
 
     name = columns.name(768, primary_key=True)
     spend = columns.spent()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortoise import fields
 
 from . import columns
@@ -21,3 +23,8 @@ class Credential(Versioned):
 
     class Meta:
         table = "credential"
+
+    def as_wire(self) -> dict[str, Any]:
+        """The row without its values, not even as ciphertext."""
+        names = [name for name in self._meta.fields_map if name != "credential_values"]
+        return {name: columns.wire_value(getattr(self, name)) for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortoise import fields
 from tortoise.indexes import Index
 
@@ -25,3 +27,8 @@ class StoredDeployment(Versioned):
     class Meta:
         table = "deployment"
         indexes = (Index(fields=("model_name",), name="idx_deployment_model_name"),)
+
+    def as_wire(self) -> dict[str, Any]:
+        """The row without its parameters, not even as ciphertext."""
+        names = [name for name in self._meta.fields_map if name != "litellm_params"]
+        return {name: columns.wire_value(getattr(self, name)) for name in names}

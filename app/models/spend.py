@@ -134,8 +134,9 @@ class DailySpend(Model):
         )
         indexes = (
             Index(fields=("date", "user_id"), name="idx_daily_spend_user"),
-            Index(fields=("date", "team_id"), name="idx_daily_spend_team"),
             Index(fields=("api_key", "date"), name="idx_daily_spend_key"),
+            Index(fields=("date", "spend"), name="idx_daily_spend_largest"),
+            Index(fields=("team_id", "date", "spend"), name="idx_daily_spend_team_largest"),
         )
 
 
@@ -179,4 +180,7 @@ class DailyEntitySpend(Model):
                 "endpoint",
             ),
         )
-        indexes = (Index(fields=("kind", "date"), name="idx_daily_entity_spend_date"),)
+        indexes = (
+            Index(fields=("kind", "date", "spend"), name="idx_daily_entity_spend_largest"),
+            Index(fields=("api_key", "kind", "date", "spend"), name="idx_daily_entity_spend_key"),
+        )

@@ -40,7 +40,14 @@ _GATEWAY_FIELDS = frozenset(
     "disable_global_guardrails litellm_call_id litellm_trace_id litellm_session_id".split()
 )
 # Where a client would point the gateway elsewhere, with the gateway's own credentials.
-_REFUSED_FIELDS = ("api_base", "base_url", "api_key", "api_version", "custom_llm_provider")
+_REFUSED_FIELDS = (
+    "api_base",
+    "base_url",
+    "api_key",
+    "api_version",
+    "custom_llm_provider",
+    "litellm_credential_name",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,132 +1,144 @@
-"""Budgets in memory: hold an estimate before a call, settle its cost after, exactly once.
-
-What a scope has spent is `known` (the database at the last look) + `unwritten` (settled here, not yet flushed)
-+ `held` (running calls). A call is admitted while that is below the ceiling, so that calls which run at the same
-time see each other. Figures of other processes arrive when a key is looked up again.
-"""
+"""Budgets and limits of one call: hold an estimate before it, settle what it used after it, exactly once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from ..auth.principal import BudgetScope
-from ..errors import BudgetExceeded
+import structlog
 
-ScopeName = tuple[str, str]
+from ..errors import BudgetExceeded, TooManyRequests
+from .counters import Counters, Demand, Hold, Refusal
+from .scopes import BudgetScope, RateLimit
+from .scopes import ScopeName as ScopeName
+from .scopes import member_id as member_id
+from .scopes import team_and_user as team_and_user
 
-# Between the two ids of a membership; no id that a person writes holds it.
-_UNIT_SEPARATOR = "\x1f"
+log = structlog.get_logger(__name__)
+
+_ZERO = Decimal(0)
+# A soft budget that was passed is said once in this time, by each process.
+_WARNS_AGAIN_SECONDS = 24 * 3600.0
+_MAX_WARNINGS = 10_000
 
 
-def member_id(team_id: str, user_id: str) -> str:
-    """The scope id of one user in one team."""
-    return f"{team_id}{_UNIT_SEPARATOR}{user_id}"
-
-
-def team_and_user(member_id: str) -> tuple[str, str]:
-    team_id, _, user_id = member_id.partition(_UNIT_SEPARATOR)
-    return team_id, user_id
+class ModelBudgetExceeded(BudgetExceeded):
+    """The budget of one model is used up; others of the same caller may have room (`budget_fallbacks`)."""
 
 
 @dataclass(slots=True)
-class _Account:
-    known: Decimal = Decimal(0)
-    unwritten: Decimal = Decimal(0)
-    held: Decimal = Decimal(0)
-
-    @property
-    def spend(self) -> Decimal:
-        return self.known + self.unwritten
-
-
 class Reservation:
-    """Money that is held for one running call. `settle` or `release` it; the second of the two does nothing."""
+    """What one running call holds. `settle` it; only the first time counts."""
 
-    __slots__ = ("_accounts", "_amount", "_book", "_is_open", "_names")
+    scopes: Sequence[BudgetScope]
+    limits: Sequence[RateLimit]
+    _hold: Hold | None
+    _is_open: bool = True
 
-    def __init__(self, book: BudgetBook, names: tuple[ScopeName, ...], amount: Decimal) -> None:
-        self._book = book
-        self._names = names
-        self._accounts = [book.account(name) for name in names]
-        self._amount = amount
-        self._is_open = True
-        for account in self._accounts:
-            account.held += amount
+    def settle(self, cost: Decimal, tokens: int = 0) -> None:
+        """Replace what was held by what was used; nothing for a call that never ran."""
+        if self._hold is not None and self._is_open:
+            self._is_open = False
+            self._hold.keeper.settle(self._hold, cost, tokens)
 
-    def settle(self, cost: Decimal) -> None:
-        """Replace the estimate by the cost."""
-        if not self._close():
-            return
-        for name in self._names:
-            self._book.account(name).unwritten += cost
+    def spend_of(self, kind: str) -> Decimal | None:
+        """What the first scope of a kind had spent when the call was admitted."""
+        hold = self._hold
+        for index, scope in enumerate(self.scopes):
+            if scope.kind == kind and not scope.is_window:
+                return hold.spends[index] if hold is not None else scope.spend
+        return None
 
-    def release(self) -> None:
-        """Give the estimate back: the call cost nothing."""
-        self._close()
-
-    def _close(self) -> bool:
-        if not self._is_open:
-            return False
-        self._is_open = False
-        for account in self._accounts:
-            account.held -= self._amount
-        return True
+    def headers(self) -> dict[str, str]:
+        """What is left of each limit (contract llm.md §4.9)."""
+        headers: dict[str, str] = {}
+        used = self._hold.used if self._hold is not None else ()
+        for limit, (requests, tokens) in zip(self.limits, used, strict=False):
+            prefix = f"x-ratelimit-{limit.descriptor}"
+            if limit.rpm is not None:
+                headers[f"{prefix}-limit-requests"] = str(limit.rpm)
+                headers[f"{prefix}-remaining-requests"] = str(max(0, limit.rpm - requests))
+            if limit.tpm is not None:
+                headers[f"{prefix}-limit-tokens"] = str(limit.tpm)
+                headers[f"{prefix}-remaining-tokens"] = str(max(0, limit.tpm - tokens))
+        return headers
 
 
 class BudgetBook:
-    def __init__(self, exceeded_status: int = 422) -> None:
-        self._accounts: dict[ScopeName, _Account] = {}
-        self._exceeded_status = exceeded_status
-        self._writes = 0
+    """Admits calls by counters, and says why it does not in the contract's words."""
 
-    def account(self, name: ScopeName) -> _Account:
-        account = self._accounts.get(name)
-        if account is None:
-            account = self._accounts[name] = _Account()
-        return account
+    def __init__(self, counters: Counters, exceeded_status: int = 422) -> None:
+        self._counters = counters
+        self.exceeded_status = exceeded_status
+        self._warned: dict[str, float] = {}
 
-    def start_reading(self) -> int:
-        """Mark the moment before spend is read from the database; hand it to `observe`."""
-        return self._writes
+    async def reserve(
+        self,
+        scopes: Sequence[BudgetScope],
+        limits: Sequence[RateLimit] = (),
+        estimate: Decimal = _ZERO,
+        tokens: int = 0,
+    ) -> Reservation:
+        """Hold `estimate` USD below every ceiling and one request with `tokens` within every limit, all or nothing.
 
-    def observe(self, scope: BudgetScope, spend: Decimal, reading: int) -> None:
-        """Take over what the database says, unless a flush came between reading and now: then the next look does."""
-        name = (scope.kind, scope.id)
-        if reading == self._writes or name not in self._accounts:
-            self.account(name).known = spend
+        Raises BudgetExceeded or TooManyRequests for the first that is in the way.
+        """
+        if not scopes and not limits:
+            return Reservation((), (), None)
+        demand = Demand([scope.account for scope in scopes], [one.limit for one in limits], estimate, tokens)
+        verdict = await self._counters.admit(demand)
+        if isinstance(verdict, Refusal):
+            raise self._budget_error(scopes, verdict) if verdict.unit == "budget" else _limit_error(limits, verdict)
+        for scope, spend in zip(scopes, verdict.spends, strict=True):
+            if scope.soft_budget is not None and spend >= scope.soft_budget:
+                self._warn(scope, spend)
+        return Reservation(scopes, limits, verdict)
 
-    def written(self, amounts: Mapping[ScopeName, Decimal]) -> None:
-        """The ledger has flushed these amounts: they are in the database now."""
-        self._writes += 1
-        for name, amount in amounts.items():
-            account = self._accounts.get(name)
-            if account is not None:
-                account.known += amount
-                account.unwritten = max(Decimal(0), account.unwritten - amount)
+    def _budget_error(self, scopes: Sequence[BudgetScope], refusal: Refusal) -> BudgetExceeded:
+        scope = scopes[refusal.index]
+        kind = ModelBudgetExceeded if scope.model else BudgetExceeded
+        return kind(_exceeded(scope, refusal.used), status=self.exceeded_status)
 
-    def spend_of(self, kind: str, id: str) -> Decimal:
-        """What a scope has spent, calls that are not yet in the database included."""
-        account = self._accounts.get((kind, id))
-        return account.spend if account is not None else Decimal(0)
-
-    def reserve(self, scopes: Iterable[BudgetScope], estimate: Decimal) -> Reservation:
-        """Hold `estimate` USD below every ceiling. Raises the contract's refusal for the first that is reached."""
-        scopes = tuple(scopes)
-        for scope in scopes:
-            if scope.max_budget is None:
-                continue
-            account = self.account((scope.kind, scope.id))
-            if account.spend + account.held >= scope.max_budget:
-                raise BudgetExceeded(
-                    f"Budget has been exceeded! {scope.label} Current cost: {_plain(account.spend)}, "
-                    f"Max budget: {_plain(scope.max_budget)}",
-                    status=self._exceeded_status,
-                )
-        return Reservation(self, tuple((scope.kind, scope.id) for scope in scopes), estimate)
+    def _warn(self, scope: BudgetScope, spend: Decimal) -> None:
+        now = time.monotonic()
+        if now - self._warned.get(scope.account.name, -_WARNS_AGAIN_SECONDS) < _WARNS_AGAIN_SECONDS:
+            return
+        if len(self._warned) >= _MAX_WARNINGS:
+            self._warned.clear()
+        self._warned[scope.account.name] = now
+        log.warning("soft budget is reached", scope=scope.label, spend=plain(spend), soft_budget=str(scope.soft_budget))
 
 
-def _plain(amount: Decimal) -> str:
+def _exceeded(scope: BudgetScope, spend: Decimal) -> str:
+    ceiling = scope.max_budget or _ZERO
+    if scope.is_window and not scope.model:
+        return f"ExceededBudget: {scope.label} over {scope.period} budget. Spend=${spend:.4f}, Limit=${ceiling:.2f}"
+    if scope.model:
+        return (
+            f"Budget has been exceeded! {scope.label} over budget for model={scope.model}. "
+            f"Current cost: {plain(spend)}, Max budget: {plain(ceiling)}"
+        )
+    if scope.kind in ("user", "end_user"):
+        return f"ExceededBudget: {scope.label} over budget. Spend={plain(spend)}, Budget={plain(ceiling)}"
+    return f"Budget has been exceeded! {scope.label} Current cost: {plain(spend)}, Max budget: {plain(ceiling)}"
+
+
+def _limit_error(limits: Sequence[RateLimit], refusal: Refusal) -> TooManyRequests:
+    limit, unit = limits[refusal.index], refusal.unit
+    ceiling = {"requests": limit.rpm, "tokens": limit.tpm, "max_parallel_requests": limit.parallel}[unit] or 0
+    remaining = max(0, ceiling - int(refusal.used)) if unit == "tokens" else 0
+    resets_at = datetime.now(UTC) + timedelta(seconds=refusal.seconds)
+    return TooManyRequests(
+        f"Rate limit exceeded for {limit.descriptor}: {limit.label}. Limit type: {unit}. "
+        f"Current limit: {ceiling}, Remaining: {remaining}. "
+        f"Limit resets at: {resets_at:%Y-%m-%d %H:%M:%S} UTC",
+        headers={"retry-after": str(refusal.seconds), "rate_limit_type": unit},
+    )
+
+
+def plain(amount: Decimal) -> str:
     """An amount for people: `0.013`, without the zeros that the database adds."""
     return format(amount.normalize(), "f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from quart import Quart
@@ -68,3 +69,53 @@ def test_tokens_and_headers_are_secrets_and_prices_are_not() -> None:
     assert set(masked(params).values()) == {"****"}
     prices = {"input_cost_per_token": 1, "cache_read_input_token_cost": 2, "max_tokens": 3, "token": "hash"}
     assert masked(prices) == prices
+
+
+async def test_the_log_is_filtered_sorted_and_paged(admin: Caller, vera: Caller) -> None:
+    key = await admin.new_key(key_alias="k")
+    await admin.post("/key/block", key=key["key"])
+    await admin.send("/team/new", '{"team_alias": "t", "team_id": "team-one"}', **{"litellm-changed-by": "grace"})
+    today = datetime.now(UTC).date()
+    cases: list[tuple[dict[str, object], set[str]]] = [
+        ({"table_name": "LiteLLM_VerificationToken"}, {"created", "blocked"}),
+        ({"object_id": key["token"], "action": "blocked"}, {"blocked"}),
+        ({"changed_by": "grace", "table_name": "LiteLLM_TeamTable"}, {"created"}),
+        ({"search": "M-ON"}, {"created"}),
+        ({"search": "GRA", "action": "blocked"}, set()),
+        ({"action": "blocked", "start_date": today.isoformat(), "end_date": today.isoformat()}, {"blocked"}),
+        ({"start_date": f"{today + timedelta(days=1)}T00:00:00Z"}, set()),
+        ({"end_date": str(today - timedelta(days=1))}, set()),
+    ]
+    for query, expected in cases:
+        answer = (await vera.get("/audit", **query)).json()
+        assert {row["action"] for row in answer["audit_logs"]} == expected, query
+    newest = (await vera.get("/audit", page_size=1)).json()
+    assert (newest["page"], newest["page_size"], newest["total_pages"]) == (1, 1, newest["total"])
+    oldest = (await vera.get("/audit", page_size=1, sort_order="asc")).json()["audit_logs"][0]
+    assert oldest["updated_at"] < newest["audit_logs"][0]["updated_at"]
+    assert set(oldest) == {
+        *("id", "updated_at", "changed_by", "changed_by_api_key", "action", "table_name", "object_id"),
+        *("before_value", "updated_values"),
+    }
+
+
+async def test_one_change_is_read_by_its_id(admin: Caller, vera: Caller) -> None:
+    await admin.new_key(key_alias="k")
+    row = (await vera.get("/audit", table_name="LiteLLM_VerificationToken")).json()["audit_logs"][0]
+    assert (await vera.get(f"/audit/{row['id']}")).json() == row
+    assert (await vera.get("/audit/unknown")).status_code == 404
+
+
+async def test_the_log_is_for_admins_and_viewers(admin: Caller, alice: Caller, ivan: Caller) -> None:
+    for caller in (alice, ivan):
+        assert (await caller.get("/audit")).status_code == 401
+        assert (await caller.get("/audit/any")).status_code == 401
+    cases: list[tuple[dict[str, object], int]] = [
+        ({"start_date": "yesterday"}, 422),
+        ({"end_date": "9999-12-31"}, 200),
+        ({"page_size": 101}, 422),
+        ({"sort_by": "before_value"}, 400),
+        ({"sort_order": "sideways"}, 400),
+    ]
+    for query, status in cases:
+        assert (await admin.get("/audit", **query)).status_code == status, query

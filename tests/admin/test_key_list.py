@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from tests.admin.conftest import Caller
 
 
@@ -14,7 +16,13 @@ async def _aliases(caller: Caller, **query: object) -> list[str]:
 async def test_pages_are_cut_with_right_totals(admin: Caller) -> None:
     tokens = [(await admin.new_key(key_alias=f"key {number}"))["token"] for number in range(5)]
     first = (await admin.get("/key/list", size=2, sort_by="key_alias", sort_order="asc")).json()
-    assert first == {"keys": tokens[:2], "total_count": 5, "current_page": 1, "total_pages": 3}
+    assert first == {
+        "keys": tokens[:2],
+        "total_count": 5,
+        "total_is_capped": False,
+        "current_page": 1,
+        "total_pages": 3,
+    }
     past_the_end = (await admin.get("/key/list", size=2, page=9)).json()
     assert (past_the_end["keys"], past_the_end["total_count"], past_the_end["total_pages"]) == ([], 5, 3)
     newest_first = (await admin.get("/key/list")).json()["keys"]
@@ -42,6 +50,27 @@ async def test_filters(admin: Caller, alice: Caller) -> None:
     assert await _aliases(admin, key_hash=plain["key"]) == ["Alpha_1"]
     assert await _aliases(admin, search="ALPHA", sort_order="asc") == ["Alpha_1", "alpha%2"]
     assert await _aliases(admin, search="' OR 1=1 --") == []
+
+
+async def test_filter_by_the_end_of_life(admin: Caller) -> None:
+    await admin.new_key(key_alias="soon", duration="1h")
+    await admin.new_key(key_alias="later", duration="30d")
+    await admin.new_key(key_alias="never")
+    limit = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    assert await _aliases(admin, expires=limit) == ["soon"]
+    assert (await admin.get("/key/list", expires="tomorrow")).status_code == 422
+
+
+async def test_teams_have_names(admin: Caller) -> None:
+    team = (await admin.post("/team/new", team_alias="Team")).json()["team_id"]
+    await admin.new_key(team_id=team)
+    (row,) = (await admin.get("/key/list", team_id=team, return_full_object=True)).json()["keys"]
+    assert row["team_alias"] == "Team"
+
+
+async def test_an_unknown_access_group_has_no_keys(admin: Caller) -> None:
+    await admin.new_key()
+    assert (await admin.get("/key/list", access_group_id="nobody")).json()["keys"] == []
 
 
 async def test_filter_by_status(admin: Caller) -> None:
@@ -96,7 +125,8 @@ async def test_aliases_in_pages(admin: Caller) -> None:
         await admin.new_key(key_alias=alias)
     await admin.new_key()
     answer = (await admin.get("/key/aliases", size=2)).json()
-    assert answer == {"aliases": ["a", "b"], "total_count": 3, "current_page": 1, "total_pages": 2, "size": 2}
+    assert (answer.pop("aliases"), answer.pop("total_is_capped")) == (["a", "b"], False)
+    assert answer == {"total_count": 3, "current_page": 1, "total_pages": 2, "size": 2}
 
 
 async def test_a_wrong_query_is_refused(admin: Caller) -> None:

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any
+from datetime import datetime, timedelta
 
 import pytest
 from quart import Quart
 
 from app.models import VirtualKey
 from app.services import EXTENSION
-from app.spend.ledger import SpendEvent
 from tests.admin.conftest import PROVIDER_SECRET, Caller
-
-NOW = datetime.now(UTC)
-TODAY, YESTERDAY = NOW.date().isoformat(), (NOW - timedelta(days=1)).date().isoformat()
-Spend = Callable[..., Awaitable[None]]
+from tests.admin.spend_calls import NOW, TODAY, YESTERDAY, Spend, recorder
 
 
 @pytest.fixture
 def spend(instance: Quart) -> Spend:
-    """Write one finished call as the data plane does."""
-    ledger, database = instance.extensions[EXTENSION].ledger, instance.extensions[EXTENSION].database
-
-    async def record(request_id: str, cost: str, *, days_ago: int = 0, **facts: Any) -> None:
-        start = NOW - timedelta(days=days_ago)
-        event = SpendEvent(
-            request_id=request_id,
-            call_type="acompletion",
-            endpoint="/chat/completions",
-            start_time=start,
-            end_time=start + timedelta(milliseconds=250),
-            cost=Decimal(cost),
-            prompt_tokens=10,
-            completion_tokens=5,
-            **{"model": "sample-chat-1", "model_group": "sample-chat", "provider": "openai", **facts},
-        )
-        with database.active():
-            ledger.record(event)
-            await ledger.flush()
-
-    return record
+    return recorder(instance)
 
 
 async def test_logs_are_newest_first(admin: Caller, spend: Spend) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from quart import Quart
 
 from app.auth.credentials import verify_password
-from app.models import User
+from app.models import ConfigEntry, OrganizationMembership, User
 from app.services import EXTENSION
 from tests.admin.conftest import Caller
+from tests.admin.org_cast import organization
 
 
 async def test_a_new_user_gets_a_key(admin: Caller) -> None:
@@ -146,6 +147,36 @@ async def test_deleting_a_user_takes_keys_and_memberships(admin: Caller, alice: 
     members = (await admin.get("/team/info", team_id=team)).json()["team_info"]["members_with_roles"]
     assert [member["user_id"] for member in members] == ["default_user_id"]
     assert (await admin.post("/user/delete", user_ids=[])).json() == 0
+
+
+async def test_defaults_of_new_users_come_from_the_configuration(admin: Caller, instance: Quart) -> None:
+    await admin.post("/team/new", team_id="everybody")
+    defaults = {"user_role": "internal_user", "max_budget": 5, "budget_duration": "30d", "teams": ["everybody"]}
+    with instance.extensions[EXTENSION].database.active():
+        await ConfigEntry.create(param_name="litellm_settings", param_value={"default_internal_user_params": defaults})
+    user = (await admin.post("/user/new", user_id="u1")).json()
+    assert (user["user_role"], user["max_budget"], user["teams"]) == ("internal_user", 5, ["everybody"])
+    user = (await admin.post("/user/new", user_id="u2", max_budget=None, teams=[])).json()
+    assert (user["max_budget"], user["teams"], user["budget_duration"]) == (None, [], "30d")
+    root = (await admin.post("/user/new", user_id="root", user_role="proxy_admin")).json()
+    assert (root["max_budget"], root["teams"]) == (None, [])
+
+
+async def test_deleting_a_user_ends_memberships_of_organizations(admin: Caller, alice: Caller, instance: Quart) -> None:
+    await organization(instance, "acme", alice="org_admin")
+    assert (await admin.post("/user/delete", user_ids=["alice"])).status_code == 200
+    with instance.extensions[EXTENSION].database.active():
+        assert not await OrganizationMembership.exists(user_id="alice")
+
+
+async def test_the_second_of_two_admins_is_told(admin: Caller, alice: Caller) -> None:
+    version = (await admin.get("/v2/user/info", user_id="alice")).json()["version"]
+    assert (await admin.post("/user/update", user_id="alice", rpm_limit=1, version=version)).status_code == 200
+    assert (await admin.post("/user/update", user_id="alice", rpm_limit=2, version=version)).status_code == 409
+
+
+async def test_nobody_changes_their_own_user(alice: Caller) -> None:
+    assert (await alice.post("/user/update", user_id="alice", user_alias="A")).status_code == 401
 
 
 async def test_roles_have_names(alice: Caller) -> None:

@@ -118,3 +118,22 @@ def test_the_challenge_is_that_of_rfc_7636() -> None:
     """Appendix B of the RFC."""
     verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     assert credentials.pkce_challenge(verifier) == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+def test_an_onboarding_token_is_ours_unchanged_and_young() -> None:
+    master_key, soon = "sk-master-key-of-some-length", datetime.now(UTC) + timedelta(minutes=5)
+    token = credentials.onboarding_token("link", "alice", soon, master_key)
+    claims = credentials.read_onboarding_token(token, master_key)
+    assert claims is not None and (claims["invitation_link"], claims["user_id"]) == ("link", "alice")
+    stale = credentials.onboarding_token("link", "alice", soon - timedelta(minutes=6), master_key)
+    session = credentials.session_token({"token_type": "litellm_onboarding"}, soon, master_key)
+    for bad in (stale, session, token[:-2], "", "a.b.c"):
+        assert credentials.read_onboarding_token(bad, master_key) is None
+    assert credentials.read_onboarding_token(token, "sk-another-master-key") is None
+    unsigned = jwt.encode({"token_type": "litellm_onboarding", "exp": soon}, "", algorithm="none")
+    assert credentials.read_onboarding_token(unsigned, master_key) is None
+
+
+def test_an_invitation_id_is_256_random_bits() -> None:
+    assert len(credentials.new_invitation_id()) == 43
+    assert credentials.new_invitation_id() != credentials.new_invitation_id()

@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from app.db import Database
 from app.models import DailySpend, SpendLog, Team, TeamMembership, User, VirtualKey
 from app.settings import Settings
-from app.spend.budget import BudgetBook
-from app.spend.ledger import SpendEvent, SpendLedger
+from app.spend.events import SpendEvent
+from app.spend.ledger import SpendLedger
+from tests.services.postgres import PostgresServer
 
 KEY_HASH = "a" * 64
 PRICE = Decimal("0.000000000001")  # the smallest amount that the database keeps
@@ -25,7 +27,6 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 @dataclass
 class Books:
     ledger: SpendLedger
-    budgets: BudgetBook
     database: Database
     state_dir: Path
 
@@ -58,13 +59,13 @@ class Books:
 
 
 @asynccontextmanager
-async def books_of(url: str, state_dir: Path) -> AsyncIterator[Books]:
+async def books_of(url: str, state_dir: Path, **settings_of_test: Any) -> AsyncIterator[Books]:
     """Books whose ledger flushes when it is told to, or with `start` every tenth of a second."""
-    settings = Settings(database_url=url, state_dir=state_dir, spend_flush_seconds=0.1)
-    database, budgets = Database(settings), BudgetBook()
+    settings = Settings(database_url=url, state_dir=state_dir, spend_flush_seconds=0.1, **settings_of_test)
+    database = Database(settings)
     await database.open()
     try:
-        yield Books(SpendLedger(settings, database, budgets), budgets, database, state_dir)
+        yield Books(SpendLedger(settings, database), database, state_dir)
     finally:
         await database.close()
 
@@ -97,3 +98,9 @@ def event(number: int = 0, **fields: Any) -> SpendEvent:
         "provider": "openai",
     }
     return SpendEvent(**{**known, **fields})
+
+
+def deadlocks(server: PostgresServer, url: str) -> int:
+    """How often the server ended a transaction that stood in a circle with another one."""
+    name = urlsplit(url).path.lstrip("/")
+    return int(server.execute(f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{name}'"))

@@ -1,135 +1,130 @@
-"""Money is held before a call and settled after it, exactly once, however many calls run."""
+"""Budgets and limits of one call: held before it, settled after it, and refused in the contract's words."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from app.auth.principal import BudgetScope
-from app.errors import BudgetExceeded
-from app.spend.budget import BudgetBook, member_id, team_and_user
+from app.errors import BudgetExceeded, TooManyRequests
+from app.spend.budget import BudgetBook, ModelBudgetExceeded
+from app.spend.counters import MemoryCounters
+from app.spend.scopes import BudgetScope, RateLimit, counter_name, member_id, team_and_user
 
 KEY = BudgetScope("key", "k1", "Key=alice", Decimal(10))
 TEAM = BudgetScope("team", "t1", "Team=t1", Decimal(15))
 UNBOUNDED = BudgetScope("user", "u1", "User=u1", None)
-NAME = ("key", "k1")
-CENTS = st.decimals(min_value=0, max_value=100, places=12, allow_nan=False)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-def seen(scope: BudgetScope, spend: str) -> BudgetBook:
-    book = BudgetBook()
-    book.observe(scope, Decimal(spend), book.start_reading())
-    return book
+@pytest.fixture
+def book() -> BudgetBook:
+    return BudgetBook(MemoryCounters())
 
 
-def test_a_settled_call_is_spend() -> None:
-    book = BudgetBook()
-    book.reserve([KEY], Decimal(3)).settle(Decimal(2))
-    assert book.spend_of(*NAME) == book.account(NAME).unwritten == 2
+def spent(scope: BudgetScope, amount: str) -> BudgetScope:
+    """The scope as the database shows it after some spend."""
+    return BudgetScope(scope.kind, scope.id, scope.label, scope.max_budget, Decimal(amount))
 
 
-def test_only_the_first_end_of_a_reservation_counts() -> None:
-    book = BudgetBook()
-    reservation = book.reserve([KEY], Decimal(9))
-    reservation.settle(Decimal(1))
-    reservation.settle(Decimal(1))
-    reservation.release()
-    assert book.spend_of(*NAME) == 1
-    released = book.reserve([KEY], Decimal(8))
-    released.release()
-    released.settle(Decimal(5))
-    assert book.spend_of(*NAME) == 1
-    book.reserve([KEY], Decimal(1)).release()  # nothing is held any more: this one is admitted
-
-
-def test_calls_that_run_at_the_same_time_see_each_other() -> None:
-    book = BudgetBook()
-    running = [book.reserve([KEY], Decimal(4)) for _ in range(3)]
-    with pytest.raises(BudgetExceeded):
-        book.reserve([KEY], Decimal(4))
-    running[0].release()
-    book.reserve([KEY], Decimal(4))
-
-
-def test_a_refused_call_holds_nothing() -> None:
-    book = seen(TEAM, "15")
-    for _ in range(5):
-        with pytest.raises(BudgetExceeded, match="Team=t1"):
-            book.reserve([KEY, TEAM], Decimal(9))
-    book.reserve([KEY], Decimal(9))
-
-
-def test_the_refusal_names_scope_cost_and_ceiling() -> None:
+async def refusal(book: BudgetBook, *scopes: BudgetScope) -> BudgetExceeded:
     with pytest.raises(BudgetExceeded) as refused:
-        seen(KEY, "10.5").reserve([KEY], Decimal(0))
-    error = refused.value
+        await book.reserve(scopes)
+    return refused.value
+
+
+async def test_only_the_first_end_of_a_reservation_counts(book: BudgetBook) -> None:
+    reservation = await book.reserve([KEY], estimate=Decimal(9))
+    reservation.settle(Decimal(1))
+    reservation.settle(Decimal(1))
+    assert (await book.reserve([KEY])).spend_of("key") == 1
+
+
+async def test_the_refusal_names_scope_cost_and_ceiling(book: BudgetBook) -> None:
+    error = await refusal(book, spent(KEY, "10.5"))
     assert (error.status, error.type, error.param) == (422, "budget_exceeded", None)
     assert error.message == "Budget has been exceeded! Key=alice Current cost: 10.5, Max budget: 10"
 
 
-def test_the_status_of_the_refusal_is_a_setting() -> None:
-    book = BudgetBook(exceeded_status=429)
-    with pytest.raises(BudgetExceeded) as refused:
-        book.reserve([BudgetScope("key", "k1", "Key=x", Decimal(0))], Decimal(0))
-    assert (refused.value.status, refused.value.code) == (429, "429")
+async def test_users_windows_and_models_have_words_of_their_own(book: BudgetBook) -> None:
+    user = BudgetScope("user", "u1", "User=u1", Decimal(1), Decimal("1.25"))
+    assert (await refusal(book, user)).message == "ExceededBudget: User=u1 over budget. Spend=1.25, Budget=1"
+    hour = BudgetScope("key", "k1", "Key", Decimal(0), Decimal("0.048"), period="1h", starts_at=NOON)
+    assert (await refusal(book, hour)).message == "ExceededBudget: Key over 1h budget. Spend=$0.0480, Limit=$0.00"
+    model = BudgetScope("key", "k1", "Key=a", Decimal(0), model="gpt-4o", period="1d", starts_at=NOON)
+    error = await refusal(book, model)
+    assert isinstance(error, ModelBudgetExceeded)
+    assert "over budget for model=gpt-4o" in error.message
 
 
-def test_the_first_scope_that_is_reached_is_the_answer() -> None:
-    book = seen(KEY, "10")
-    book.observe(TEAM, Decimal(15), book.start_reading())
-    with pytest.raises(BudgetExceeded, match="Key=alice"):
-        book.reserve([KEY, TEAM], Decimal(0))
+async def test_the_status_of_the_refusal_is_a_setting() -> None:
+    error = await refusal(BudgetBook(MemoryCounters(), exceeded_status=429), spent(KEY, "10"))
+    assert (error.status, error.code) == (429, "429")
 
 
-def test_a_scope_without_ceiling_is_never_refused_and_still_counted() -> None:
-    book = seen(UNBOUNDED, "1000000")
-    book.reserve([UNBOUNDED], Decimal(1)).settle(Decimal(1))
-    assert book.spend_of("user", "u1") == 1_000_001
+async def test_the_first_scope_that_is_reached_is_the_answer(book: BudgetBook) -> None:
+    assert "Key=alice" in (await refusal(book, spent(KEY, "10"), spent(TEAM, "15"))).message
+    other = BudgetScope("key", "k2", "Key=bob", Decimal(10))
+    assert "Team=t1" in (await refusal(book, other, spent(TEAM, "15"))).message
 
 
-def test_what_was_flushed_moves_from_unwritten_to_known() -> None:
-    book = BudgetBook()
-    book.reserve([KEY], Decimal(0)).settle(Decimal(3))
-    book.written({NAME: Decimal(3)})
-    assert book.spend_of(*NAME) == 3
-    assert book.account(NAME).unwritten == 0
+async def test_a_scope_without_ceiling_is_never_refused_and_still_counted(book: BudgetBook) -> None:
+    (await book.reserve([spent(UNBOUNDED, "1000000")])).settle(Decimal(1))
+    assert (await book.reserve([UNBOUNDED])).spend_of("user") == 1_000_001
 
 
-def test_a_flush_between_look_and_answer_is_not_counted_twice_nor_lost() -> None:
-    book = BudgetBook()
-    book.reserve([KEY], Decimal(0)).settle(Decimal(3))
-    reading = book.start_reading()
-    book.written({NAME: Decimal(3)})
-    book.observe(KEY, Decimal(0), reading)  # read before the flush, heard after it
-    assert book.spend_of(*NAME) == 3
-    book.observe(KEY, Decimal(3), book.start_reading())
-    assert book.spend_of(*NAME) == 3
+async def test_spend_that_was_started_anew_is_kept_under_another_name(book: BudgetBook) -> None:
+    (await book.reserve([KEY])).settle(Decimal(10))
+    await refusal(book, KEY)
+    await book.reserve([BudgetScope("key", "k1", "Key=alice", Decimal(10), epoch=1)])
+    tomorrow = BudgetScope("key", "k1", "Key=alice", Decimal(10), resets_at=NOON)
+    await book.reserve([tomorrow])
 
 
-def test_spend_of_other_processes_arrives_with_the_next_look() -> None:
-    book = BudgetBook()
-    book.reserve([KEY], Decimal(0)).settle(Decimal(1))
-    book.observe(KEY, Decimal("9.5"), book.start_reading())
-    assert book.spend_of(*NAME) == Decimal("10.5")
-    with pytest.raises(BudgetExceeded):
-        book.reserve([KEY], Decimal(0))
+async def test_a_soft_budget_is_said_once_and_refuses_nothing(book: BudgetBook) -> None:
+    soft = BudgetScope("key", "k1", "Key=alice", Decimal(10), Decimal(6), Decimal(5))
+    with capture_logs() as logs:
+        await book.reserve([soft])
+        await book.reserve([soft])
+    assert [entry["scope"] for entry in logs if entry["event"] == "soft budget is reached"] == ["Key=alice"]
 
 
-@given(st.lists(st.tuples(CENTS, CENTS, st.booleans()), max_size=20))
-def test_after_all_calls_ended_spend_is_the_sum_of_their_costs(calls: list[tuple[Decimal, Decimal, bool]]) -> None:
-    book = BudgetBook()
-    reservations = [book.reserve([UNBOUNDED], estimate) for estimate, _, _ in calls]
-    for reservation, (_, cost, is_billed) in zip(reservations, calls, strict=True):
-        if is_billed:
-            reservation.settle(cost)
-        reservation.release()
-    assert book.spend_of("user", "u1") == sum((cost for _, cost, is_billed in calls if is_billed), Decimal(0))
-    barely = BudgetScope("user", "u1", "User", book.spend_of("user", "u1") + Decimal("0.000000000001"))
-    book.reserve([barely], Decimal(0))  # nothing of the estimates is still held
+async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: BudgetBook) -> None:
+    limit = RateLimit("api_key", "k1", "sk-...aaaa", 1, None, None)
+    await book.reserve((), [limit])
+    with pytest.raises(TooManyRequests) as refused:
+        await book.reserve((), [limit])
+    error = refused.value
+    assert (error.status, error.type, error.headers["rate_limit_type"]) == (429, "throttling_error", "requests")
+    assert 59 <= int(error.headers["retry-after"]) <= 60
+    assert error.message.startswith(
+        "Rate limit exceeded for api_key: sk-...aaaa. Limit type: requests. Current limit: 1, Remaining: 0."
+    )
+
+
+async def test_headers_say_what_is_left(book: BudgetBook) -> None:
+    limits = [
+        RateLimit("api_key", "k1", "", 10, 1000, None),
+        RateLimit("team", "t1", "", None, 500, None),
+        RateLimit("user", "u1", "", None, None, 4),
+    ]
+    assert (await book.reserve((), limits, tokens=100)).headers() == {
+        "x-ratelimit-api_key-limit-requests": "10",
+        "x-ratelimit-api_key-remaining-requests": "9",
+        "x-ratelimit-api_key-limit-tokens": "1000",
+        "x-ratelimit-api_key-remaining-tokens": "900",
+        "x-ratelimit-team-limit-tokens": "500",
+        "x-ratelimit-team-remaining-tokens": "400",
+    }
 
 
 def test_the_name_of_a_membership_is_taken_apart_again() -> None:
     assert team_and_user(member_id("team:1", "user 2")) == ("team:1", "user 2")
+
+
+def test_names_of_counters_fit_their_column_and_stay_apart() -> None:
+    assert counter_name("key", "a" * 400, "b" * 400) != counter_name("key", "a" * 400, "b" * 401)
+    assert len(counter_name("key", "a" * 4000)) <= 700
+    assert counter_name("a", "bc") != counter_name("ab", "c")

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from app.models import DailySpend, SpendLog, VirtualKey
-from app.spend.budget import member_id
 from tests.spend.ledgers import KEY_HASH, NOON, PRICE, Books, add_alice, books_of, event
 
 
@@ -98,16 +97,6 @@ async def test_a_session_of_the_console_does_not_add_to_a_team(books: Books) -> 
     totals = await books.totals()
     assert (totals["user"], totals["key"]) == (PRICE, PRICE)
     assert totals["team"] == totals["member"] == 0
-
-
-async def test_budgets_hear_what_was_written(books: Books) -> None:
-    books.budgets.account(("key", KEY_HASH)).unwritten = PRICE
-    books.budgets.account(("member", member_id("research", "alice"))).unwritten = PRICE
-    books.ledger.record(event())
-    await books.ledger.flush()
-    assert books.budgets.account(("key", KEY_HASH)).unwritten == 0
-    assert books.budgets.spend_of("key", KEY_HASH) == PRICE
-    assert books.budgets.account(("member", member_id("research", "alice"))).unwritten == 0
 
 
 async def test_a_segment_that_comes_again_changes_nothing(books: Books, database_url: str) -> None:

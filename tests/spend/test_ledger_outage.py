@@ -158,8 +158,8 @@ async def test_a_deadlock_does_not_set_a_good_event_aside(migrated_postgres_url:
             "CREATE TRIGGER busy BEFORE INSERT ON spend_log FOR EACH ROW WHEN (NEW.end_user = 'busy') "
             "EXECUTE FUNCTION busy()"
         )
-        books.ledger.record(event(0, call_type="x" * 200))
-        books.ledger.record(event(1, end_user="busy"))
+        books.ledger.record(event(0, request_id="a", call_type="x" * 200))
+        books.ledger.record(event(1, request_id="b", end_user="busy"))
         for _ in range(3):
             await books.ledger.flush()
         assert books.files("*.rejected") == []

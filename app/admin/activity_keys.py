@@ -1,0 +1,100 @@
+"""Keys by what they spent: a list in pages, and the largest keys of each model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from quart import Blueprint, Response
+
+from .activity import DATES, encoded, users_scope
+from .activity_figures import Answer, Metrics, add_to, keys_as_wire, metrics_of
+from .activity_names import key_names
+from .activity_rows import Ranking, Scope, largest, rows_of_keys, totals
+from .body import bad_request, flag, identifier, read_query, takes, whole
+
+blueprint = Blueprint("admin_activity_keys", __name__)
+
+_MOST_KEYS = 1000
+_KEYS_OF_A_MODEL = 10
+_MOST_MODELS = 50
+# Keys are ranked by their largest rows first, then by their sums: more are looked at than are shown.
+_SPARE = 2
+
+
+@blueprint.get("/user/daily/activity/aggregated/keys")
+@takes(
+    query={
+        **DATES,
+        "user_id": identifier(),
+        "model": identifier(),
+        "limit": whole(1, 100),
+        "offset": whole(0, _MOST_KEYS),
+    }
+)
+async def keys_by_spend() -> Response:
+    """The keys of a range of days, largest first. The list ends after a thousand."""
+    asked = read_query(limit=50, offset=0)
+    scope = users_scope(asked)
+    ranking, _ = await largest(scope)
+    end = asked["offset"] + asked["limit"]
+    if end > _MOST_KEYS:
+        raise bad_request(f"The list ends after {_MOST_KEYS} keys", "offset")
+    ordered = _ordered(await _sums(scope, ranking, end))
+    shown = ordered[asked["offset"] : end]
+    names = await key_names([token for token, _ in shown])
+    results = [{"api_key": token, "metrics": sums.as_json(), "metadata": names[token]} for token, sums in shown]
+    has_more = len(ranking.spend) > end or ranking.is_cut
+    page = {"limit": asked["limit"], "offset": asked["offset"], "has_more": has_more and bool(results)}
+    return encoded({"results": results, "metadata": {**page, "total_count": len(ranking.spend)}})
+
+
+async def _sums(scope: Scope, ranking: Ranking, most: int) -> dict[str, Metrics]:
+    found: dict[str, Metrics] = {}
+    for row in await rows_of_keys(scope, ranking.largest(most * _SPARE)):
+        add_to(found, row["api_key"], metrics_of(row))
+    return found
+
+
+def _ordered(sums: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
+    return sorted(sums.items(), key=lambda pair: (-pair[1].spend, pair[0]))
+
+
+@blueprint.get("/user/daily/activity/aggregated/model_top_keys")
+@takes(
+    query={
+        **DATES,
+        "user_id": identifier(),
+        "model": identifier(),
+        "model_group": identifier(),
+        "by_model_group": flag(),
+        "limit": whole(1, 100),
+    }
+)
+async def largest_keys_of_models() -> Response:
+    """The keys that spent most on each model (or model group), or on the one that was asked for."""
+    asked = read_query(by_model_group=False, limit=_KEYS_OF_A_MODEL)
+    column = "model_group" if asked["by_model_group"] or asked["model_group"] else "model"
+    scope = users_scope(asked)
+    names = await _models(scope, column, asked["model_group"])
+    ranking, _ = await largest(scope)
+    per_model: defaultdict[str, dict[str, Metrics]] = defaultdict(dict)
+    for row in await rows_of_keys(scope, ranking.largest(min(200, asked["limit"] * 5))):
+        add_to(per_model[row[column]], row["api_key"], metrics_of(row))
+    chosen = {name: dict(_ordered(per_model[name])[: asked["limit"]]) for name in names}
+    known = await key_names({token for keys in chosen.values() for token in keys})
+    results = [
+        {"model": name, "metrics": names[name].as_json(), "api_keys": keys_as_wire(keys, known)}
+        for name, keys in chosen.items()
+    ]
+    return encoded({"results": results, "metadata": {"by_model_group": column == "model_group"}})
+
+
+async def _models(scope: Scope, column: str, only: str | None) -> dict[str, Metrics]:
+    """Sums of each model, largest first."""
+    found: dict[str, Metrics] = {}
+    rows: Sequence[Answer] = await totals(scope)
+    for row in rows:
+        if row[column] and only in (None, row[column]):
+            add_to(found, row[column], metrics_of(row))
+    return dict(_ordered(found)[:_MOST_MODELS])

@@ -1,0 +1,52 @@
+"""What members of a team may do with its keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Blueprint
+
+from ..auth.principal import current_principal
+from ..errors import Forbidden
+from ..models import Team
+from .body import Table, identifier, read_body, read_query, takes, text_list
+from .changes import VERSION, expected_version
+from .team_access import Power, check_may_manage, power_over
+from .team_fields import ALWAYS_PERMITTED, MEMBER_PERMISSIONS, check_permissions
+from .team_rows import change_team, need_team, team_row
+
+blueprint = Blueprint("admin_team_permissions", __name__)
+
+Answer = dict[str, Any]
+_ONE: Table = {"team_id": identifier().required}
+_CHANGE: Table = {**VERSION, **_ONE, "team_member_permissions": text_list().required}
+
+
+@blueprint.get("/team/permissions_list")
+@takes(query=_ONE)
+async def list_permissions() -> Answer:
+    """What members may do, and all that could be permitted."""
+    team = await need_team(read_query()["team_id"])
+    if await power_over(current_principal(), team) < Power.MEMBER:
+        raise Forbidden("Only members of a team may see it", param="None")
+    return {
+        "team_id": team.team_id,
+        "team_member_permissions": list(dict.fromkeys([*ALWAYS_PERMITTED, *team.team_member_permissions])),
+        "all_available_permissions": list(MEMBER_PERMISSIONS),
+    }
+
+
+@blueprint.post("/team/permissions_update")
+@takes(body=_CHANGE)
+async def update_permissions() -> Answer:
+    """Replace what members may do. Raises 400 for what is no permission."""
+    sent = await read_body()
+    team = await need_team(sent["team_id"])
+    await check_may_manage(current_principal(), team)
+    check_permissions(sent["team_member_permissions"])
+    permissions = list(dict.fromkeys(sent["team_member_permissions"]))
+
+    async def columns_of(_: Team) -> Answer:
+        return {"team_member_permissions": permissions}
+
+    return await team_row(await change_team(team.team_id, columns_of, version=expected_version(sent)))

@@ -1,0 +1,40 @@
+"""What a key's `allowed_routes` may name: words of the contract for groups of routes, paths, and paths with `*`."""
+
+from __future__ import annotations
+
+_INFO = (
+    "/key/info /key/health /team/info /team/list /v2/team/list /organization/list /team/available /user/info "
+    "/v2/user/info /model/info /v1/model/info /v2/model/info /v2/key/info /model_group/info /health /health/services "
+    "/key/list /key/aliases /user/filter/ui /models /v1/models /sso/get/ui_settings /get/user_banner"
+).split()
+_SPEND = ("/spend/*", "/user/daily/*", "/team/daily/*", "/tag/daily/*", "/organization/daily/*", "/customer/daily/*")
+_GLOBAL_SPEND = ("/global/*", "/gateway/daily/activity")
+_SELF = ("/team/member_add", "/team/member_delete", "/team/permissions_list", "/user/password/change", "/model/*")
+
+# Word of the contract -> groups of app/mounts.py, and paths (a trailing * stands for anything).
+_WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "llm_api_routes": (("llm", "models"), ()),
+    "openai_routes": (("llm", "models"), ()),
+    "management_routes": (("admin",), ()),
+    "key_management_routes": ((), ("/key/*",)),
+    "info_routes": ((), tuple(_INFO)),
+    "spend_tracking_routes": ((), _SPEND),
+    "global_spend_tracking_routes": ((), _GLOBAL_SPEND),
+    "self_managed_routes": ((), _SELF),
+    "internal_user_routes": ((), ("/key/*", *_INFO, *_SPEND)),
+    "public_routes": (("health", "discovery"), ()),
+    "ui_routes": (("admin", "login"), ()),
+    "admin_viewer_routes": (("admin",), ()),
+}
+
+
+def route_matches(entry: str, path: str, group: str) -> bool:
+    """Whether one entry of `allowed_routes` covers a path: a word of the contract, a path, or a path with `*`."""
+    if entry in _WORDS:
+        groups, patterns = _WORDS[entry]
+        return group in groups or any(_covers(pattern, path) for pattern in patterns)
+    return _covers(entry, path)
+
+
+def _covers(pattern: str, path: str) -> bool:
+    return path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern

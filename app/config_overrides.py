@@ -1,0 +1,156 @@
+"""Configuration that the API stored, laid over what the file and the environment say: the database wins.
+
+`Settings` is read once and frozen, so an override is a new `Settings`. Those in `RUNTIME_SETTINGS` may change while an
+instance runs, the others wait for its next start; those in `OPERATOR_SETTINGS` are never read from the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import Field, replace
+from types import MappingProxyType
+from typing import Any
+
+import structlog
+
+from .models import ConfigEntry
+from .providers import PROVIDERS
+from .sealed_settings import is_sealed, unsealed
+from .settings import Settings, declared_settings
+
+log = structlog.get_logger(__name__)
+
+SECTIONS = ("general_settings", "litellm_settings", "router_settings")
+ENVIRONMENT = "environment_variables"
+
+# Read anew on every use.
+RUNTIME_SETTINGS = frozenset(
+    {
+        "request_timeout",
+        "router_timeout",
+        "stream_timeout",
+        "num_retries",
+        "budget_exceeded_status_code",
+        "always_include_stream_usage",
+        "max_ui_session_budget",
+        "session_duration",
+        "key_header_name",
+        "disable_env_credential_login",
+        "api_doc_base_url",
+        "disable_custom_api_keys",
+        "default_key_generate_params",
+        "upperbound_key_generate_params",
+        "key_generation_settings",
+        "default_internal_user_params",
+        "default_team_params",
+        "password_min_length",
+    }
+)
+
+# What an instance needs before it can read its database, and who may enter it at all: whoever may change settings over
+# the API must not be able to become the operator, nor to lock the operator out.
+OPERATOR_SETTINGS = frozenset(
+    {
+        "master_key",
+        "salt_key_text",
+        "database_url",
+        "database_pool_size",
+        "database_connection_timeout",
+        "redis_url",
+        "host",
+        "port",
+        "state_dir",
+        "ui_username",
+        "ui_password",
+        "disable_admin_ui",
+        "disable_admin_endpoints",
+        "disable_llm_api_endpoints",
+        "permit_weak_master_key",
+    }
+)
+
+
+async def stored_overrides() -> dict[str, dict[str, Any]]:
+    """Section -> what the API stored in it, secrets still encrypted: the rows of `overridden`."""
+    rows = await ConfigEntry.filter(param_name__in=[*SECTIONS, ENVIRONMENT]).order_by("param_name")
+    return {row.param_name: dict(row.param_value) for row in rows}
+
+
+def overridden(
+    settings: Settings, rows: Mapping[str, Mapping[str, Any]], *, only: Collection[str] | None = None
+) -> Settings:
+    """`settings` of file and environment with the stored rows over them; a wrong value is logged and left out.
+
+    `only`: the names of the fields that may change, as RUNTIME_SETTINGS on a running instance; then `environment`
+    stays as it is.
+    """
+    variables = _variables(settings, rows.get(ENVIRONMENT) or {})
+    changes: dict[str, Any] = {}
+    for item in declared_settings():
+        if item.name in OPERATOR_SETTINGS or (only is not None and item.name not in only):
+            continue
+        raw, source = _stored(item, settings, rows, variables)
+        if raw is None:
+            continue
+        try:
+            changes[item.name] = item.metadata["parse"](raw)
+        except (ValueError, TypeError) as problem:
+            log.error("a stored setting is left out", setting=source, reason=str(problem))
+    if settings.is_control_plane:
+        changes.pop("control_plane_url", None)  # the two exclude each other, as at start
+    if variables and only is None:
+        changes["environment"] = MappingProxyType({**settings.environment, **variables})
+    return replace(settings, **changes) if changes else settings
+
+
+def operator_variables() -> frozenset[str]:
+    """Environment variables of OPERATOR_SETTINGS."""
+    named = {item.metadata["env"] for item in declared_settings() if item.name in OPERATOR_SETTINGS}
+    return frozenset(name for name in named if name)
+
+
+def keys_of_addresses() -> dict[str, str]:
+    """Variable of a provider's address -> variable of its key.
+
+    A stored address counts only beside a stored key: the operator's key goes to no address that the API was told.
+    """
+    return {row.base_variable: row.key_variable for row in PROVIDERS.values() if row.base_variable and row.key_variable}
+
+
+def _variables(settings: Settings, stored: Mapping[str, Any]) -> dict[str, str]:
+    refused, keys = operator_variables(), keys_of_addresses()
+    values = {name: value for name, value in unsealed(stored, settings.salt_key).items() if not is_sealed(value)}
+    return {
+        name: str(value)
+        for name, value in values.items()
+        if value is not None and name not in refused and (name not in keys or values.get(keys[name]))
+    }
+
+
+def _stored(
+    item: Field[Any], settings: Settings, rows: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str]
+) -> tuple[Any, str]:
+    """(stored value, where it is stored) of one setting, or (None, "")."""
+    yaml_key, env_name = item.metadata["yaml"], item.metadata["env"]
+    if yaml_key is not None:
+        section, _, key = yaml_key.partition(".")
+        value = (rows.get(section) or {}).get(key)
+        if value is not None:
+            return unsealed(value, settings.salt_key), f"database: {yaml_key}"
+    if env_name in variables and variables[env_name] and not is_set_in_file(item, settings):
+        return variables[env_name], f"database: {ENVIRONMENT}.{env_name}"
+    return None, ""
+
+
+def is_set_in_file(item: Field[Any], settings: Settings) -> bool:
+    """Whether the value of a setting comes from the file: it is neither its default nor the environment's."""
+    value = getattr(settings, item.name)
+    if item.metadata["yaml"] is None or value == item.default:
+        return False
+    raw = settings.environment.get(item.metadata["env"]) if item.metadata["env"] else None
+    if not raw:
+        return True
+    try:
+        return bool(item.metadata["parse"](raw) != value)
+    except ValueError:
+        return True

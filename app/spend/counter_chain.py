@@ -1,0 +1,131 @@
+"""Which counters an instance uses, and what takes over when they cannot be reached.
+
+    Redis is configured      Redis, then the database (PostgreSQL), then this process
+    PostgreSQL, no Redis     the database, then this process
+    SQLite, several processes   the database, then this process
+    SQLite, one process      this process
+
+Whoever takes over starts from what the database says, so that nothing that was spent is forgotten; calls that run at
+the moment of the change are not seen by the others until they end. With `fail_closed_budget_enforcement` the last
+resort, this process alone, refuses with 503 instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import sha256
+from importlib import import_module
+from typing import Any
+
+import structlog
+
+from ..cache import CacheAway
+from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from ..errors import ServiceUnavailable
+from ..settings import Settings
+from .counters import Counters, Demand, Hold, MemoryCounters, Refusal
+from .sql_counters import SqlCounters
+
+log = structlog.get_logger(__name__)
+
+_REST_SECONDS = 2.0
+# By then every process has flushed what it spent meanwhile.
+_RETURN_SECONDS = 2.0
+_AWAY = (CacheAway, *DATABASE_AWAY, *DATABASE_REFUSED)
+
+
+@dataclass(slots=True)
+class _Link:
+    """Counters with what is known of their health. `returns_at`: when they may take over again, after an absence."""
+
+    counters: Counters
+    rests_until: float = 0.0
+    is_away: bool = False
+    returns_at: float | None = None
+    is_announced: bool = False
+
+
+class CounterChain:
+    """The first counters that answer. Those that do not rest for two seconds before they are asked again.
+
+    Counters that come back missed what was spent meanwhile: they take over when that is in the database, and only for
+    callers whose spend was read after it (`on_change` says that all should be).
+    """
+
+    def __init__(self, links: Sequence[Counters], *, is_closed_without_shared: bool = False) -> None:
+        self._links = [_Link(counters) for counters in links]
+        self._is_closed = is_closed_without_shared and len(links) > 1
+        self._on_change: Callable[[], None] = _nothing
+
+    def when_changed(self, on_change: Callable[[], None]) -> None:
+        """Call this whenever other counters take over: what is known of spend should be read anew."""
+        self._on_change = on_change
+
+    async def start(self) -> None:
+        for link in self._links:
+            await link.counters.start()
+
+    async def stop(self) -> None:
+        for link in self._links:
+            await link.counters.stop()
+
+    async def ping(self) -> None:
+        """The last link is always there."""
+
+    async def admit(self, demand: Demand) -> Hold | Refusal:
+        for link in self._links[:-1] if self._is_closed else self._links:
+            if link.rests_until > time.monotonic():
+                continue
+            try:
+                if link.is_away and not await self._is_back(link, demand):
+                    continue
+                return await link.counters.admit(demand)
+            except _AWAY as problem:
+                self._rest(link, problem)
+        raise ServiceUnavailable("Budgets and limits cannot be checked now; try again")
+
+    async def _is_back(self, link: _Link, demand: Demand) -> bool:
+        if link.returns_at is None:
+            await link.counters.ping()
+            link.returns_at, link.is_announced = time.monotonic() + _RETURN_SECONDS, False
+        if time.monotonic() < link.returns_at:
+            return False
+        if not link.is_announced:
+            link.is_announced = True
+            self._on_change()
+        if any(account.read_at < link.returns_at for account in demand.accounts):
+            return False
+        log.warning("counters are back", kind=type(link.counters).__name__)
+        link.is_away = False
+        return True
+
+    def _rest(self, link: _Link, problem: Exception) -> None:
+        link.rests_until, link.returns_at = time.monotonic() + _REST_SECONDS, None
+        log.warning("counters cannot be reached", kind=type(link.counters).__name__, reason=type(problem).__name__)
+        if not link.is_away:
+            link.is_away = True
+            self._on_change()
+
+    def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
+        """Each hold goes back to where it was counted."""
+        hold.keeper.settle(hold, cost, tokens)
+
+
+def open_counters(settings: Settings, database: Database, cache: Any) -> CounterChain:
+    """The counters of an instance, as the table above says."""
+    links: list[Any] = []
+    if cache.is_shared:
+        # redis costs 22 MB, which an instance without it need not hold.
+        namespace = sha256(settings.database_url.encode()).hexdigest()[:16]
+        links.append(import_module("app.spend.redis_counters").RedisCounters(cache.client, namespace))
+    if not database.is_sqlite or settings.process_count > 1:
+        links.append(SqlCounters(database))
+    links.append(MemoryCounters())
+    return CounterChain(links, is_closed_without_shared=settings.fail_closed_budget_enforcement)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,237 @@
+"""Counters in the database, for processes and instances that share one and have no Redis.
+
+Each admission is one short transaction. It first touches the `counter` row of every budget and limit of the call, in
+one order everywhere: that locks them, so that calls on the same key come one after the other and no two can deadlock.
+A limit's window is kept in seconds, and the oldest, partly passed second counts whole. What running calls hold is kept
+per process, and what a process that has not been seen for a while held does not count.
+"""
+
+# ruff: noqa: S608 (statements are put together from constants of this file; every value is a bound parameter)
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import structlog
+
+from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from .counters import WINDOW_SECONDS, Demand, Hold, Refusal, full_unit
+
+log = structlog.get_logger(__name__)
+
+_BREATH_SECONDS = 5.0
+_ALIVE = timedelta(seconds=15)
+_DRAIN_SECONDS = 0.05
+_MAX_PENDING = 20_000
+
+_Usage = tuple[int, int]
+
+
+class SqlCounters:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._process_id = uuid.uuid4().hex
+        self._pending: deque[tuple[Hold, Decimal, int]] = deque(maxlen=_MAX_PENDING)
+        self._task: asyncio.Task[None] | None = None
+        self._is_known = False
+        self._settling = asyncio.Lock()
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._breathe(), name="counters in the database")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            await self._settle_pending()
+            for table in ("running_calls", "gateway_process"):
+                await self._database.execute_many(f"DELETE FROM {table} WHERE process_id = $1", [(self._process_id,)])
+        except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
+            log.warning("counters were not settled", reason=type(problem).__name__)
+
+    async def ping(self) -> None:
+        await self._say_alive()
+
+    async def admit(self, demand: Demand) -> Hold | Refusal:
+        if not self._is_known:
+            await self._say_alive()
+        await self._settle_pending()
+        async with self._database.transaction():
+            spends = await self._lock(demand)
+            now = await self._now()
+            held, running = await self._running(demand)
+            used = await self._used(demand, now)
+            refusal = _first_refusal(demand, spends, held, running, used, now)
+            if refusal is not None:
+                return refusal
+            await self._count(demand, int(now))
+        after = [(used[limit.name][0] + 1, used[limit.name][1] + demand.tokens) for limit in demand.limits]
+        known = [spends.get(account.name, account.seed) for account in demand.accounts]
+        return Hold(self, demand, now, known, after)
+
+    async def _lock(self, demand: Demand) -> dict[str, Decimal]:
+        """Lock the row of each budget and limit; answers what each budget has spent, raised to its seed."""
+        spend = self._database.larger("excluded.spend", "counter.spend")
+        rows = {account.name: account.seed for account in demand.accounts if account.ceiling is not None}
+        rows.update({f"limit:{limit.name}": Decimal(0) for limit in demand.limits})
+        now, spends = datetime.now(UTC), {}
+        for name in sorted(rows):
+            found = await self._database.fetch(
+                "INSERT INTO counter (name, spend, touched_at) VALUES ($1, $2, $3) "
+                f"ON CONFLICT (name) DO UPDATE SET spend = {spend}, touched_at = excluded.touched_at RETURNING spend",
+                (name, rows[name], now),
+            )
+            spends[name] = Decimal(str(found[0]["spend"]))
+        return spends
+
+    async def _now(self) -> float:
+        """The clock that all instances share: the database's."""
+        if self._database.is_sqlite:
+            return time.time()
+        rows = await self._database.fetch("SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8 AS now")
+        return float(rows[0]["now"])
+
+    async def _running(self, demand: Demand) -> tuple[dict[str, Decimal], dict[str, int]]:
+        names = [account.name for account in demand.accounts if account.ceiling is not None]
+        names += [f"limit:{limit.name}" for limit in demand.limits if limit.parallel is not None]
+        held: dict[str, Decimal] = defaultdict(Decimal)
+        running: dict[str, int] = defaultdict(int)
+        if names:
+            marks = ", ".join(f"${index}" for index in range(3, len(names) + 3))
+            rows = await self._database.fetch(
+                "SELECT r.name, r.held, r.running FROM running_calls r LEFT JOIN gateway_process p "
+                "ON p.process_id = r.process_id WHERE (p.seen_at > $1 OR r.process_id = $2) "
+                f"AND r.name IN ({marks})",
+                (datetime.now(UTC) - _ALIVE, self._process_id, *names),
+            )
+            for row in rows:
+                held[row["name"]] += Decimal(str(row["held"]))
+                running[row["name"]] += int(row["running"])
+        return held, running
+
+    async def _used(self, demand: Demand, now: float) -> dict[str, _Usage]:
+        """Requests and tokens of each limit since the second that is just leaving the window."""
+        used: dict[str, _Usage] = {limit.name: (0, 0) for limit in demand.limits}
+        if used:
+            marks = ", ".join(f"${index}" for index in range(2, len(used) + 2))
+            rows = await self._database.fetch(
+                "SELECT name, SUM(requests) AS requests, SUM(tokens) AS tokens FROM rate_bucket "
+                f"WHERE second >= $1 AND name IN ({marks}) GROUP BY name",
+                (int(now) - WINDOW_SECONDS, *used),
+            )
+            used.update({row["name"]: (int(row["requests"]), int(row["tokens"])) for row in rows})
+        return used
+
+    async def _count(self, demand: Demand, second: int) -> None:
+        await self._hold(_holds(demand, demand.amount, 1))
+        await self._database.execute_many(
+            "INSERT INTO rate_bucket (name, second, requests, tokens) VALUES ($1, $2, 1, $3) "
+            "ON CONFLICT (name, second) DO UPDATE SET requests = rate_bucket.requests + 1, "
+            "tokens = rate_bucket.tokens + excluded.tokens",
+            [(limit.name, second, demand.tokens) for limit in sorted(demand.limits, key=lambda one: one.name)],
+        )
+
+    async def _hold(self, rows: Sequence[tuple[str, Decimal, int]]) -> None:
+        """Add (name, USD, calls) to what this process holds; less than nothing gives it back."""
+        held = self._database.plus("running_calls.held", "excluded.held")
+        await self._database.execute_many(
+            "INSERT INTO running_calls (name, process_id, held, running) VALUES ($1, $2, $3, $4) "
+            f"ON CONFLICT (name, process_id) DO UPDATE SET held = {held}, "
+            "running = running_calls.running + excluded.running",
+            [(name, self._process_id, money, count) for name, money, count in sorted(rows)],
+        )
+
+    def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
+        """Wait for company: the next admission of this process, or the next round, writes it."""
+        self._pending.append((hold, cost, tokens))
+
+    async def _settle_pending(self) -> None:
+        """Write what was settled, in one transaction. What could not be written stays for the next round."""
+        async with self._settling:
+            settled = list(self._pending)
+            if not settled:
+                return
+            async with self._database.transaction():
+                await self._settle(settled)
+            for _ in settled:
+                self._pending.popleft()
+
+    async def _settle(self, settled: Sequence[tuple[Hold, Decimal, int]]) -> None:
+        costs: dict[str, Decimal] = defaultdict(Decimal)
+        holds: dict[str, tuple[Decimal, int]] = {}
+        tokens: dict[tuple[str, int], int] = defaultdict(int)
+        for hold, cost, used in settled:
+            for name, money, calls in _holds(hold.demand, hold.demand.amount, 1):
+                before = holds.get(name, (Decimal(0), 0))
+                holds[name] = before[0] - money, before[1] - calls
+            for account in hold.demand.accounts:
+                if account.ceiling is not None:
+                    costs[account.name] += cost
+            for limit in hold.demand.limits:
+                tokens[limit.name, int(hold.second)] += used - hold.demand.tokens
+        many = self._database.execute_many
+        spend = self._database.plus("spend", "$1")
+        await many(
+            f"UPDATE counter SET spend = {spend} WHERE name = $2", [(costs[name], name) for name in sorted(costs)]
+        )
+        await self._hold([(name, *amounts) for name, amounts in holds.items()])
+        await many(
+            "UPDATE rate_bucket SET tokens = tokens + $1 WHERE name = $2 AND second = $3",
+            [(more, *bucket) for bucket, more in sorted(tokens.items()) if more],
+        )
+
+    async def _say_alive(self) -> None:
+        await self._database.execute_many(
+            "INSERT INTO gateway_process (process_id, seen_at) VALUES ($1, $2) "
+            "ON CONFLICT (process_id) DO UPDATE SET seen_at = excluded.seen_at",
+            [(self._process_id, datetime.now(UTC))],
+        )
+        self._is_known = True
+
+    async def _breathe(self) -> None:
+        """Say that this process lives, and settle what no admission took along."""
+        clock, breathed_at = asyncio.get_running_loop().time, 0.0
+        while True:
+            try:
+                if self._is_known and clock() - breathed_at >= _BREATH_SECONDS:
+                    await self._say_alive()
+                    breathed_at = clock()
+                await self._settle_pending()
+            except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
+                log.warning("counters could not be written", reason=type(problem).__name__)
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(_DRAIN_SECONDS)
+
+
+def _holds(demand: Demand, amount: Decimal, calls: int) -> list[tuple[str, Decimal, int]]:
+    """(name, USD, calls) that one call holds of each budget and each limit of parallel calls."""
+    rows = [(account.name, amount, 0) for account in demand.accounts if account.ceiling is not None]
+    return rows + [(f"limit:{one.name}", Decimal(0), calls) for one in demand.limits if one.parallel is not None]
+
+
+def _first_refusal(
+    demand: Demand,
+    spends: dict[str, Decimal],
+    held: dict[str, Decimal],
+    running: dict[str, int],
+    used: dict[str, _Usage],
+    now: float,
+) -> Refusal | None:
+    for index, account in enumerate(demand.accounts):
+        if account.ceiling is not None and spends[account.name] + held[account.name] >= account.ceiling:
+            return Refusal("budget", index, spends[account.name])
+    for index, limit in enumerate(demand.limits):
+        requests, tokens = used[limit.name]
+        unit = full_unit(limit, requests, tokens, running[f"limit:{limit.name}"], demand.tokens)
+        if unit is not None:
+            # Which second leaves first is not worth another question; the whole window is an honest upper bound.
+            seconds = WINDOW_SECONDS if unit != "max_parallel_requests" else 1
+            return Refusal(unit, index, Decimal(tokens if unit == "tokens" else requests), seconds)
+    return None

@@ -1,0 +1,198 @@
+"""Counters admit a call against all of its budgets and limits at once, wherever they are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from app.db import Database
+from app.settings import Settings
+from app.spend.counters import Account, Counters, Demand, Hold, Limit, MemoryCounters, Refusal
+from app.spend.redis_counters import RedisCounters, nano
+from app.spend.sql_counters import SqlCounters
+
+MakeCounters = Callable[[], Counters]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres", "redis"])
+async def make_counters(request: pytest.FixtureRequest) -> AsyncIterator[MakeCounters]:
+    """Makes the counters of one more process; those of `memory` are one and the same process."""
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            memory = MemoryCounters()
+            yield lambda: memory
+            return
+        if request.param == "redis":
+            redis: Redis = Redis.from_url(request.getfixturevalue("redis_url"), decode_responses=True)
+            stack.push_async_callback(redis.aclose)
+            yield lambda: RedisCounters(redis, "test")
+            return
+        url = request.getfixturevalue(f"migrated_{request.param}_url")
+        database = Database(Settings(database_url=url))
+        await database.open()
+        stack.push_async_callback(database.close)
+        yield lambda: SqlCounters(database)
+
+
+@pytest.fixture
+async def counters(make_counters: MakeCounters) -> AsyncIterator[Counters]:
+    made = make_counters()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def asked(ceiling: str | None, amount: str = "1", *, seed: str = "0", name: str = "key") -> Demand:
+    limit = None if ceiling is None else Decimal(ceiling)
+    return Demand([Account(name, limit, Decimal(seed))], amount=Decimal(amount))
+
+
+async def admitted(counters: Counters, demand: Demand) -> Hold:
+    verdict = await counters.admit(demand)
+    assert isinstance(verdict, Hold), verdict
+    return verdict
+
+
+async def refused(counters: Counters, demand: Demand) -> Refusal:
+    verdict = await counters.admit(demand)
+    assert isinstance(verdict, Refusal), verdict
+    return verdict
+
+
+async def test_running_calls_see_each_other(counters: Counters) -> None:
+    held = [await admitted(counters, asked("3")) for _ in range(3)]
+    assert await refused(counters, asked("3")) == Refusal("budget", 0, Decimal(0))
+    counters.settle(held[0], Decimal("0.25"), 0)
+    await admitted(counters, asked("3"))
+    assert (await refused(counters, asked("3"))).used == Decimal("0.25")
+
+
+async def test_spend_starts_from_the_database_and_never_sinks_below_what_was_settled(counters: Counters) -> None:
+    hold = await admitted(counters, asked("10", "2", seed="5"))
+    assert hold.spends == [Decimal(5)]
+    counters.settle(hold, Decimal("1.5"), 0)
+    # The database lags behind.
+    hold = await admitted(counters, asked("10", "2", seed="5"))
+    assert hold.spends == [Decimal("6.5")]
+    counters.settle(hold, Decimal(0), 0)
+    # Another process has spent, and the database knows.
+    assert (await admitted(counters, asked("10", "2", seed="9"))).spends == [Decimal(9)]
+
+
+async def test_a_ceiling_of_zero_admits_nobody_and_none_admits_everybody(counters: Counters) -> None:
+    assert (await refused(counters, asked("0"))).unit == "budget"
+    for _ in range(3):
+        await admitted(counters, asked(None, name="open"))
+
+
+async def test_a_refused_call_holds_nothing_anywhere(counters: Counters) -> None:
+    both = Demand([Account("key", Decimal(9)), Account("team", Decimal(0))], [Limit("l", rpm=5)], Decimal(9))
+    for _ in range(3):
+        assert (await refused(counters, both)).index == 1
+    full = Demand([Account("key", Decimal(9))], [Limit("l", rpm=5), Limit("m", rpm=0)], Decimal(9))
+    assert (await refused(counters, full)) == Refusal("requests", 1, Decimal(0), full_window(counters))
+    hold = await admitted(counters, Demand([Account("key", Decimal(9))], [Limit("l", rpm=5)], Decimal(9)))
+    assert list(hold.used) == [(1, 0)]
+
+
+def full_window(counters: Counters) -> int:
+    """How long a caller waits at most; only the database does not say more exactly."""
+    return {"MemoryCounters": 60, "RedisCounters": 61}.get(type(counters).__name__, 60)
+
+
+async def test_requests_of_the_last_minute_are_counted(counters: Counters) -> None:
+    demand = Demand(limits=[Limit("l", rpm=2)])
+    for _ in range(2):
+        counters.settle(await admitted(counters, demand), Decimal(0), 0)
+    refusal = await refused(counters, demand)
+    assert (refusal.unit, int(refusal.used)) == ("requests", 2)
+    assert 1 <= refusal.seconds <= 61
+
+
+async def test_tokens_are_held_before_and_counted_after_the_call(counters: Counters) -> None:
+    demand = Demand(limits=[Limit("l", tpm=100)], tokens=60)
+    hold = await admitted(counters, demand)
+    assert (await refused(counters, demand)).unit == "tokens"
+    counters.settle(hold, Decimal(0), 10)
+    hold = await admitted(counters, demand)
+    assert list(hold.used) == [(2, 70)]
+    counters.settle(hold, Decimal(0), 95)
+    assert (await refused(counters, Demand(limits=[Limit("l", tpm=100)], tokens=0))).used == 105
+
+
+async def test_parallel_calls_free_their_place_when_they_end(counters: Counters) -> None:
+    demand = Demand(limits=[Limit("l", parallel=1)])
+    hold = await admitted(counters, demand)
+    assert (await refused(counters, demand)).unit == "max_parallel_requests"
+    counters.settle(hold, Decimal(0), 0)
+    await admitted(counters, demand)
+
+
+async def test_what_one_process_holds_the_others_see(make_counters: MakeCounters) -> None:
+    one, two = make_counters(), make_counters()
+    demand = Demand([Account("key", Decimal(2))], [Limit("l", rpm=100, parallel=3)], Decimal(1))
+    first = await admitted(one, demand)
+    await admitted(two, demand)
+    assert (await refused(one, demand)).unit == (await refused(two, demand)).unit == "budget"
+    one.settle(first, Decimal("0.5"), 0)
+    await admitted(one, demand)
+    await one.stop()
+    await two.stop()
+
+
+async def test_a_hundred_calls_at_once_get_exactly_what_the_budget_pays_for(make_counters: MakeCounters) -> None:
+    processes = [make_counters() for _ in range(2)]
+    demand = asked("25")
+    verdicts = await asyncio.gather(*(processes[number % 2].admit(demand) for number in range(100)))
+    held = [verdict for verdict in verdicts if isinstance(verdict, Hold)]
+    assert len(held) == 25
+    for hold in held:
+        hold.keeper.settle(hold, Decimal(1), 0)
+    for process in processes:
+        await process.stop()
+    assert (await refused(make_counters(), demand)).used == 25
+
+
+async def test_a_process_that_is_gone_holds_nothing(make_counters: MakeCounters, counters: Counters) -> None:
+    if isinstance(counters, MemoryCounters):
+        return  # there is no other process
+    gone = make_counters()
+    await admitted(gone, asked("1"))
+    assert (await refused(counters, asked("1"))).unit == "budget"
+    await gone.stop()  # it says good-bye; one that was killed is forgotten when it has not breathed for a while
+    await admitted(counters, asked("1"))
+
+
+@given(st.decimals(min_value=0, max_value=10**6, places=12, allow_nan=False))
+def test_billionths_never_undercount_and_never_by_more_than_one(amount: Decimal) -> None:
+    assert amount <= Decimal(nano(amount)) / 10**9 < amount + Decimal("0.000000001")
+
+
+@given(
+    ceiling=st.integers(0, 50),
+    calls=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()), max_size=40),
+)
+async def test_held_and_spent_never_pass_the_ceiling_by_more_than_one_estimate(
+    ceiling: int, calls: list[tuple[int, int, bool]]
+) -> None:
+    """Each call: its estimate, its cost (at most the estimate), and whether the oldest running one ends before it."""
+    counters = MemoryCounters()
+    spent, running = Decimal(0), list[tuple[Hold, int]]()
+    for estimate, cost, ends_one in calls:
+        if ends_one and running:
+            hold, used = running.pop(0)
+            counters.settle(hold, Decimal(used), 0)
+            spent += used
+        verdict = await counters.admit(asked(str(ceiling), str(estimate)))
+        held = sum((hold.demand.amount for hold, _ in running), Decimal(0))
+        assert isinstance(verdict, Hold) == (spent + held < ceiling)
+        if isinstance(verdict, Hold):
+            running.append((verdict, min(cost, estimate)))
+            assert spent + held + estimate < ceiling + max(estimate, 1)
