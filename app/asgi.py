@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from quart import Quart
 
 from . import create_app
@@ -14,4 +16,12 @@ def create() -> Quart:
     """Called once in each process, with the settings that the command line exported."""
     configure_logging()
     settings = load_exported_settings()
-    return create_app(with_stored_overrides(settings), base=settings)
+    app = create_app(with_stored_overrides(settings), base=settings)
+    spare_what_stays()
+    return app
+
+
+def spare_what_stays() -> None:
+    """Take what was imported out of the garbage collector's sight: looking through it holds up every call for 80 ms."""
+    gc.collect()
+    gc.freeze()

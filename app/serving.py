@@ -18,6 +18,7 @@ import hypercorn.run
 import structlog
 
 from . import create_app
+from .asgi import spare_what_stays
 from .config_file import SettingsError
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .mounts import ROUTE_GROUPS
@@ -74,6 +75,7 @@ def serve(options: ServeOptions) -> int:
     stored = with_stored_overrides(settings)
     if stored is not settings:
         app = create_app(stored, base=settings)
+    spare_what_stays()
     asyncio.run(hypercorn.asyncio.serve(app, config))
     return 0
 

@@ -104,7 +104,7 @@ class Migration(migrations.Migration):
                 ('failed_requests', fields.BigIntField(default=0, db_default=0)),
                 ('total_response_time_ms', fields.BigIntField(default=0, db_default=0)),
             ],
-            options={'table': 'daily_entity_spend', 'app': 'quarterdeck', 'unique_together': (('kind', 'entity_id', 'date', 'api_key', 'model', 'model_group', 'custom_llm_provider', 'endpoint'),), 'indexes': [Index(fields=['kind', 'date'], name='idx_daily_entity_spend_date')], 'pk_attr': 'id', 'table_description': 'Totals of one UTC day for one entity, without its keys: an organization, a tag, an end user, or the instance.'},
+            options={'table': 'daily_entity_spend', 'app': 'quarterdeck', 'unique_together': (('kind', 'entity_id', 'date', 'api_key', 'model', 'model_group', 'custom_llm_provider', 'endpoint'),), 'indexes': [Index(fields=['kind', 'date'], name='idx_daily_entity_spend_date')], 'pk_attr': 'id', 'table_description': 'Totals of one UTC day for one entity and one of its keys: an organization, a tag or an end user.\n\n`kind` is organization, tag, end_user or all, the whole instance (`entity_id` and `api_key` ""). The rows of `all`\nstay few however many keys there are.'},
             bases=['Model'],
         ),
         ops.CreateModel(

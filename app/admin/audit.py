@@ -40,6 +40,10 @@ def _time(is_end: bool) -> Field:
 
 _LIST: Table = {
     **dict.fromkeys(_EXACT, identifier()),
+    # No longer than their columns: a database refuses to compare with more.
+    "changed_by_api_key": identifier(64),
+    "action": identifier(32),
+    "table_name": identifier(64),
     "search": identifier(),
     "start_date": _time(False),
     "end_date": _time(True),

@@ -63,7 +63,7 @@ async def _run(endpoint: Endpoint, path_model: str | None) -> Response:
         body=body,
         call_id=_call_id(headers.get("x-litellm-call-id")),
         path_model=path_model,
-        end_user=headers.get("x-litellm-customer-id") or headers.get("x-litellm-end-user-id") or "",
+        end_user=_end_user(),
         tags=[tag.strip()[:255] for tag in headers.get("x-litellm-tags", "").split(",") if tag.strip()][:50],
         session_id=headers.get("x-litellm-session-id") or headers.get("x-litellm-trace-id"),
         ip_address=request.remote_addr,
@@ -101,6 +101,13 @@ def _response(reply: Reply) -> Response:
     # Quart would cut a stream that lives longer than its default.
     response.timeout = None
     return response
+
+
+def _end_user() -> str:
+    """Whom the headers name; the body may name somebody too, and then the header wins."""
+    own_header = services().settings.user_header_name
+    names = [*([own_header] if own_header else []), "x-litellm-customer-id", "x-litellm-end-user-id"]
+    return next((request.headers[name] for name in names if request.headers.get(name)), "")
 
 
 def _call_id(given: str | None) -> str:

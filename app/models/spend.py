@@ -141,10 +141,10 @@ class DailySpend(Model):
 
 
 class DailyEntitySpend(Model):
-    """Totals of one UTC day for one entity, without its keys: an organization, a tag, an end user, or the instance.
+    """Totals of one UTC day for one entity and one of its keys: an organization, a tag or an end user.
 
-    `kind` is organization, tag, end_user or all (with `entity_id` ""); the rows of `all` stay few however many keys
-    there are.
+    `kind` is organization, tag, end_user or all, the whole instance (`entity_id` and `api_key` ""). The rows of `all`
+    stay few however many keys there are.
     """
 
     id = fields.BigIntField(primary_key=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
+import msgspec
 import structlog
 
-from ..db import Database
+from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from ..models import DeprecatedKey
 from .bulk import BulkWriter, Statement
 from .events import SpendEvent
 from .totals import LOG, Totals, log_row
@@ -25,6 +28,7 @@ log = structlog.get_logger(__name__)
 _STRETCH = 100
 # A row of the log is about a kilobyte.
 _ROWS_OF_A_STATEMENT = 600
+_TOKENS_OF_A_QUESTION = 500
 # Another transaction was in the way: seconds to wait at most before each new try.
 _PAUSES_AFTER_A_DEADLOCK = (0.02, 0.05, 0.1, 0.2, 0.4)
 
@@ -47,12 +51,28 @@ class BatchWriter:
 
     async def prepare(self, events: Sequence[SpendEvent]) -> Batch:
         """Everything but the database. Raises ArithmeticError, TypeError or ValueError for what no column takes."""
-        distinct = list({event.request_id: event for event in events}.values())
+        distinct = await self._under_current_keys(list({event.request_id: event for event in events}.values()))
         rows = [
             await self._bulk.statement("insert", LOG, map(log_row, piece))
             for piece in _pieces(distinct, _ROWS_OF_A_STATEMENT)
         ]
         return Batch(distinct, rows, await self._totals_of(distinct))
+
+    async def _under_current_keys(self, events: list[SpendEvent]) -> list[SpendEvent]:
+        """A call that began before its key was regenerated counts for the key that took its place."""
+        renamed: dict[str, str] = {}
+        with suppress(*DATABASE_AWAY, *DATABASE_REFUSED), self._database.active():
+            if await DeprecatedKey.exists():
+                tokens = sorted({event.key_hash for event in events})
+                for start in range(0, len(tokens), _TOKENS_OF_A_QUESTION):
+                    found = DeprecatedKey.filter(token__in=tokens[start : start + _TOKENS_OF_A_QUESTION])
+                    renamed |= {row.token: row.active_token async for row in found}
+        if not renamed:
+            return events
+        return [
+            msgspec.structs.replace(event, key_hash=renamed[event.key_hash]) if event.key_hash in renamed else event
+            for event in events
+        ]
 
     async def write(self, batch: Batch) -> None:
         """One transaction, tried again when it stood in a circle with another one, as a deletion of many keys.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.models import DailySpend, SpendLog, VirtualKey
+from app.models import DailySpend, DeprecatedKey, SpendLog, VirtualKey
 from tests.spend.ledgers import KEY_HASH, NOON, PRICE, Books, add_alice, books_of, event
 
 
@@ -234,3 +234,11 @@ async def test_a_file_that_another_process_holds_is_waited_for(migrated_sqlite_u
             await books.ledger.flush()
         assert all_are(4 * PRICE, await books.totals())
         assert books.files("*.rejected") == []
+
+
+async def test_a_call_that_began_before_its_key_was_regenerated_counts_for_the_new_one(books: Books) -> None:
+    with books.database.active():
+        await DeprecatedKey.create(token="b" * 64, active_token=KEY_HASH, revoke_at=NOON)
+    books.ledger.record(event(key_hash="b" * 64, cost=Decimal(3)))
+    await books.ledger.flush()
+    assert (await books.totals())["key"] == 3
