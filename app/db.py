@@ -271,7 +271,12 @@ def _postgres_credentials(url: str, pool_size: int) -> dict[str, Any]:
         "maxsize": max(2, pool_size),
         "timeout": 5,
         "command_timeout": 30,
+        # A statement that is run for the sixth time would get a plan for any parameters, for lists with filters often
+        # a ten times slower one. `?pooler=true` in the address: for a pooler that refuses parameters at the start.
+        "server_settings": {"plan_cache_mode": "force_custom_plan", "jit": "off"},
     }
+    if query.pop("pooler", "") == "true":
+        del credentials["server_settings"]
     if ssl_mode:
         credentials["ssl"] = ssl_mode
     if "statement_cache_size" in query:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .providers import Provider, split_model
+from .sealed_settings import shown
 from .spend.pricing import Prices, custom_prices, listed_prices
 
 # Parameters of a deployment that steer the gateway; everything else is a default for the request body.
@@ -92,7 +93,7 @@ class Deployment:
     def public_params(self) -> dict[str, Any]:
         """Its parameters without anything that could hold a secret."""
         return {
-            key: value
+            key: shown(value)
             for key, value in self.params.items()
             if key in ("max_tokens", "input_cost_per_token", "output_cost_per_token", "litellm_credential_name")
             or key.endswith("_token_cost")

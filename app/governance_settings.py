@@ -6,13 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, time, timedelta, tzinfo
+from datetime import UTC, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
 from .config_file import duration, money
-from .durations import BudgetCalendar, time_of_day, time_zone
+from .durations import UTC_CALENDAR, BudgetCalendar, period_end, time_of_day, time_zone
 from .setting_fields import boolean, client_error, mapping, positive, setting, text, whole
+
+
+def _period(value: Any) -> str:
+    """The text of a period that ends some day. Raises ValueError that says what to write instead."""
+    written = text(value)
+    period_end(written, datetime.now(UTC), UTC_CALENDAR)
+    return written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +49,7 @@ class GovernanceSettings:
     )
     budget_duration: str | None = setting(
         "Period of that budget, as `30d`. Without one it never starts anew.",
-        text,
+        _period,
         yaml="litellm_settings.budget_duration",
     )
     max_end_user_budget: Decimal | None = setting(

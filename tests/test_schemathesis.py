@@ -1,12 +1,13 @@
 """Schemathesis calls every operation of /openapi.json with what the document allows and with what it does not.
 
-For more examples change `EXAMPLES` and `RUNS`. What is left out, and why, is said in tests/schemathesis.toml and
-at `document_for_tests`.
+For more examples change `EXAMPLES` and `RUNS`. What is left out, and why, is said in tests/schemathesis.toml,
+tests/schemathesis_hooks.py and at `document_for_tests`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,4 +133,7 @@ def run_schemathesis(
         *("--max-examples", str(examples), "--seed", "7", "--generation-deterministic", "--workers", "1"),
         *("--no-shrink", "--continue-on-failure", "--no-color", "--warnings", "off", "--request-timeout", "30"),
     ]
-    return subprocess.run(command, cwd=document.parent, capture_output=True, text=True, timeout=600, check=False)
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(ROOT / "tests/schemathesis_hooks.py")}
+    return subprocess.run(
+        command, cwd=document.parent, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )

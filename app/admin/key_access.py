@@ -46,13 +46,18 @@ async def check_may_set(
 
 def _check_admin_fields(principal: Principal, sent: Mapping[str, Any], key: VirtualKey | None) -> None:
     for name in _ADMIN_FIELDS:
-        if name == "organization_id" and sent.get(name) in principal.organizations:
+        if name == "organization_id" and sent.get(name) in principal.organizations and _is_free(principal, key):
             continue
         if sent.get(name) not in (None, {}, False) or (key is not None and name in sent):
             raise refused(f"Only a proxy admin may set '{name}' on a key", param=name)
         hidden = (sent.get("metadata") or {}).get(name)
         if hidden and hidden != (key.metadata.get(name) if key is not None else None):
             raise refused(f"Only a proxy admin may set '{name}' on a key", param="metadata")
+
+
+def _is_free(principal: Principal, key: VirtualKey | None) -> bool:
+    """Whether a key is in no organization but the caller's: its budget bounds the key, whoever owns it."""
+    return key is None or key.organization_id in (None, *principal.organizations)
 
 
 async def _check_owner(reach: Reach, sent: Mapping[str, Any], key: VirtualKey | None) -> None:

@@ -109,6 +109,17 @@ def check_target(principal: Principal, params: Mapping[str, Any]) -> None:
         address = params.get(name)
         if address and not _is_public(str(address)):
             raise _for_admins("name an address that is not a public https one", f"litellm_params.{name}")
+    if params.get("mock_response") is None and not _is_public(_address_of(params)):
+        # Some providers are at home on this machine, and the operator may have put others into the own network.
+        raise _for_admins("use a provider whose address is not a public https one", "litellm_params.model")
+
+
+def _address_of(params: Mapping[str, Any]) -> str:
+    """Where calls would go, also when the parameters leave it to the provider. Raises 400 for wrong parameters."""
+    try:
+        return services().deployments.check("", params, {}).api_base
+    except ValueError as problem:
+        raise bad_request(str(problem), "litellm_params") from None
 
 
 def _for_admins(deed: str, param: str) -> Forbidden:

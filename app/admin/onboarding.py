@@ -105,6 +105,8 @@ async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
         )
         if not is_first:
             raise _refused("Invitation link has already been used")
+        # Other links to the same user would set the password once more.
+        await Invitation.filter(user_id=user.user_id, is_accepted=False).update(is_accepted=True, updated_at=now)
         await user.write({"password": hashed})
         await end_sessions(user.user_id)
         # No caller yet, so the audit row names the user who came.

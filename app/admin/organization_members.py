@@ -20,6 +20,7 @@ from .changes import change_row
 from .organization_access import check_may_administer, membership_wire, need_organization_row, organization_rows
 from .organizations import OWN_BUDGET
 from .team_join import shown_user
+from .user_access import refuse_reserved_id
 
 blueprint = Blueprint("admin_organization_members", __name__)
 
@@ -80,6 +81,7 @@ async def _user_of(member: Mapping[str, Any], organization_id: str, principal: P
     user_id, address = member.get("user_id"), member.get("user_email")
     user = await User.get_or_none(user_id=user_id) if user_id else await User.get_or_none(user_email=address)
     if user is None:
+        refuse_reserved_id(principal, user_id)
         return await _created(user_id or str(uuid.uuid4()), address, member.get("role"), organization_id)
     if not principal.is_admin and user.user_role in READERS:
         raise Forbidden("Only a proxy admin may add an admin or admin viewer of the instance", param="member")

@@ -8,13 +8,14 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
-from ..auth.principal import Principal
+from ..auth.principal import Principal, current_principal
 from ..errors import InvalidRequest, PlainDenial
 from ..models import OrganizationMembership, Team, TeamMembership, User
 from ..services import services
 from .audit_trail import USERS, record_change
 from .team_budgets import new_member_budget
 from .team_rows import default_budget, membership_row
+from .user_access import refuse_reserved_id
 
 Answer = dict[str, Any]
 
@@ -31,7 +32,7 @@ TERMS = {
 async def user_of(member: Mapping[str, Any], *, may_create: bool, organization_id: str | None = None) -> User:
     """The user whom an addition names by id or address, created as `internal_user` when there is none.
 
-    Raises 404 when the caller may not create users, 400 for an address that another id has.
+    Raises 404 when the caller may not create users, 400 for an address that another id has, 403 for a reserved id.
     """
     user_id, email = member.get("user_id"), member.get("user_email")
     user = await _known(user_id, email)
@@ -39,6 +40,7 @@ async def user_of(member: Mapping[str, Any], *, may_create: bool, organization_i
         return user
     if not may_create:
         raise PlainDenial(f"User not found: {user_id or email}", status=404, is_nested=True)
+    refuse_reserved_id(current_principal(), user_id)
     if email is not None and await User.exists(user_email=email):
         raise PlainDenial(f"User with email {email} exists under another id", status=400, is_nested=True)
     return await _created(user_id or str(uuid.uuid4()), email, organization_id)

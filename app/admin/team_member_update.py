@@ -28,6 +28,7 @@ from .body import (
     text_list,
     whole,
 )
+from .path_names import may_exist
 from .team_access import check_may_manage
 from .team_budgets import write_member_budget
 from .team_members import membership_of
@@ -122,7 +123,7 @@ async def reset_member_spend(team_id: str, user_id: str) -> Answer:
     await check_may_manage(current_principal(), team)
     # What is still in the journal belongs to the time before.
     await services().ledger.flush()
-    row = await TeamMembership.get_or_none(team_id=team_id, user_id=user_id) if "\x00" not in user_id else None
+    row = await TeamMembership.get_or_none(team_id=team_id, user_id=user_id) if may_exist(user_id) else None
     if row is None:
         raise not_in_team(user_id, team_id)
     reset_to, before = sent.get("reset_to") or Decimal(0), row.spend

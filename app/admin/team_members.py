@@ -61,6 +61,8 @@ async def add_members() -> Answer:
     sent = await read_body()
     team = await need_team(sent["team_id"])
     power = await _power_to_add(principal, team, sent)
+    if len(sent["member"]) > _MOST_MEMBERS:
+        raise bad_request(f"Send at most {_MOST_MEMBERS} members in one call", "member")
     for number, member in enumerate(sent["member"]):
         if not member.get("user_id") and not member.get("user_email"):
             raise ValidationFailed([(f"member.{number}", "Either user_id or user_email must be provided", "missing")])

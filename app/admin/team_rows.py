@@ -15,6 +15,7 @@ from ..models import Budget, DeletedTeam, Team, TeamMembership, User
 from ..services import services
 from .audit_trail import TEAMS
 from .changes import change_row
+from .path_names import may_exist
 
 Answer = dict[str, Any]
 
@@ -79,7 +80,7 @@ async def team_row(team: Team) -> Answer:
 
 async def find_team(team_id: str | None) -> Team | None:
     """None also for an id that no database can keep, as a path may have one."""
-    return await Team.get_or_none(team_id=team_id) if team_id and "\x00" not in team_id else None
+    return await Team.get_or_none(team_id=team_id) if team_id and may_exist(team_id) else None
 
 
 async def need_team(team_id: str | None) -> Team:

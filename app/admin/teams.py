@@ -12,7 +12,7 @@ from tortoise.exceptions import IntegrityError
 
 from ..auth.principal import Principal, current_principal
 from ..errors import NotFound, ValidationFailed
-from ..models import Team
+from ..models import DeletedTeam, Team
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..services import services
 from .audit_trail import TEAMS, record_change
@@ -88,7 +88,7 @@ async def _check_place(principal: Principal, columns: Mapping[str, Any]) -> None
 
 async def _insert(sent: Mapping[str, Any], columns: dict[str, Any]) -> Team:
     team_id = sent.get("team_id") or str(uuid.uuid4())
-    if team_id == SESSION_TEAM_ID or await Team.exists(team_id=team_id):
+    if team_id == SESSION_TEAM_ID or await Team.exists(team_id=team_id) or await _was_of_others(team_id):
         raise bad_request(f"Team id = {team_id} already exists. Please use a different team id.", "team_id")
     draft = Team(team_id=team_id, team_alias=columns.get("team_alias"), metadata={})
     budget_id = await write_default_budget(sent, draft)
@@ -98,6 +98,11 @@ async def _insert(sent: Mapping[str, Any], columns: dict[str, Any]) -> Team:
         return await Team.create(team_id=team_id, **columns)
     except IntegrityError:
         raise bad_request(f"Team id = {team_id} already exists.", "team_id") from None
+
+
+async def _was_of_others(team_id: str) -> bool:
+    """Spend and models of a deleted team still go by its id, so nobody but an admin of the instance gives it again."""
+    return not current_principal().is_admin and await DeletedTeam.exists(team_id=team_id)
 
 
 async def _join_first(team: Team, members: list[Answer], principal: Principal) -> None:

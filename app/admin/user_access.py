@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tortoise.expressions import Q
+
 from ..auth.principal import Principal
 from ..auth.roles import Role
 from ..models import OrganizationMembership, Team, User
+from ..models.user import ADMIN_USER_ID
 from .key_reach import refused
 
 _LOW_ROLES = (None, Role.INTERNAL_USER.value, Role.INTERNAL_USER_VIEWER.value)
@@ -28,6 +31,7 @@ async def check_may_create_user(principal: Principal, sent: Mapping[str, Any], o
     """Raises 403 unless the caller is an admin, or the new user stays within organizations of the caller."""
     if principal.is_admin:
         return
+    refuse_reserved_id(principal, sent.get("user_id"))
     _check_role(sent)
     if not organizations or not set(organizations) <= set(principal.organizations):
         raise refused("Name an organization that you administer, and no other", param="organizations")
@@ -62,6 +66,12 @@ async def check_may_change_users(principal: Principal, users: Iterable[User], se
             raise refused("Only users of an organization that you administer can be changed or deleted")
 
 
+def refuse_reserved_id(principal: Principal, user_id: str | None) -> None:
+    """Raises 403 for the id of the built-in admin: its row becomes an admin's at the next sign-in, whoever made it."""
+    if user_id == ADMIN_USER_ID and not principal.is_admin:
+        raise refused(f"'{ADMIN_USER_ID}' is the built-in admin", param="user_id")
+
+
 def _check_role(sent: Mapping[str, Any]) -> None:
     if sent.get("user_role") not in _LOW_ROLES:
         raise refused("Only a proxy admin may give this role", param="user_role")
@@ -74,3 +84,32 @@ async def may_see_user(principal: Principal, user_id: str | None) -> bool:
     if user_id is None or not principal.organizations:
         return user_id is None
     return await OrganizationMembership.exists(user_id=user_id, organization_id__in=principal.organizations)
+
+
+def sees_all_of(principal: Principal, user_id: str) -> bool:
+    """Whether nothing of a user is kept from the caller; an admin of an organization sees what is of theirs."""
+    return principal.can_read_all or user_id == principal.user_id
+
+
+def seen_teams(principal: Principal, user_id: str) -> Q:
+    """The condition of the teams of a user that the caller may see."""
+    return Q() if sees_all_of(principal, user_id) else Q(organization_id__in=principal.organizations)
+
+
+def seen_keys(principal: Principal, user: User, team_ids: Iterable[str]) -> Q:
+    """The condition of a user's keys that the caller may see; `team_ids` are the teams that they may see.
+
+    Whoever is taken into an organization brings keys along that are none of its admins' business.
+    """
+    if sees_all_of(principal, user.user_id):
+        return Q()
+    condition = Q(team_id__in=list(team_ids)) | Q(organization_id__in=principal.organizations)
+    if user.organization_id in principal.organizations:
+        condition |= Q(team_id__isnull=True, organization_id__isnull=True)
+    return condition
+
+
+def seen_memberships(principal: Principal, user_id: str, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The memberships in organizations that the caller may see."""
+    is_all = sees_all_of(principal, user_id)
+    return [row for row in rows if is_all or row["organization_id"] in principal.organizations]

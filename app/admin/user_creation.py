@@ -16,6 +16,7 @@ from ..services import services
 from .audit_trail import USERS, record_change
 from .body import bad_request, read_fields
 from .config_sections import read_section
+from .key_access import limited_to_calls
 from .key_issue import issue_key, key_answer
 from .team_rows import MEMBER_BUDGET
 from .user_fields import OF_KEY, USER_DEFAULTS, user_columns
@@ -51,7 +52,9 @@ async def create_user(sent: Mapping[str, Any], organizations: list[str], princip
     await _check_teams([*team_ids, *filter(None, [sent.get("team_id")])])
     await _check_organizations(organizations)
     async with services().database.transaction():
-        user = await _insert(user_columns(sent), sent.get("user_id") or str(uuid.uuid4()))
+        # The first organization is the one that a user is made for, whose admins may change and delete them.
+        home = {"organization_id": organizations[0]} if organizations else {}
+        user = await _insert({**user_columns(sent), **home}, sent.get("user_id") or str(uuid.uuid4()))
         for team in teams:
             await _join_team(user, team, principal)
         for organization_id in organizations:
@@ -104,5 +107,6 @@ async def _first_key(sent: Mapping[str, Any], user: User, principal: Principal) 
     if not sent.get("auto_create_key", True):
         return {"key": "", "token": None, "token_id": None, "key_name": None, "expires": None}
     fields = {name: sent[name] for name in OF_KEY if name in sent}
-    key, secret = await issue_key({**fields, "user_id": user.user_id, "models": user.models}, principal)
+    fields = limited_to_calls(principal, {**fields, "user_id": user.user_id, "models": user.models})
+    key, secret = await issue_key(fields, principal)
     return key_answer(key, secret)

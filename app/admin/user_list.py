@@ -17,7 +17,7 @@ from .body import Table, identifier, listed, read_query, takes, text
 from .capped_page import read_capped_page
 from .key_reach import administered_teams
 from .paging import order_of, page_field, rows_of, size_field
-from .user_access import organizations_of
+from .user_access import organizations_of, seen_memberships
 
 blueprint = Blueprint("admin_user_list", __name__)
 
@@ -94,7 +94,21 @@ def _query(asked: dict[str, Any]) -> QuerySet[Any]:
     return query
 
 
+async def _teams_of(user_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Team ids per user; for who does not see all, those of the organizations that they administer."""
+    principal = current_principal()
+    rows = TeamMembership.filter(user_id__in=user_ids)
+    if not principal.can_read_all:
+        own = Team.filter(organization_id__in=principal.organizations)
+        rows = rows.filter(team_id__in=Subquery(own.values("team_id")))
+    teams: dict[str, list[str]] = {}
+    for membership in await rows.order_by("team_id"):
+        teams.setdefault(membership.user_id, []).append(membership.team_id)
+    return teams
+
+
 async def _shown(users: Sequence[User]) -> list[Answer]:
+    principal = current_principal()
     user_ids = [user.user_id for user in users]
     counts = (
         VirtualKey.filter(VirtualKey.not_of_sessions(), user_id__in=user_ids)
@@ -103,15 +117,13 @@ async def _shown(users: Sequence[User]) -> list[Answer]:
         .values("user_id", "count")
     )
     keys = {row["user_id"]: row["count"] for row in await counts}
-    teams: dict[str, list[str]] = {}
-    for membership in await TeamMembership.filter(user_id__in=user_ids).order_by("team_id"):
-        teams.setdefault(membership.user_id, []).append(membership.team_id)
+    teams = await _teams_of(user_ids)
     organizations = await organizations_of(user_ids)
     return [
         {
             **user.as_wire(),
             "teams": teams.get(user.user_id, []),
-            "organization_memberships": organizations[user.user_id],
+            "organization_memberships": seen_memberships(principal, user.user_id, organizations[user.user_id]),
             "key_count": keys.get(user.user_id, 0),
         }
         for user in users

@@ -24,7 +24,15 @@ from .changes import change_row, expected_version
 from .key_issue import delete_keys
 from .key_reach import refused
 from .team_rows import MEMBER_BUDGET, team_wire
-from .user_access import check_may_change_users, check_may_create_user, may_see_user, organizations_of
+from .user_access import (
+    check_may_change_users,
+    check_may_create_user,
+    may_see_user,
+    organizations_of,
+    seen_keys,
+    seen_memberships,
+    seen_teams,
+)
 from .user_creation import check_email, create_user, organizations_in, with_user_defaults
 from .user_fields import CHANGED_USER, NEW_USER, ROLES, user_columns
 
@@ -155,22 +163,22 @@ async def _asked_user(principal: Principal) -> tuple[str | None, User | None]:
 
 
 async def _teams_of(user_id: str) -> list[Team]:
+    """The user's teams that the caller may see."""
     team_ids = [row.team_id async for row in TeamMembership.filter(user_id=user_id).limit(1000)]
-    return await Team.filter(team_id__in=team_ids).order_by("team_id")
+    return await Team.filter(seen_teams(current_principal(), user_id), team_id__in=team_ids).order_by("team_id")
 
 
 @blueprint.get("/user/info")
 @takes(query=_WHO)
 async def user_info() -> Answer:
-    """A user with the newest of their keys (at most 100) and their teams."""
+    """A user with the newest of their keys (at most 100) and their teams, as far as the caller may see them."""
     user_id, user = await _asked_user(current_principal())
     if user is None:
         raise NotFound(f"User {user_id} not found", param="user_id")
     teams = await _teams_of(user.user_id)
     aliases = {team.team_id: team.team_alias for team in teams}
-    keys = (
-        await VirtualKey.filter(VirtualKey.not_of_sessions(), user_id=user_id).order_by("-created_at").limit(_MOST_KEYS)
-    )
+    seen = VirtualKey.not_of_sessions() & seen_keys(current_principal(), user, aliases)
+    keys = await VirtualKey.filter(seen, user_id=user_id).order_by("-created_at").limit(_MOST_KEYS)
     return {
         "user_id": user_id,
         "user_info": {**user.as_wire(), **await _memberships(user), "teams": list(aliases)},
@@ -180,8 +188,9 @@ async def user_info() -> Answer:
 
 
 async def _memberships(user: User) -> Answer:
-    organizations = await organizations_of([user.user_id])
-    return {"organization_memberships": organizations[user.user_id], "model_max_budget_usage": []}
+    rows = (await organizations_of([user.user_id]))[user.user_id]
+    seen = seen_memberships(current_principal(), user.user_id, rows)
+    return {"organization_memberships": seen, "model_max_budget_usage": []}
 
 
 @blueprint.get("/v2/user/info")

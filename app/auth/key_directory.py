@@ -58,8 +58,12 @@ class KeyDirectory:
         self._announce: Callable[[str], None] = _nobody_listens
         self._forget_shared: Callable[[], None] = _nothing_shared
         self._snapshots: OrderedDict[str, _Snapshot] = OrderedDict()
+        # Key -> secrets that it had before, which lead to it until their grace period is over.
+        self._old_secrets: dict[str, set[str]] = {}
         self._loading: dict[str, asyncio.Task[_Loaded]] = {}
+        # What was changed at all, and what of it was about certain keys: a gap proves nothing against any of them.
         self._changes = 0
+        self._forgotten = 0
         self._master = Principal(role=Role.PROXY_ADMIN, key_hash=MASTER_KEY_HASH, user_id=ADMIN_USER_ID)
 
     async def principal_of(self, key: str) -> Principal:
@@ -125,8 +129,11 @@ class KeyDirectory:
 
     def _forget_key(self, token: str) -> None:
         self._snapshots.pop(token, None)
-        self._loading.pop(token, None)
+        for old_secret in self._old_secrets.pop(token, ()):
+            self._snapshots.pop(old_secret, None)
+        self._loading.clear()
         self._changes += 1
+        self._forgotten += 1
 
     def _forget_all(self) -> None:
         # Kept for an outage of the database, but no longer fresh.
@@ -139,6 +146,7 @@ class KeyDirectory:
     def _forget_where(self, attribute: str, value: str) -> None:
         self._loading.clear()
         self._changes += 1
+        self._forgotten += 1
         for token, snapshot in list(self._snapshots.items()):
             if snapshot.principal is not None and getattr(snapshot.principal, attribute) == value:
                 del self._snapshots[token]
@@ -149,7 +157,7 @@ class KeyDirectory:
         if task is None:
             task = self._loading[token] = asyncio.create_task(self._load(token))
             task.add_done_callback(lambda done: self._loaded(token, done))
-        changes = self._changes
+        changes, forgotten = self._changes, self._forgotten
         try:
             async with asyncio.timeout(_UNKNOWN_KEY_SECONDS if stale is None else _KNOWN_KEY_SECONDS):
                 principal, period_ends_at = await asyncio.shield(task)
@@ -167,8 +175,12 @@ class KeyDirectory:
         snapshot = _Snapshot(principal, time.monotonic() + ttl)
         if changes != self._changes:
             # Something changed while this was read; it serves this call, and the next one looks again.
-            return snapshot
+            snapshot.fresh_until = 0.0
+            if forgotten != self._forgotten:
+                return snapshot
         self._snapshots[token] = snapshot
+        if principal is not None and principal.key_hash != token:
+            self._old_secrets.setdefault(principal.key_hash, set()).add(token)
         self._snapshots.move_to_end(token)
         while len(self._snapshots) > _MAX_SNAPSHOTS:
             self._snapshots.popitem(last=False)

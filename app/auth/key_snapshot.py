@@ -68,7 +68,9 @@ async def load_principal(
     ceilings = list(_windows_of(rows, bounds_team_keys_by_user))
     windows = await window_scopes(ceilings, calendar, datetime.now(UTC))
     scopes = (*_scopes(rows, bounds_team_keys_by_user), *windows)
-    ends = [scope.resets_at for scope in scopes if scope.resets_at is not None]
+    # An end that is over and stays so is that of a holder whose budget has no period any more.
+    now = datetime.now(UTC)
+    ends = [scope.resets_at for scope in scopes if scope.resets_at is not None and scope.resets_at > now]
     return _principal(rows, scopes), min(ends, default=None)
 
 
@@ -213,7 +215,8 @@ def _with_temporary(ceiling: Decimal | None, metadata: Mapping[str, Any]) -> Dec
         return ceiling
     try:
         is_over = datetime.fromisoformat(expiry) <= datetime.now(UTC)
-        return ceiling if is_over else ceiling + Decimal(str(increase))
+        more = Decimal(str(increase))
+        return ceiling + more if more.is_finite() and not is_over else ceiling
     except (ValueError, TypeError, InvalidOperation):
         return ceiling
 
@@ -326,13 +329,22 @@ def _principal(rows: _Rows, scopes: tuple[BudgetScope, ...]) -> Principal:
         scopes=scopes,
         limits=tuple(_limits(rows)),
         organizations=rows.administered,
-        tags=tuple(str(tag) for tag in key.metadata.get("tags") or ()),
+        tags=_texts(key.metadata.get("tags")),
         tag_limits=_numbers(key.metadata.get("tag_rpm_limit")),
         budget_fallbacks={
             model: tuple(map(str, others)) for model, others in key.budget_fallbacks.items() if isinstance(others, list)
         },
-        end_user_budget_id=key.metadata.get("end_user_budget_id"),
+        end_user_budget_id=_text(key.metadata.get("end_user_budget_id")),
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list in the metadata, where an owner may have written anything else."""
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _grants(rows: _Rows, holder: VirtualKey | Team | User) -> tuple[str, ...]:

@@ -141,10 +141,10 @@ class DailySpend(Model):
 
 
 class DailyEntitySpend(Model):
-    """Totals of one UTC day for one entity and one of its keys: an organization, a tag or an end user.
+    """Totals of one UTC day for one entity: an organization, a team, a tag, an end user, or the instance.
 
-    `kind` is organization, tag, end_user or all, the whole instance (`entity_id` and `api_key` ""). The rows of `all`
-    stay few however many keys there are.
+    `kind` is organization, team, tag, end_user or all. Beside the rows of an entity's keys stand its sums without them
+    (`api_key` ""), and those of all entities of the kind (`entity_id` "" too), which stay few with any number of keys.
     """
 
     id = fields.BigIntField(primary_key=True)

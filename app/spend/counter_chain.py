@@ -19,11 +19,12 @@ from decimal import Decimal
 from hashlib import sha256
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
 from ..cache import CacheAway
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from ..errors import ServiceUnavailable
 from ..settings import Settings
 from .counters import Counters, Demand, Hold, MemoryCounters, Refusal
@@ -119,12 +120,22 @@ def open_counters(settings: Settings, database: Database, cache: Any) -> Counter
     links: list[Any] = []
     if cache.is_shared:
         # redis costs 22 MB, which an instance without it need not hold.
-        namespace = sha256(settings.database_url.encode()).hexdigest()[:16]
+        namespace = sha256(_place_of(database).encode()).hexdigest()[:16]
         links.append(import_module("app.spend.redis_counters").RedisCounters(cache.client, namespace))
     if not database.is_sqlite or settings.process_count > 1:
         links.append(SqlCounters(database))
     links.append(MemoryCounters())
     return CounterChain(links, is_closed_without_shared=settings.fail_closed_budget_enforcement)
+
+
+def _place_of(database: Database) -> str:
+    """Which database it is, however its address is spelled: who disagrees on that counts apart."""
+    if database.is_sqlite:
+        return str(sqlite_path(database.url).resolve())
+    parts = urlsplit(database.url)
+    query = dict(parse_qsl(parts.query))
+    host = query.get("host") or parts.hostname or "localhost"
+    return f"{host}:{query.get('port') or parts.port or 5432}{parts.path}"
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ What running calls hold is kept per process, and what a process that stopped bre
     <prefix>b:<account>   spend                       <prefix>h:<account>  process -> held
     <prefix>w:<limit>     r<second>, t<second>        <prefix>p:<limit>    process -> running calls
     <prefix>proc:<process>  alive for a few seconds   <prefix>c:<call>     admitted and not settled yet
+                                                      <prefix>v:<call>     given up before it was admitted
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _DRAIN_SECONDS = 0.05
 
 _ADMIT = """
 local d = cjson.decode(ARGV[1])
+if redis.call('DEL', d.p .. 'v:' .. d.call) == 1 then return {'given up', '0', '0', '1'} end
 local now = tonumber(redis.call('TIME')[1])
 local function held(key)
   local total, all = 0, redis.call('HGETALL', key)
@@ -113,7 +115,10 @@ return {'ok', tostring(now), table.concat(spends, ','), table.concat(used, ',')}
 
 _SETTLE = """
 local d = cjson.decode(ARGV[1])
-if redis.call('DEL', d.p .. 'c:' .. d.call) == 0 then return 0 end
+if redis.call('DEL', d.p .. 'c:' .. d.call) == 0 then
+  if d.gives_up then redis.call('SET', d.p .. 'v:' .. d.call, 1, 'EX', 60) end
+  return 0
+end
 local now = tonumber(redis.call('TIME')[1])
 local function give_back(key, amount)
   local left = tonumber(redis.call('HGET', key, d.pid) or '0') - tonumber(amount)
@@ -178,8 +183,8 @@ class RedisCounters:
         try:
             answer = await self._send(self._written(call_id, demand, accounts))
         except (CacheAway, asyncio.CancelledError):
-            # It may have been counted before the connection broke: give back what was held, if anything was.
-            self._settle_later(call_id, demand, Decimal(0), 0, 0)
+            # It may have been counted before the connection broke, or may be yet: give back what was held, or will be.
+            self._settle_later(call_id, demand, Decimal(0), 0, 0, gives_up=True)
             raise
         verdict, first, second, third = (str(part) for part in answer)
         if verdict == "ok":
@@ -226,7 +231,9 @@ class RedisCounters:
         """Wait for company: the next admission of this process, or the next round, sends it."""
         self._settle_later(hold.call_id, hold.demand, cost, int(hold.second), tokens - hold.demand.tokens)
 
-    def _settle_later(self, call_id: str, demand: Demand, cost: Decimal, second: int, more_tokens: int) -> None:
+    def _settle_later(
+        self, call_id: str, demand: Demand, cost: Decimal, second: int, more_tokens: int, *, gives_up: bool = False
+    ) -> None:
         settled: dict[str, Any] = {
             "p": self._prefix,
             "pid": self._process_id,
@@ -237,6 +244,7 @@ class RedisCounters:
             "limits": [(limit.name, -1 if limit.parallel is None else limit.parallel) for limit in demand.limits],
             "second": second,
             "tokens": more_tokens,
+            "gives_up": gives_up,
         }
         self._pending.append(json.dumps(settled))
 
@@ -290,6 +298,9 @@ class RedisCounters:
                     breathed_at = clock()
                 await self._send(None)
             except (CacheAway, RedisError, OSError, TimeoutError):
+                await asyncio.sleep(1.0)
+            except Exception as problem:  # noqa: BLE001 - a bug of ours must not let this process pass for dead
+                log.error("counters in Redis were not settled", reason=type(problem).__name__)
                 await asyncio.sleep(1.0)
             await asyncio.sleep(_DRAIN_SECONDS)
 

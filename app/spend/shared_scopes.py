@@ -5,6 +5,7 @@ The few that were declared are kept in memory and read again every few seconds; 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -49,23 +50,44 @@ class SharedScopes:
         self._providers: dict[str, BudgetScope] = {}
         self._end_users: OrderedDict[tuple[str, str], tuple[EndUserFacts, float]] = OrderedDict()
         self._fresh_until = 0.0
+        self._changes = 0
+        self._reading: asyncio.Task[None] | None = None
 
     def forget(self) -> None:
         """Something declared has changed: look again before the next call."""
         self._fresh_until = 0.0
-        self._end_users.clear()
+        self._changes += 1
+        self._reading = None
+        # Kept for an outage of the database, but no longer fresh.
+        self._end_users = OrderedDict((key, (facts, 0.0)) for key, (facts, _) in self._end_users.items())
 
     async def refresh(self) -> None:
-        """Read what was declared, unless it was read just now. An outage leaves what is known."""
+        """Read what was declared, unless it was read just now. An outage leaves what is known.
+
+        One reading at a time, however many calls wait for it, and it goes on when the first of them leaves.
+        """
         if time.monotonic() < self._fresh_until:
             return
-        self._fresh_until = time.monotonic() + self._ttl
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._refresh())
+        await asyncio.shield(self._reading)
+
+    async def _refresh(self) -> None:
+        changes, ttl = self._changes, _NOT_WHILE_AWAY_SECONDS
         try:
             with self._database.active():
                 await self._read()
+            ttl = _seconds_of(self._all_scopes(), self._ttl)
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-            self._fresh_until = time.monotonic() + _NOT_WHILE_AWAY_SECONDS
             log.warning("shared budgets served from last known state", reason=type(problem).__name__)
+        if changes == self._changes:
+            self._fresh_until = time.monotonic() + ttl
+
+    def _all_scopes(self) -> Iterator[BudgetScope]:
+        yield from (scope for scope, _ in self._tags.values())
+        yield from self._groups.values()
+        yield from self._instance
+        yield from self._providers.values()
 
     def of_call(self, tags: Iterable[str], groups: Iterable[str]) -> Iterator[BudgetScope]:
         """The budgets of a call's tags, of its model's access groups, and of the instance."""
@@ -95,13 +117,15 @@ class SharedScopes:
         known = self._end_users.get(key)
         if known is not None and known[1] > time.monotonic():
             return known[0]
+        changes = self._changes
         try:
             with self._database.active():
                 facts = await self._read_end_user(user_id, budget_id)
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
             log.warning("an end user is served from last known state", reason=type(problem).__name__)
             return known[0] if known is not None else EndUserFacts()
-        self._end_users[key] = (facts, time.monotonic() + self._ttl)
+        ttl = _seconds_of([facts.scope] if facts.scope is not None else [], self._ttl)
+        self._end_users[key] = (facts, time.monotonic() + ttl if changes == self._changes else 0.0)
         self._end_users.move_to_end(key)
         while len(self._end_users) > _MOST_END_USERS:
             self._end_users.popitem(last=False)
@@ -112,7 +136,7 @@ class SharedScopes:
         wanted = (row.budget_id if row is not None else None) or budget_id or self._settings.max_end_user_budget_id
         budget = await Budget.get_or_none(budget_id=wanted) if wanted else None
         if row is not None:
-            await start_new_period(row, budget, calendar=self._settings.budget_calendar)
+            await self._start_period(row, budget)
         ceiling = budget.max_budget if budget is not None else self._settings.max_end_user_budget
         scope = BudgetScope(
             "end_user",
@@ -133,7 +157,6 @@ class SharedScopes:
         )
 
     async def _read(self) -> None:
-        calendar, now = self._settings.budget_calendar, datetime.now(UTC)
         tags = await Tag.filter(budget_id__isnull=False).limit(_MOST_DECLARED)
         groups = await ModelAccessGroupBudget.filter(budget_id__isnull=False).limit(_MOST_DECLARED)
         ids = {row.budget_id for row in tags} | {row.budget_id for row in groups}
@@ -141,19 +164,34 @@ class SharedScopes:
         found: dict[str, tuple[BudgetScope, RateLimit]] = {}
         for tag in tags:
             budget = budgets.get(tag.budget_id or "")
-            await start_new_period(tag, budget, calendar=calendar)
+            await self._start_period(tag, budget)
             scope = _shared_scope("tag", tag.tag_name, f"Tag={tag.tag_name}", tag, budget, tag.spend_epoch)
             found[tag.tag_name] = (scope, _limit("tag", tag.tag_name, budget))
-        self._tags = found
-        self._groups = {}
+        of_groups: dict[str, BudgetScope] = {}
         for group in groups:
             budget = budgets.get(group.budget_id or "")
-            await start_new_period(group, budget, calendar=calendar)
+            await self._start_period(group, budget)
             name = group.access_group
-            self._groups[name] = _shared_scope("access_group", name, f"AccessGroup={name}", group, budget, 0)
-        windows = await window_scopes(list(_declared(self._settings)), calendar, now)
+            of_groups[name] = _shared_scope("access_group", name, f"AccessGroup={name}", group, budget, 0)
+        calendar = self._settings.budget_calendar
+        windows = await window_scopes(list(_declared(self._settings)), calendar, datetime.now(UTC))
+        self._tags, self._groups = found, of_groups
         self._instance = tuple(scope for scope in windows if scope.kind == "proxy")
         self._providers = {scope.id: scope for scope in windows if scope.kind == "provider"}
+
+    async def _start_period(self, row: Tag | ModelAccessGroupBudget | EndUser, budget: Budget | None) -> None:
+        try:
+            await start_new_period(row, budget, calendar=self._settings.budget_calendar)
+        except ValueError as problem:
+            # One period that cannot be read must not stop the calls of all others; its budget never starts anew.
+            log.error("a budget has no period", budget=budget.budget_id if budget else None, reason=str(problem))
+
+
+def _seconds_of(scopes: Iterable[BudgetScope], ttl: float) -> float:
+    """How long these may be served: what was spent in an old period must not bound the new one."""
+    now = datetime.now(UTC)
+    ends = [scope.resets_at for scope in scopes if scope.resets_at is not None and scope.resets_at > now]
+    return min(ttl, (min(ends) - now).total_seconds()) if ends else ttl
 
 
 def _shared_scope(

@@ -4,6 +4,9 @@ Each admission is one short transaction. It first touches the `counter` row of e
 one order everywhere: that locks them, so that calls on the same key come one after the other and no two can deadlock.
 A limit's window is kept in seconds, and the oldest, partly passed second counts whole. What running calls hold is kept
 per process, and what a process that has not been seen for a while held does not count.
+
+Few transactions of a process run at once, the others wait for their turn: all of them on one busy row would take every
+connection of the pool from keys and ledger, until those and they themselves took the database for away.
 """
 
 # ruff: noqa: S608 (statements are put together from constants of this file; every value is a bound parameter)
@@ -29,6 +32,7 @@ _BREATH_SECONDS = 5.0
 _ALIVE = timedelta(seconds=15)
 _DRAIN_SECONDS = 0.05
 _MAX_PENDING = 20_000
+_TURNS = 3
 
 _Usage = tuple[int, int]
 
@@ -41,13 +45,15 @@ class SqlCounters:
         self._task: asyncio.Task[None] | None = None
         self._is_known = False
         self._settling = asyncio.Lock()
+        self._turns = asyncio.Semaphore(_TURNS)
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._breathe(), name="counters in the database")
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
+            async with self._settling:  # not in the middle of a commit, which would be done again
+                self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
             await self._settle_pending()
@@ -60,13 +66,30 @@ class SqlCounters:
         await self._say_alive()
 
     async def admit(self, demand: Demand) -> Hold | Refusal:
+        # A client may leave at any moment, also while the database commits: the admission ends without it.
+        admission = asyncio.create_task(self._admit(demand))
+        try:
+            return await asyncio.shield(admission)
+        except asyncio.CancelledError:
+            admission.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, admission: asyncio.Task[Hold | Refusal]) -> None:
+        """Nobody waits for this call any more: what it holds, if it was admitted, is free again."""
+        if admission.cancelled() or admission.exception() is not None:
+            return
+        verdict = admission.result()
+        if isinstance(verdict, Hold):
+            self.settle(verdict, Decimal(0), 0)
+
+    async def _admit(self, demand: Demand) -> Hold | Refusal:
         if not self._is_known:
             await self._say_alive()
         await self._settle_pending()
-        async with self._database.transaction():
+        async with self._turns, self._database.transaction():
             spends = await self._lock(demand)
             now = await self._now()
-            held, running = await self._running(demand)
+            held, running = await self._running(demand, now)
             used = await self._used(demand, now)
             refusal = _first_refusal(demand, spends, held, running, used, now)
             if refusal is not None:
@@ -98,7 +121,7 @@ class SqlCounters:
         rows = await self._database.fetch("SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8 AS now")
         return float(rows[0]["now"])
 
-    async def _running(self, demand: Demand) -> tuple[dict[str, Decimal], dict[str, int]]:
+    async def _running(self, demand: Demand, now: float) -> tuple[dict[str, Decimal], dict[str, int]]:
         names = [account.name for account in demand.accounts if account.ceiling is not None]
         names += [f"limit:{limit.name}" for limit in demand.limits if limit.parallel is not None]
         held: dict[str, Decimal] = defaultdict(Decimal)
@@ -109,7 +132,7 @@ class SqlCounters:
                 "SELECT r.name, r.held, r.running FROM running_calls r LEFT JOIN gateway_process p "
                 "ON p.process_id = r.process_id WHERE (p.seen_at > $1 OR r.process_id = $2) "
                 f"AND r.name IN ({marks})",
-                (datetime.now(UTC) - _ALIVE, self._process_id, *names),
+                (datetime.fromtimestamp(now, UTC) - _ALIVE, self._process_id, *names),
             )
             for row in rows:
                 held[row["name"]] += Decimal(str(row["held"]))
@@ -154,7 +177,7 @@ class SqlCounters:
 
     async def _settle_pending(self) -> None:
         """Write what was settled, in one transaction. What could not be written stays for the next round."""
-        async with self._settling:
+        async with self._settling, self._turns:
             settled = list(self._pending)
             if not settled:
                 return
@@ -188,10 +211,11 @@ class SqlCounters:
         )
 
     async def _say_alive(self) -> None:
+        """By the clock of the database: an instance whose own clock is wrong must not pass for dead."""
         await self._database.execute_many(
             "INSERT INTO gateway_process (process_id, seen_at) VALUES ($1, $2) "
             "ON CONFLICT (process_id) DO UPDATE SET seen_at = excluded.seen_at",
-            [(self._process_id, datetime.now(UTC))],
+            [(self._process_id, datetime.fromtimestamp(await self._now(), UTC))],
         )
         self._is_known = True
 
@@ -206,6 +230,9 @@ class SqlCounters:
                 await self._settle_pending()
             except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
                 log.warning("counters could not be written", reason=type(problem).__name__)
+                await asyncio.sleep(1.0)
+            except Exception as problem:  # noqa: BLE001 - a bug of ours must not let this process pass for dead
+                log.error("counters could not be written", reason=type(problem).__name__)
                 await asyncio.sleep(1.0)
             await asyncio.sleep(_DRAIN_SECONDS)
 

@@ -137,7 +137,7 @@ class _Day(msgspec.Struct, gc=False):
 
 _Sums = dict[tuple[str, ...], _Day]
 # In the order in which their rows are visited.
-_ENTITY_KINDS = ("tag", "end_user", "organization", "all")
+_ENTITY_KINDS = ("tag", "end_user", "organization", "team", "all")
 
 
 class Totals:
@@ -165,6 +165,7 @@ class Totals:
         duration_ms = event.duration_ms
         _count(self._days, (day, key, event.user_id or "", event.team_id or "", *what), event, duration_ms)
         _count(self._entity_days["all"], ("all", "", day, "", *what), event, duration_ms)
+        seen: set[str] = set()
         for kind, id in event.scopes():
             if kind == "end_user" and not self._tracks_end_users:
                 continue
@@ -173,7 +174,8 @@ class Totals:
                 sums = self._scopes[kind] = {}
             sums[id] = sums[id] + cost if id in sums else cost
             if kind in self._entity_days:
-                _count(self._entity_days[kind], (kind, id, day, key, *what), event, duration_ms)
+                self._add_to_entity(kind, id, (day, *what), event, duration_ms, is_first=kind not in seen)
+                seen.add(kind)
         if event.organization_id and event.user_id:
             member = (event.organization_id, event.user_id)
             self._organization_members[member] = self._organization_members.get(member, 0) + cost
@@ -182,6 +184,21 @@ class Totals:
             self._last_active[key] = event.end_time
         for window in event.windows:
             self._add_to_window(window, cost)
+
+    def _add_to_entity(
+        self, kind: str, id: str, what: tuple[str, ...], event: SpendEvent, duration_ms: int, *, is_first: bool
+    ) -> None:
+        """The days of one entity, with its keys and without, and once per call those of all entities of its kind.
+
+        Reports over many keys read the sums without them. A team's days with keys are in the days of the keys.
+        """
+        day, *rest = what
+        sums = self._entity_days[kind]
+        _count(sums, (kind, id, day, "", *rest), event, duration_ms)
+        if is_first:
+            _count(sums, (kind, "", day, "", *rest), event, duration_ms)
+        if kind != "team":
+            _count(sums, (kind, id, day, event.key_hash, *rest), event, duration_ms)
 
     def _add_to_window(self, window: SpendWindow, cost: Decimal) -> None:
         """Of several periods of one ceiling the newest stays, as it would in the table."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from tortoise.expressions import Q
 
-from ..durations import BudgetCalendar, parse_duration, period_end, period_start
+from ..durations import BudgetCalendar, period_end, period_start
 from ..models import BudgetWindow
 from .scopes import BudgetScope
 
@@ -61,8 +61,8 @@ def _amount(value: Any) -> Decimal | None:
 
 def _is_period(value: Any) -> bool:
     try:
-        parse_duration(value)
-    except (ValueError, AttributeError):
+        period_end(value, datetime.now(UTC))
+    except (ValueError, AttributeError, TypeError):
         return False
     return True
 
@@ -85,7 +85,11 @@ def _scope(ceiling: WindowCeiling, row: BudgetWindow | None, calendar: BudgetCal
     starts_at, resets_at = _EVER, None
     if ceiling.period:
         starts_at, resets_at = period_start(ceiling.period, now, calendar), period_end(ceiling.period, now, calendar)
-    spend = row.spend if row is not None and row.starts_at >= starts_at else Decimal(0)
+    spend = Decimal(0)
+    if row is not None and row.starts_at >= starts_at:
+        # It began later than the calendar says now: the time zone of budgets was changed meanwhile. What is spent is
+        # added to the row that is there, which passes over whatever began earlier.
+        starts_at, spend = row.starts_at, row.spend
     return BudgetScope(
         ceiling.kind,
         ceiling.id,

@@ -13,10 +13,11 @@ from tests.admin.org_cast import organization, owned_by
 
 @pytest.fixture
 async def olga(admin: Caller, alice: Caller, instance: Quart) -> Caller:
-    """Alice as admin of the organization acme, where Bob's cousin Ben is a member."""
-    await admin.post("/user/new", user_id="ben", user_email="ben@acme.example", auto_create_key=False)
+    """Alice as admin of the organization acme, which Bob's cousin Ben was made for."""
     await organization(instance, "other")
-    await organization(instance, "acme", alice="org_admin", ben="internal_user")
+    await organization(instance, "acme", alice="org_admin")
+    ben = {"user_id": "ben", "user_email": "ben@acme.example", "organizations": ["acme"]}
+    assert (await admin.post("/user/new", auto_create_key=False, **ben)).status_code == 200
     return alice
 
 
@@ -80,6 +81,13 @@ async def test_they_change_and_delete_users_of_theirs(admin: Caller, olga: Calle
         assert (await olga.post("/user/delete", user_ids=[user_id])).status_code == 403
     assert (await olga.post("/user/delete", user_ids=["ben", "bob"])).status_code == 403
     assert (await olga.post("/user/delete", user_ids=["ben"])).json() == 1
+
+
+async def test_whom_they_merely_took_in_is_not_theirs(admin: Caller, olga: Caller, bob: Caller) -> None:
+    member = {"role": "internal_user", "user_id": "bob"}
+    assert (await olga.post("/organization/member_add", organization_id="acme", member=member)).status_code == 200
+    assert (await olga.post("/user/update", user_id="bob", max_budget=9)).status_code == 403
+    assert (await olga.post("/user/delete", user_ids=["bob"])).status_code == 403
 
 
 async def test_a_member_of_two_organizations_is_out_of_reach(admin: Caller, olga: Caller, instance: Quart) -> None:

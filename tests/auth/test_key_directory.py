@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from app.auth.credentials import hash_key
 from app.auth.principal import Principal
 from app.auth.roles import Role
 from app.errors import GatewayError, KeyNotFound, ServiceUnavailable, Unauthenticated
-from app.models import Team, User, VirtualKey
+from app.models import DeprecatedKey, Team, User, VirtualKey
 from tests.auth.instance import Instance, bearer, serving
 from tests.conftest import MASTER_KEY
 from tests.tcp_proxy import TcpProxy
@@ -100,6 +101,28 @@ async def test_a_change_of_user_or_team_is_seen_at_once(worker: Instance) -> Non
     assert (await keys.principal_of(KEY)).is_admin
     keys.forget_team("crew")
     assert (await keys.principal_of(KEY)).is_team_blocked
+
+
+async def test_a_change_of_a_key_holds_for_the_secret_that_it_had_before(worker: Instance) -> None:
+    await new_key(worker)
+    with worker.services.database.active():
+        await DeprecatedKey.create(
+            token=hash_key("sk-alice-before-0123456789"),
+            active_token=hash_key(KEY),
+            revoke_at=datetime.now(UTC) + timedelta(hours=1),
+        )
+    keys = worker.services.keys
+    assert (await keys.principal_of("sk-alice-before-0123456789")).key_hash == hash_key(KEY)
+    with worker.services.database.active():
+        await VirtualKey.filter(token=hash_key(KEY)).update(blocked=True)
+    keys.forget(hash_key(KEY))
+    assert (await keys.principal_of("sk-alice-before-0123456789")).is_blocked
+
+
+async def test_a_period_that_is_over_and_has_no_successor_costs_no_questions(worker: Instance) -> None:
+    await new_key(worker, budget_reset_at=datetime.now(UTC) - timedelta(days=1))
+    first = await worker.services.keys.principal_of(KEY)
+    assert await worker.services.keys.principal_of(KEY) is first
 
 
 async def test_a_change_of_another_process_is_seen_after_the_life_time(

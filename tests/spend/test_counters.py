@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -168,6 +169,51 @@ async def test_a_process_that_is_gone_holds_nothing(make_counters: MakeCounters,
     assert (await refused(counters, asked("1"))).unit == "budget"
     await gone.stop()  # it says good-bye; one that was killed is forgotten when it has not breathed for a while
     await admitted(counters, asked("1"))
+
+
+async def test_a_client_that_leaves_at_any_moment_holds_nothing(counters: Counters) -> None:
+    demand = Demand([Account("key", Decimal(1000))], [Limit("l", parallel=1000)], Decimal(1))
+    warm = await admitted(counters, demand)
+    counters.settle(warm, Decimal(5), 0)
+    for moment in range(40):
+        leaving = asyncio.create_task(counters.admit(demand))
+        await asyncio.sleep(moment / 4000)
+        leaving.cancel()
+        ended = await asyncio.gather(leaving, return_exceptions=True)
+        if isinstance(ended[0], Hold):
+            counters.settle(ended[0], Decimal(0), 0)
+    await asyncio.sleep(0.3)
+    last = await admitted(counters, Demand([Account("key", Decimal(6))], [Limit("l", parallel=1)], Decimal(1)))
+    assert last.spends == [Decimal(5)]
+
+
+async def test_an_admission_that_was_given_up_before_redis_saw_it_holds_nothing(redis_url: str) -> None:
+    """A Redis that stood still for a moment may read the two from two connections in any order."""
+    redis: Redis = Redis.from_url(redis_url, decode_responses=True)
+    counters, demand = RedisCounters(redis, "test"), Demand([Account("key", Decimal(1))], amount=Decimal(1))
+    counters._settle_later("late", demand, Decimal(0), 0, 0, gives_up=True)
+    await counters._send(None)
+    await counters._send(counters._written("late", demand, list(demand.accounts)))
+    await admitted(counters, demand)
+    await counters.stop()
+    await redis.aclose()
+
+
+async def test_hundreds_of_calls_on_one_row_leave_connections_to_others(migrated_postgres_url: str) -> None:
+    database = Database(Settings(database_url=migrated_postgres_url, database_pool_size=6))
+    await database.open()
+    counters = SqlCounters(database)
+    calls = asyncio.gather(*(counters.admit(asked("1000")) for _ in range(200)))
+    longest = 0.0
+    while not calls.done():
+        started = time.monotonic()
+        await database.fetch("SELECT 1")
+        longest = max(longest, time.monotonic() - started)
+        await asyncio.sleep(0.01)
+    assert all(isinstance(verdict, Hold) for verdict in await calls)
+    assert longest < 0.5
+    await counters.stop()
+    await database.close()
 
 
 @given(st.decimals(min_value=0, max_value=10**6, places=12, allow_nan=False))

@@ -88,7 +88,7 @@ async def test_end_users_are_not_tracked_where_that_is_off(database_url: str, tm
         await books.ledger.flush()
         with books.database.active():
             assert not await EndUser.all().exists()
-        assert {kind for kind, _, _ in await days_of(books)} == {"all"}
+        assert {kind for kind, _, _ in await days_of(books)} == {"all", "team"}
         assert await books.log_count() == 1
 
 
