@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from quart import Blueprint, Response, abort, current_app, redirect, render_template, send_from_directory
+from quart import Blueprint, Response, current_app, redirect, render_template, send_from_directory
 from werkzeug.wrappers import Response as Redirection
 
 from .assets import STATIC_FOLDER, Asset, Assets
+from .errors import PlainDenial
 from .openapi import EXTENSION, ApiDocument
 
 api_docs_blueprint = Blueprint("api_docs", __name__)
@@ -64,7 +65,7 @@ async def send_page_file(name: str) -> Response:
     """A script or style of /docs."""
     file: Asset | None = _assets.get(_PATHS.get(name, ""))
     if file is None:
-        abort(404)
+        raise PlainDenial("The page has no such file", status=404)
     response = await send_from_directory(STATIC_FOLDER, file.path)
     # Every address on the page has the hash of the content.
     response.headers["Cache-Control"] = "public, max-age=86400"

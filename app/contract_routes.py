@@ -9,13 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-# Routes of P0 and P1 that wait for a feature, and for which.
-WAITING: dict[str, str] = {
-    "GET /sso/key/generate": "single sign-on",
-    "GET /sso/callback": "single sign-on",
-    "GET /fallback/login": "single sign-on",
-}
-
 # Resource -> priority -> routes. Each line: methods with commas, then paths that all of them have.
 _TABLE: dict[str, dict[str, str]] = {
     "keys": {

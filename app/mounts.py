@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 from .admin import admin_blueprints
 from .api_docs import api_docs_blueprint
 from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
+from .auth.sign_in_pages import sign_in_blueprint
 from .control_plane import console_blueprint
 from .errors import PlainDenial
 from .health import health_blueprint
@@ -50,7 +51,7 @@ ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     RouteGroup("discovery", (discovery_blueprint, api_docs_blueprint), "always", lambda settings: True),
     RouteGroup(
         "login",
-        (login_blueprint, worker_login_blueprint),
+        (login_blueprint, worker_login_blueprint, sign_in_blueprint),
         "unless DISABLE_ADMIN_ENDPOINTS; /v3/login answers 404 without general_settings.control_plane_url",
         lambda settings: not settings.disable_admin_endpoints,
         denial="Management routes are disabled for this instance.",

@@ -19,7 +19,7 @@ from .auth.guard import access_of_routes
 from .auth.policy import Access
 from .config_file import WorkerEntry
 from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
-from .contract_routes import WAITING, contract_routes
+from .contract_routes import contract_routes
 from .mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
 from .settings import Settings, declared_settings
 
@@ -286,9 +286,7 @@ def contract_table(app: Quart) -> str:
 
 
 def _presence(route: str, known: set[str]) -> str:
-    if _ANY_PARAMETER.sub("{}", route) in known:
-        return "yes"
-    return f"404: waits for {WAITING[route]}" if route in WAITING else "404"
+    return "yes" if _ANY_PARAMETER.sub("{}", route) in known else "404"
 
 
 def with_contract_table(text: str, app: Quart) -> str:

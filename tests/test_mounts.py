@@ -76,7 +76,8 @@ async def test_every_route_is_open_or_closed_as_the_table_says(
             seen.add(group)
             for headers in ({}, bearer(MASTER_KEY)):
                 answer = await instance.http.request(method, path, headers=headers)
-                if answer.status_code >= 500:
+                # An instance without a cache says so with 503, as the contract wants.
+                if answer.status_code >= 500 and not (answer.status_code == 503 and path.startswith("/cache/")):
                     wrong.append(f"{method} {path} broke with {answer.status_code}: {answer.text[:200]}")
                 if group in closed and not is_denial(answer, closed[group]):
                     wrong.append(f"{method} {path} of {group} is not closed: {answer.status_code} {answer.text[:80]}")
@@ -98,8 +99,11 @@ async def test_a_method_that_a_path_does_not_know_opens_nothing(
         known: dict[str, set[str]] = {}
         for _, method, path in calls(instance):
             known.setdefault(path, set()).add(method)
+        addresses = instance.app.url_map.bind("worker")
         for path, methods in known.items():
             for method in set(METHODS) - methods:
+                if addresses.test(path, method):
+                    continue  # of a neighbour: PATCH /team/new means the team of that name
                 answer = await instance.http.request(method, path, headers=bearer(MASTER_KEY))
                 assert answer.status_code in (403, 404, 405), f"{method} {path}"
 

@@ -131,7 +131,17 @@ def run_schemathesis(
         *(str(document), "--url", url, "--header", f"Authorization: Bearer {key}"),
         *("--phases", phases, "--mode", mode),
         *("--max-examples", str(examples), "--seed", "7", "--generation-deterministic", "--workers", "1"),
-        *("--no-shrink", "--continue-on-failure", "--no-color", "--warnings", "off", "--request-timeout", "30"),
+        *(
+            "--suppress-health-check",
+            "all",
+            "--no-shrink",
+            "--continue-on-failure",
+            "--no-color",
+            "--warnings",
+            "off",
+            "--request-timeout",
+            "30",
+        ),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(ROOT / "tests/schemathesis_hooks.py")}
     return subprocess.run(

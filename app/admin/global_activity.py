@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from quart import Blueprint
@@ -115,7 +115,7 @@ async def _rate_limited(asked: Answer, column: str = "''") -> dict[str, dict[str
     first, last = datetime.fromisoformat(days[-1]), datetime.fromisoformat(days[0])
     where = Where(["status = 'failure'"])
     where.add("start_time >= {}", datetime.combine(first, time(), UTC))
-    where.add("start_time < {}", datetime.combine(last + timedelta(days=1), time(), UTC))
+    where.add("start_time <= {}", datetime.combine(last, time.max, UTC))
     if asked["model_group"]:
         where.add("model_group = {}", asked["model_group"])
     is_sqlite = services().database.is_sqlite

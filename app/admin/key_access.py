@@ -18,7 +18,15 @@ from .key_reach import Reach, administered_teams, check_permission, is_team_admi
 __all__ = ["check_may_set", "is_team_admin", "limited_to_calls", "refused", "visible_keys"]
 
 # What only an admin may set on a key.
-_ADMIN_FIELDS = ("permissions", "spend", "blocked", "organization_id", "throttle_on_budget_exceeded")
+_ADMIN_FIELDS = (
+    "permissions",
+    "spend",
+    "blocked",
+    "organization_id",
+    "throttle_on_budget_exceeded",
+    "temp_budget_increase",
+    "temp_budget_expiry",
+)
 _CALLS_ONLY = ("llm_api_routes", "openai_routes")
 _OWN_LIMITS = ("max_budget", "tpm_limit", "rpm_limit", "max_parallel_requests")
 
@@ -34,6 +42,10 @@ async def check_may_set(
     team = await Team.get_or_none(team_id=team_id) if team_id is not None else None
     if team_id is not None and team is None:
         raise bad_request(f"Team not found, passed team_id={team_id}", "team_id")
+    if key is not None and key.token == principal.key_hash and principal.allowed_routes:
+        for name in ("allowed_routes", "key_type"):
+            if name in sent:
+                raise refused("A key that is limited to routes cannot change its own limit", param=name)
     if principal.is_admin:
         return
     reach = Reach(principal)

@@ -40,7 +40,7 @@ from .config_sections import Section, Stored, change_section, kept, merged, read
 blueprint = Blueprint("admin_ui_settings", __name__)
 
 Answer = dict[str, Any]
-_MOST_COUNTED = 1_000_001
+_MOST_COUNTED = 10_001
 _DEFAULTS = "litellm_settings"
 
 

@@ -73,6 +73,9 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         POST /v2/login
         POST /v3/login
         POST /v3/login/exchange
+        GET /fallback/login
+        GET /sso/key/generate
+        GET /sso/callback
         GET /onboarding/get_token
         POST /onboarding/claim_token
         GET /routes
@@ -158,12 +161,7 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         GET /project/list
         """,
     ),
-    (
-        USER,
-        """
-        POST /user/password/change
-        """,
-    ),
+    (USER, "POST /user/password/change"),
     (
         MEMBER,
         """
@@ -209,12 +207,7 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         DELETE /organization/member_delete
         """,
     ),
-    (
-        READER_PLAIN,
-        """
-        GET /user/list
-        """,
-    ),
+    (READER_PLAIN, "GET /user/list"),
     (
         READER_OR_ORG,
         """

@@ -57,7 +57,6 @@ class SharedScopes:
         """Something declared has changed: look again before the next call."""
         self._fresh_until = 0.0
         self._changes += 1
-        self._reading = None
         # Kept for an outage of the database, but no longer fresh.
         self._end_users = OrderedDict((key, (facts, 0.0)) for key, (facts, _) in self._end_users.items())
 
@@ -66,11 +65,12 @@ class SharedScopes:
 
         One reading at a time, however many calls wait for it, and it goes on when the first of them leaves.
         """
-        if time.monotonic() < self._fresh_until:
-            return
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._refresh())
-        await asyncio.shield(self._reading)
+        for _ in range(2):  # the first that is waited for may have begun before something changed
+            if time.monotonic() < self._fresh_until:
+                return
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._refresh())
+            await asyncio.shield(self._reading)
 
     async def _refresh(self) -> None:
         changes, ttl = self._changes, _NOT_WHILE_AWAY_SECONDS

@@ -17,7 +17,8 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -33,6 +34,8 @@ _ALIVE = timedelta(seconds=15)
 _DRAIN_SECONDS = 0.05
 _MAX_PENDING = 20_000
 _TURNS = 3
+# So long without any answer, and the database counts as away: its driver would wait for half a minute.
+_PATIENCE_SECONDS = 2.0
 
 _Usage = tuple[int, int]
 
@@ -46,33 +49,44 @@ class SqlCounters:
         self._is_known = False
         self._settling = asyncio.Lock()
         self._turns = asyncio.Semaphore(_TURNS)
+        self._answered_at = 0.0
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._breathe(), name="counters in the database")
 
     async def stop(self) -> None:
         if self._task is not None:
-            async with self._settling:  # not in the middle of a commit, which would be done again
-                self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_SECONDS), self._settling:
+                    self._task.cancel()  # not in the middle of a commit, which would be done again
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_PATIENCE_SECONDS)
         try:
-            await self._settle_pending()
-            for table in ("running_calls", "gateway_process"):
-                await self._database.execute_many(f"DELETE FROM {table} WHERE process_id = $1", [(self._process_id,)])
+            await _in_time(self._leave())
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
             log.warning("counters were not settled", reason=type(problem).__name__)
 
+    async def _leave(self) -> None:
+        await self._settle_pending()
+        for table in ("running_calls", "gateway_process"):
+            await self._database.execute_many(f"DELETE FROM {table} WHERE process_id = $1", [(self._process_id,)])
+
     async def ping(self) -> None:
-        await self._say_alive()
+        await _in_time(self._say_alive())
 
     async def admit(self, demand: Demand) -> Hold | Refusal:
-        # A client may leave at any moment, also while the database commits: the admission ends without it.
-        admission = asyncio.create_task(self._admit(demand))
+        # A client may leave at any moment, also while the database commits: the admission ends without it. So it does
+        # when the database is silent, and not merely busy with other calls of this process.
+        admission, began_at = asyncio.create_task(self._admit(demand)), time.monotonic()
         try:
-            return await asyncio.shield(admission)
-        except asyncio.CancelledError:
+            while not admission.done():
+                if time.monotonic() - max(began_at, self._answered_at) >= _PATIENCE_SECONDS:
+                    raise TimeoutError
+                await asyncio.wait({admission}, timeout=_PATIENCE_SECONDS / 4)
+        except (asyncio.CancelledError, TimeoutError):
             admission.add_done_callback(self._give_back)
             raise
+        return admission.result()
 
     def _give_back(self, admission: asyncio.Task[Hold | Refusal]) -> None:
         """Nobody waits for this call any more: what it holds, if it was admitted, is free again."""
@@ -93,8 +107,10 @@ class SqlCounters:
             used = await self._used(demand, now)
             refusal = _first_refusal(demand, spends, held, running, used, now)
             if refusal is not None:
+                self._answered_at = time.monotonic()
                 return refusal
             await self._count(demand, int(now))
+        self._answered_at = time.monotonic()
         after = [(used[limit.name][0] + 1, used[limit.name][1] + demand.tokens) for limit in demand.limits]
         known = [spends.get(account.name, account.seed) for account in demand.accounts]
         return Hold(self, demand, now, known, after)
@@ -235,6 +251,16 @@ class SqlCounters:
                 log.error("counters could not be written", reason=type(problem).__name__)
                 await asyncio.sleep(1.0)
             await asyncio.sleep(_DRAIN_SECONDS)
+
+
+async def _in_time(asking: Awaitable[None]) -> None:
+    """Raises TimeoutError for a database that is silent, and goes on without it."""
+    task = asyncio.ensure_future(asking)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
+    if not task.done():
+        raise TimeoutError
+    task.result()
 
 
 def _holds(demand: Demand, amount: Decimal, calls: int) -> list[tuple[str, Decimal, int]]:

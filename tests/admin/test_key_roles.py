@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import jwt
+import pytest
+from quart import Quart
 
 from tests.admin.conftest import Caller
+from tests.admin.org_cast import organization
 
 
 async def _team_of(admin: Caller, *members: tuple[str, str]) -> str:
@@ -88,3 +91,61 @@ async def test_a_new_password_ends_the_sessions_of_the_old_one(admin: Caller, bo
     await _session_of_bob(admin, "another long password")
     assert (await session.get("/user/info")).status_code == 401
     assert (await bob.get("/user/info")).status_code == 200
+
+
+async def test_a_key_stays_in_an_organization_that_its_owner_does_not_administer(
+    admin: Caller, alice: Caller, instance: Quart
+) -> None:
+    """Its budget bounds the key."""
+    await organization(instance, "other")
+    await organization(instance, "acme", alice="org_admin")
+    bound = await admin.new_key(user_id="alice", organization_id="other")
+    for organization_id in ("acme", None):
+        refused = await alice.post("/key/update", key=bound["key"], organization_id=organization_id)
+        assert refused.status_code == 403, organization_id
+    loose = await alice.new_key()
+    assert (await alice.post("/key/update", key=loose["key"], organization_id="acme")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {"tags": 5}},
+        {"metadata": {"end_user_budget_id": ["x"]}},
+        {"max_budget": 0, "metadata": {"temp_budget_increase": "NaN", "temp_budget_expiry": "2099-01-01T00:00:00Z"}},
+        {"max_budget": 0, "metadata": {"temp_budget_increase": "inf", "temp_budget_expiry": "2099-01-01T00:00:00Z"}},
+        {"model_max_budget": {"sample-chat": {"max_budget": 0, "budget_duration": {"every": "day"}}}},
+    ],
+)
+async def test_odd_metadata_neither_break_a_key_nor_raise_its_budget(
+    admin: Caller, alice: Caller, fields: dict[str, object]
+) -> None:
+    odd = Caller(alice.client, (await admin.new_key(user_id="alice", **fields))["key"])
+    assert (await odd.get("/key/info")).status_code == 200
+    assert (await odd.get("/v1/models")).status_code == 200
+    if "max_budget" in fields or "model_max_budget" in fields:
+        call = await odd.post("/v1/chat/completions", model="sample-chat", messages=[{"role": "user", "content": "x"}])
+        assert call.json()["error"]["type"] == "budget_exceeded", call.text
+
+
+async def test_a_key_that_is_limited_to_routes_keeps_its_limit(admin: Caller) -> None:
+    key = (await admin.new_key(user_id="default_user_id", allowed_routes=["/key/*"]))["key"]
+    limited = Caller(admin.client, key)
+    changes: tuple[dict[str, object], ...] = ({"allowed_routes": []}, {"key_type": "default"})
+    for fields in changes:
+        refused = await limited.post("/key/update", key=key, **fields)
+        assert refused.status_code in (401, 403), refused.text
+
+
+async def test_an_owner_cannot_raise_a_ceiling_for_a_time(alice: Caller) -> None:
+    key = (await alice.new_key())["key"]
+    increase = {"temp_budget_increase": 5, "temp_budget_expiry": "2999-01-01T00:00:00Z"}
+    assert (await alice.post("/key/update", key=key, **increase)).status_code == 403
+    assert (await alice.post("/key/update", key=key, metadata=increase)).status_code == 403
+
+
+async def test_credentials_of_callbacks_are_not_shown(admin: Caller) -> None:
+    logging = [{"callback_name": "langfuse", "callback_vars": {"langfuse_secret_key": "lf-secret"}}]
+    key = await admin.new_key(metadata={"logging": logging})
+    assert "lf-secret" not in str(key)
+    assert "lf-secret" not in (await admin.get("/key/list", return_full_object=True)).text

@@ -248,3 +248,23 @@ async def test_a_team_sends_no_key_of_the_instance_and_reaches_nothing_inside(ad
     for params in ({"api_base": "https://evil.example/v1"}, {"model": "groq/x"}, {"api_key": None}):
         assert (await _patch(alice, "dyn-1", litellm_params=params)).status_code == 403
     assert (await _patch(alice, "dyn-1", litellm_params={"api_key": "sk-new"})).status_code == 200
+
+
+async def test_an_admin_of_a_team_reaches_no_provider_on_this_machine(admin: Caller, alice: Caller) -> None:
+    """Also not by leaving the address to a provider whose own one is local."""
+    await _team(admin, "t1", "alice")
+    local = {"model": "ollama/any", "api_key": "sk-of-the-team"}
+    team = {"team_id": "t1"}
+    refused = await alice.post("/model/new", model_name="m", litellm_params=local, model_info=team)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (403, "litellm_params.model"), refused.text
+    assert (await admin.post("/model/new", model_name="m", litellm_params=local, model_info=team)).status_code == 200
+    mocked = {**local, "mock_response": "hello"}
+    assert (await alice.post("/model/new", model_name="m", litellm_params=mocked, model_info=team)).status_code == 200
+
+
+async def test_secrets_inside_of_parameters_are_starred_out(admin: Caller, alice: Caller) -> None:
+    params = {**PARAMS, "extra_body": {"api_key": SECRET, "top_k": 3}}
+    await admin.post("/model/new", model_name="nested", litellm_params=params, model_info={"id": "nested"})
+    for caller in (admin, alice):
+        (row,) = (await caller.get("/model/info", litellm_model_id="nested")).json()["data"]
+        assert row["litellm_params"]["extra_body"] == {"api_key": "****", "top_k": 3}

@@ -99,3 +99,12 @@ async def test_wrong_claims_are_refused(client: httpx.AsyncClient, admin: Caller
     short = await _claim(client, token, invitation_link=link, password="short")
     assert (short.status_code, short.json()["error"]["param"]) == (400, "password")
     assert (await _claim(client, token, invitation_link=link)).status_code == 200
+
+
+async def test_a_claim_closes_the_other_links_to_the_user(client: httpx.AsyncClient, admin: Caller, link: str) -> None:
+    """An older link that somebody still has would set the password once more."""
+    older = (await admin.post("/invitation/new", user_id="alice")).json()["id"]
+    token = await _token(client, older)
+    assert (await _claim(client, await _token(client, link), invitation_link=link)).status_code == 200
+    assert (await client.get("/onboarding/get_token", params={"invite_link": older})).status_code == 401
+    assert (await _claim(client, token, invitation_link=older)).status_code == 401

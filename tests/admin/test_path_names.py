@@ -21,6 +21,11 @@ ROUTES = (
     ("PUT", "/v1/access_group/{}"),
     ("DELETE", "/v1/unified_access_group/{}"),
     ("PATCH", "/model/{}/update"),
+    ("PATCH", "/team/{}"),
+    ("GET", "/team/{}/callback"),
+    ("GET", "/team/{}/members/me"),
+    ("POST", "/team/{}/disable_logging"),
+    ("POST", "/team/{}/member/alice/reset_spend"),
 )
 
 

@@ -141,3 +141,9 @@ async def test_users_join_an_available_team_as_plain_members(
 
 async def test_nothing_is_available_unless_it_is_set(admin: Caller) -> None:
     assert (await admin.get("/team/available")).json() == []
+
+
+async def test_one_call_adds_so_many_members_and_no_more(admin: Caller) -> None:
+    team_id = await new_team(admin)
+    members = [{"user_id": f"user-{number}"} for number in range(501)]
+    assert (await admin.post("/team/member_add", team_id=team_id, member=members)).status_code == 400

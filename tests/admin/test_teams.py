@@ -213,3 +213,14 @@ async def test_admins_of_a_team_edit_what_raises_nothing(
     assert (await alice.post("/team/unblock", team_id=team_id)).status_code == 403
     assert (await bob.post("/team/update", team_id=team_id, team_alias="Mine")).status_code == 403
     assert (await vera.post("/team/update", team_id=team_id, team_alias="Mine")).status_code == 403
+
+
+async def test_the_id_of_a_deleted_team_is_the_admins_to_give(admin: Caller) -> None:
+    """What it spent goes by its id, and was another organization's."""
+    other, own = await new_organization(admin, "other"), await new_organization(admin)
+    olga = await organization_admin(admin)
+    await admin.post("/team/new", team_id="finance", organization_id=other)
+    await admin.post("/team/delete", team_ids=["finance"])
+    refused = await olga.post("/team/new", team_id="finance", organization_id=own)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "team_id"), refused.text
+    assert (await admin.post("/team/new", team_id="finance", organization_id=other)).status_code == 200

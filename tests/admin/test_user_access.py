@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from quart import Quart
 
+from app.models.user import ADMIN_USER_ID
 from tests.admin.conftest import Caller
 from tests.admin.org_cast import organization, owned_by
 
@@ -108,3 +110,58 @@ async def test_they_list_users_of_theirs(admin: Caller, olga: Caller, bob: Calle
 
 async def test_unknown_organizations_are_refused(admin: Caller) -> None:
     assert (await admin.post("/user/new", user_id="u", organizations=["nobody"])).status_code == 400
+
+
+async def test_the_built_in_admin_is_not_theirs_to_make(admin: Caller, olga: Caller, instance: Quart) -> None:
+    """Its row becomes an admin's when the admin signs in, with every key that it had before."""
+    await admin.post("/team/new", team_id="own")
+    await owned_by(instance, "own", "acme")
+    await admin.post("/team/member_delete", team_id="own", user_id=ADMIN_USER_ID)
+    member = {"user_id": ADMIN_USER_ID, "role": "user"}
+    for path, body in (
+        ("/user/new", {"user_id": ADMIN_USER_ID, "organizations": ["acme"]}),
+        ("/organization/member_add", {"organization_id": "acme", "member": {"user_id": ADMIN_USER_ID}}),
+        ("/team/member_add", {"team_id": "own", "member": member}),
+        ("/team/new", {"organization_id": "acme", "members_with_roles": [member]}),
+    ):
+        refused = await olga.post(path, **body)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (403, "user_id"), path
+    assert (await admin.get("/user/list", user_ids=ADMIN_USER_ID)).json()["total"] == 0
+
+
+async def test_the_first_key_of_their_user_calls_models_only(
+    admin: Caller, olga: Caller, client: httpx.AsyncClient
+) -> None:
+    """They know its secret, and the user may become more than they are."""
+    made = (await olga.post("/user/new", user_id="new", organizations=["acme"])).json()
+    assert made["allowed_routes"] == ["llm_api_routes"]
+    await admin.post("/user/update", user_id="new", user_role="proxy_admin")
+    assert (await Caller(client, made["key"]).get("/user/list")).status_code == 403
+    wider = await olga.post("/user/new", user_id="newer", organizations=["acme"], key_type="management")
+    assert wider.status_code == 403, wider.text
+    assert (await admin.post("/user/new", user_id="newest")).json()["allowed_routes"] == []
+
+
+async def test_who_is_taken_in_keeps_other_keys_and_teams_private(
+    admin: Caller, olga: Caller, bob: Caller, instance: Quart
+) -> None:
+    for team_id, home in (("own", "acme"), ("foreign", "other")):
+        await admin.post("/team/new", team_id=team_id)
+        await owned_by(instance, team_id, home)
+        await admin.post("/team/member_add", team_id=team_id, member={"user_id": "bob", "role": "user"})
+    own = await admin.new_key(user_id="bob", team_id="own")
+    await admin.new_key(user_id="bob", team_id="foreign")
+    await organization(instance, "other", bob="internal_user")
+    await organization(instance, "acme", bob="internal_user")
+    seen = (await olga.get("/user/info", user_id="bob")).json()
+    assert [key["token"] for key in seen["keys"]] == [own["token"]]
+    assert [team["team_id"] for team in seen["teams"]] == ["own"] == seen["user_info"]["teams"]
+    assert [row["organization_id"] for row in seen["user_info"]["organization_memberships"]] == ["acme"]
+    flat = (await olga.get("/v2/user/info", user_id="bob")).json()
+    assert (flat["teams"], len(flat["organization_memberships"])) == (["own"], 1)
+    (row,) = (await olga.get("/user/list", user_ids="bob")).json()["users"]
+    assert (row["teams"], len(row["organization_memberships"])) == (["own"], 1)
+    for caller in (admin, bob):
+        assert len((await caller.get("/user/info", user_id="bob")).json()["keys"]) == 3
+    (row,) = (await admin.get("/user/list", user_ids="bob")).json()["users"]
+    assert (row["teams"], len(row["organization_memberships"])) == (["foreign", "own"], 2)

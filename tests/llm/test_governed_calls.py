@@ -12,7 +12,7 @@ from tests.llm.live_worker import FAST, LiveWorker, deployment, error_of
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 
 # A mocked answer has tokens, and each of them costs this much.
-_PRICE = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.001}
+_PRICE: dict[str, Any] = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.001}
 
 
 def mocked(name: str, **params: Any) -> dict[str, Any]:

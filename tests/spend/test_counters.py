@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from app.settings import Settings
 from app.spend.counters import Account, Counters, Demand, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import RedisCounters, nano
 from app.spend.sql_counters import SqlCounters
+from tests.tcp_proxy import TcpProxy
 
 MakeCounters = Callable[[], Counters]
 
@@ -185,6 +187,45 @@ async def test_a_client_that_leaves_at_any_moment_holds_nothing(counters: Counte
     await asyncio.sleep(0.3)
     last = await admitted(counters, Demand([Account("key", Decimal(6))], [Limit("l", parallel=1)], Decimal(1)))
     assert last.spends == [Decimal(5)]
+
+
+async def test_a_client_that_leaves_while_others_are_settled_settles_them_once(counters: Counters) -> None:
+    for moment in range(40):
+        demand = asked("1000", name=f"key{moment}")
+        counters.settle(await admitted(counters, demand), Decimal(1), 0)
+        leaving = asyncio.create_task(counters.admit(asked("1000", name="other")))
+        await asyncio.sleep(moment / 8000)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0.3)
+    # A ceiling that is reached if something was counted twice, and one that is not if something is held below zero.
+    for moment in range(40):
+        assert (await admitted(counters, asked("2", name=f"key{moment}"))).spends == [Decimal(1)]
+        assert (await refused(counters, asked("2", name=f"key{moment}"))).used == 1
+
+
+async def test_a_database_that_falls_silent_is_away_soon_and_holds_nothing_afterwards(
+    migrated_postgres_url: str,
+) -> None:
+    parts = urlsplit(migrated_postgres_url)
+    async with TcpProxy("127.0.0.1", parts.port or 5432) as proxy:
+        url = parts._replace(netloc=f"postgres@127.0.0.1:{proxy.port}").geturl()
+        database = Database(Settings(database_url=url))
+        await database.open()
+        counters, demand = SqlCounters(database), asked("1")
+        counters.settle(await admitted(counters, demand), Decimal(0), 0)
+        proxy.pause()
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await counters.admit(demand)
+        with pytest.raises(TimeoutError):
+            await counters.ping()
+        assert time.monotonic() - started < 6
+        proxy.resume()
+        await asyncio.sleep(0.5)
+        await admitted(counters, demand)
+        await counters.stop()
+        await database.close()
 
 
 async def test_an_admission_that_was_given_up_before_redis_saw_it_holds_nothing(redis_url: str) -> None:

@@ -51,12 +51,16 @@ async def test_a_reading_goes_on_when_the_call_that_began_it_leaves(settings: Se
 async def test_a_change_during_a_reading_is_read_by_the_next_call(settings: Settings, database: Database) -> None:
     shared = SharedScopes(settings, database)
     with database.active():
-        budget = await Budget.create(max_budget=Decimal(1), created_by="admin", updated_by="admin")
+        budget = await Budget.create(budget_id="small", max_budget=Decimal(1))
         await Tag.create(tag_name="campaign", budget_id=budget.budget_id)
+    await shared.refresh()
+    shared.forget()
     reading = asyncio.create_task(shared.refresh())
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await asyncio.sleep(0)
     shared.forget()
     await reading
+    shared.forget()
     with database.active():
         await Budget.filter(budget_id=budget.budget_id).update(max_budget=Decimal(2))
     await shared.refresh()
@@ -65,9 +69,7 @@ async def test_a_change_during_a_reading_is_read_by_the_next_call(settings: Sett
 
 async def test_a_period_that_cannot_be_read_stops_no_calls(settings: Settings, database: Database) -> None:
     with database.active():
-        odd = await Budget.create(
-            max_budget=Decimal(1), budget_duration="999999999d", created_by="admin", updated_by="admin"
-        )
+        odd = await Budget.create(budget_id="odd", max_budget=Decimal(1), budget_duration="999999999d")
         await Tag.create(tag_name="campaign", budget_id=odd.budget_id)
     shared = SharedScopes(settings, database)
     await shared.refresh()
