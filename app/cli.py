@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", "-c", help="YAML file; default: CONFIG_FILE_PATH, else ./config.yaml")
     run.add_argument("--host", help="address to listen on; default: HOST, else 0.0.0.0")
     run.add_argument("--port", type=int, help="port to listen on; default: PORT, else 4000")
-    run.add_argument("--workers", "--num_workers", type=_process_count, default=1, help="processes that share the port")
+    run.add_argument("--workers", "--num_workers", type=_process_count, help="processes that share the port")
     run.add_argument("--server", choices=("hypercorn", "granian"), default="hypercorn", help="granian costs less CPU")
     apply = commands.add_parser("migrate", help="bring the database up to date")
     apply.add_argument("--config", "-c", help="YAML file; default: CONFIG_FILE_PATH, else ./config.yaml")

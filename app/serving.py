@@ -39,7 +39,7 @@ class ServeOptions:
     config: str | None = None
     host: str | None = None
     port: int | None = None
-    workers: int = 1
+    workers: int | None = None
     server: str = "hypercorn"
 
     def overrides(self) -> Mapping[str, Any]:
@@ -59,7 +59,7 @@ def serve(options: ServeOptions) -> int:
     print(describe(settings), flush=True)
     if options.server == "granian":
         export_settings(options.config, options.overrides())
-        return _run_granian(settings, options.workers)
+        return _run_granian(settings, settings.process_count)
     config = hypercorn.config.Config()
     config.bind = [_bind_address(settings)]
     config.graceful_timeout = 3.0
@@ -67,10 +67,10 @@ def serve(options: ServeOptions) -> int:
     config.errorlog = None
     config.include_server_header = False
     config.keep_alive_timeout = 75.0
-    if options.workers > 1:
+    if settings.process_count > 1:
         export_settings(options.config, options.overrides())
         config.application_path = "app.asgi:create()"
-        config.workers = options.workers
+        config.workers = settings.process_count
         return hypercorn.run.run(config)
     stored = with_stored_overrides(settings)
     if stored is not settings:

@@ -45,6 +45,13 @@ def client_error(value: Any) -> int:
     return number
 
 
+def processes(value: Any) -> int:
+    number = whole(value)
+    if not 1 <= number <= 256:
+        raise ValueError("is no number of processes; use 1 to 256")
+    return number
+
+
 def port(value: Any) -> int:
     number = whole(value)
     if not 1 <= number <= 65535:

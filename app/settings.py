@@ -35,7 +35,7 @@ from .config_file import (
 )
 from .config_keys import WEAK_MASTER_KEYS
 from .governance_settings import GovernanceSettings
-from .setting_fields import boolean, port, positive, setting, text, whole
+from .setting_fields import boolean, port, positive, process_count, setting, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +202,9 @@ class Settings(GovernanceSettings):
         env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
         yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
     )
-    process_count: int = setting("Processes that serve together, as `--workers` says.", whole, 1)
+    process_count: int = setting(
+        "Processes that share the port, as `--workers` says.", process_count, 1, env="NUM_WORKERS"
+    )
     workers: tuple[WorkerEntry, ...] = ()
     model_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)

@@ -18,7 +18,7 @@ import msgspec
 from quart import after_this_request, current_app, request
 from quart.typing import ResponseTypes
 
-from ..durations import parse_duration
+from ..durations import next_reset
 from ..errors import InvalidRequest, ValidationFailed
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -292,7 +292,7 @@ def duration() -> Field:
         if not value.strip():
             return None
         try:
-            parse_duration(value)
+            next_reset(value, datetime.now(UTC))
         except ValueError as problem:
             raise bad_request(f"Invalid duration: {problem}") from None
         return value.strip().lower()
