@@ -35,7 +35,7 @@ from .config_file import (
 )
 from .config_keys import WEAK_MASTER_KEYS
 from .governance_settings import GovernanceSettings
-from .setting_fields import boolean, port, positive, process_count, setting, text, whole
+from .setting_fields import boolean, port, positive, processes, setting, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
