@@ -202,9 +202,7 @@ class Settings(GovernanceSettings):
         env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
         yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
     )
-    process_count: int = setting(
-        "Processes that share the port, as `--workers` says.", process_count, 1, env="NUM_WORKERS"
-    )
+    process_count: int = setting("Processes that share the port, as `--workers` says.", processes, 1, env="NUM_WORKERS")
     workers: tuple[WorkerEntry, ...] = ()
     model_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
