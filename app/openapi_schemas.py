@@ -194,4 +194,5 @@ STREAM = "text/event-stream"
 MORE_REFUSALS: dict[str, tuple[int, ...]] = {
     "POST /onboarding/claim_token": (401,),
     "GET /onboarding/get_token": (401,),
+    "GET /sso/callback": (400,),
 }
