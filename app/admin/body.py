@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar, cast
 
@@ -315,6 +315,21 @@ def moment() -> Field:
             raise WrongValue("This must be a time as 2026-11-21T20:18:00Z", "datetime_parsing") from None
 
     return Field(read, schema={"type": "string", "format": "date-time"})
+
+
+def range_end(*, is_end: bool) -> Field:
+    """ISO 8601 in UTC; a day alone is its first moment, or its last as the end of a range."""
+
+    def read(value: Any) -> datetime:
+        try:
+            found = datetime.fromisoformat(str(value))
+            if is_end and len(str(value)) <= 10:
+                found += timedelta(days=1, microseconds=-1)
+            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise WrongValue("This must be a day or a time as 2026-11-21 00:00:00", "datetime_parsing") from None
+
+    return Field(read, schema={"type": "string", "examples": ["2026-11-21", "2026-11-21 00:00:00"]})
 
 
 def records(table: Table) -> Field:

@@ -33,21 +33,15 @@ class Page:
         return -(-self.total // self.size)
 
 
-async def read_page(query: QuerySet[Any], number: int, size: int, *order: str, most_counted: int | None = None) -> Page:
+async def read_page(query: QuerySet[Any], number: int, size: int, *order: str) -> Page:
     """One page of a query; past the end it is empty, with the right totals. `order` must end with a unique column.
 
-    Counting every row of a log costs more than its page: with `most_counted` the total stops there.
+    It counts every row; tables that grow without end are paged by `read_capped_page`.
     """
-    is_capped = most_counted is not None and await _is_longer(query, most_counted)
-    total = most_counted if most_counted is not None and is_capped else await query.count()
+    total = await query.count()
     offset = (number - 1) * size
     rows = await query.order_by(*order).offset(offset).limit(size) if offset < total else []
-    return Page(rows, total, number, size, is_capped)
-
-
-async def _is_longer(query: QuerySet[Any], rows: int) -> bool:
-    key = query.model._meta.pk_attr
-    return bool(await query.offset(rows).limit(1).values_list(key, flat=True))
+    return Page(rows, total, number, size)
 
 
 def order_of(column: str, direction: str | None, unique: str) -> tuple[str, ...]:

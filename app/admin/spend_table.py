@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from quart import Blueprint
@@ -18,7 +18,7 @@ from ..auth.principal import Principal, current_principal
 from ..errors import InvalidRequest
 from ..models import SpendLog, VirtualKey
 from ..services import services
-from .body import Field, Table, WrongValue, bad_request, flag, identifier, money, read_query, takes, text
+from .body import Table, bad_request, flag, identifier, money, range_end, read_query, takes, text
 from .key_access import is_team_admin, refused
 from .paging import page_field, size_field
 from .spend_logs import shown, visible
@@ -41,21 +41,6 @@ _SORTS = {
 }
 
 
-def _time_of_day(is_end: bool) -> Field:
-    """`YYYY-MM-DD HH:MM:SS` in UTC; a day alone is its first moment, or its last as the end of a range."""
-
-    def read(value: Any) -> datetime:
-        try:
-            found = datetime.fromisoformat(str(value))
-            if is_end and len(str(value)) <= 10:
-                found += timedelta(days=1, microseconds=-1)
-            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise WrongValue("This must be a time as 2026-11-21 00:00:00", "datetime_parsing") from None
-
-    return Field(read, schema={"type": "string", "examples": ["2026-11-21 00:00:00"]})
-
-
 # Query parameter -> the column that must equal it.
 _INDEXED = {
     "request_id": "request_id",
@@ -72,8 +57,8 @@ _EXAMINED = {
 }
 _PAGING: Table = {"page": page_field(), "page_size": size_field(1000)}
 _TABLE: Table = {
-    "start_date": _time_of_day(False),
-    "end_date": _time_of_day(True),
+    "start_date": range_end(is_end=False),
+    "end_date": range_end(is_end=True),
     **dict.fromkeys(("api_key", "user_id", "key_alias", "search", *_INDEXED, *_EXAMINED), identifier()),
     "request_id": identifier(128),
     "status_filter": identifier(16),
@@ -116,7 +101,7 @@ async def calls_of_session() -> Answer:
 
 
 @blueprint.get("/spend/logs/ui/<path:request_id>")
-@takes(query={"start_date": _time_of_day(False)})
+@takes(query={"start_date": range_end(is_end=False)})
 async def call_details(request_id: str) -> Answer | tuple[str, int, dict[str, str]]:
     """Prompts and answers are not kept: for a call that the caller may see all three are empty, else null."""
     read_query()

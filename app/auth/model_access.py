@@ -6,7 +6,7 @@ An empty list grants everything. A grant is a model's name, a prefix with `*`, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from ..errors import ModelAccessDenied
 from .principal import Principal
@@ -40,13 +40,6 @@ def allows(principal: Principal, model: str, groups: Groups = _NO_GROUPS, *, is_
     return _covers(principal.models, model, groups, principal) and all(
         _covers(grants, model, groups, principal) for _, grants in _other_grants(principal, is_own_model=is_own_model)
     )
-
-
-def visible_models(
-    principal: Principal, models: Iterable[str], groups_of: Callable[[str], Groups] = lambda model: _NO_GROUPS
-) -> list[str]:
-    """Those of the models that a caller may ask for."""
-    return [model for model in models if allows(principal, model, groups_of(model))]
 
 
 def _other_grants(principal: Principal, *, is_own_model: bool) -> tuple[tuple[str, Sequence[str]], ...]:

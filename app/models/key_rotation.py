@@ -63,9 +63,3 @@ async def _move_in_access_groups(old: str, new: str) -> None:
 async def due_keys(now: datetime, limit: int = 100) -> list[VirtualKey]:
     """Keys with `auto_rotate` whose `key_rotation_at` has passed, the longest overdue first."""
     return await VirtualKey.filter(key_rotation_at__lte=now, auto_rotate=True).order_by("key_rotation_at").limit(limit)
-
-
-async def forget_deprecated(before: datetime, limit: int = 1000) -> int:
-    """Delete old hashes that were revoked before a moment, at most `limit`; answers how many."""
-    tokens = await DeprecatedKey.filter(revoke_at__lt=before).limit(limit).values_list("token", flat=True)
-    return await DeprecatedKey.filter(token__in=list(tokens)).delete() if tokens else 0

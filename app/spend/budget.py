@@ -13,9 +13,6 @@ import structlog
 from ..errors import BudgetExceeded, TooManyRequests
 from .counters import Counters, Demand, Hold, Refusal
 from .scopes import BudgetScope, RateLimit
-from .scopes import ScopeName as ScopeName
-from .scopes import member_id as member_id
-from .scopes import team_and_user as team_and_user
 
 log = structlog.get_logger(__name__)
 
