@@ -31,6 +31,7 @@ import structlog
 
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, _postgres_credentials, sqlite_path
 from .settings import Settings
+from .tasks import ended
 
 log = structlog.get_logger(__name__)
 
@@ -216,13 +217,6 @@ class LineAnnouncer:
             listener(*args)
         except Exception as problem:  # noqa: BLE001 - a listener that fails must not cut the line for the others
             log.error("a change of another process was not taken over", reason=type(problem).__name__)
-
-
-async def ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it ends: a driver may swallow a cancellation that comes while it connects."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.5)
 
 
 def _ignore(*_: str) -> None:

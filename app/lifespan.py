@@ -12,11 +12,11 @@ from quart import Quart
 
 from .config_overrides import RUNTIME_SETTINGS, overridden, stored_overrides
 from .db import DATABASE_AWAY, DATABASE_REFUSED
-from .invalidation import ended
 from .janitor import Janitor, JanitorPlan
 from .llm.upstream import Upstream
 from .services import Services
 from .settings import Settings
+from .tasks import ended
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from .invalidation import Line, LineAnnouncer, ended
+from .invalidation import Line, LineAnnouncer
+from .tasks import ended
 
 _ANSWER_SECONDS = 2.0
 _AWAY = (RedisError, OSError)

@@ -1,5 +1,8 @@
 """The embedded database: Tortoise's SQLite client plus exact money and writers that wait for each other.
 
+As it comes, whoever is cancelled while the file is being opened keeps the lock of the connection, and every statement
+after it waits for ever; or leaves a connection that lacks half of its settings.
+
 SQLite has no decimal type: `+` and `SUM` on decimal text would go through floats. Two functions of our own keep money
 exact, so that the same statements serve both databases (see `Database.plus` and `Database.total`).
 """
@@ -10,7 +13,7 @@ import sqlite3
 from decimal import Context, Decimal
 from typing import Any
 
-from tortoise.backends.base.client import TransactionalDBClient, TransactionContext
+from tortoise.backends.base.client import ConnectionWrapper, TransactionalDBClient, TransactionContext
 from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionContext, SqliteTransactionWrapper
 from tortoise.connection import get_connections
 from tortoise.exceptions import TransactionManagementError
@@ -42,6 +45,18 @@ class DecimalSum:
 
 
 class QuarterdeckSqliteClient(SqliteClient):
+    async def create_connection(self, with_db: bool) -> None:
+        try:
+            await super().create_connection(with_db)
+        except BaseException:  # whatever ended it, a cancellation too: a whole connection or none
+            half, self._connection = self._connection, None
+            if half is not None:
+                half.stop()
+            raise
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        return CarefulConnection(self._lock, self)
+
     async def _post_connect(self) -> None:
         await super()._post_connect()
         connection: Any = self._connection
@@ -52,6 +67,19 @@ class QuarterdeckSqliteClient(SqliteClient):
 
     def _in_transaction(self) -> TransactionContext:
         return CarefulTransaction(ImmediateTransaction(self), self._lock)
+
+
+class CarefulConnection(ConnectionWrapper[Any]):
+    """Gives the lock of the connection back when the file cannot be opened, or when nobody waits for it any more."""
+
+    async def __aenter__(self) -> Any:
+        await self._lock.acquire()
+        try:
+            await self.ensure_connection()
+        except BaseException:  # whatever ended it, a cancellation too
+            self._lock.release()
+            raise
+        return self.connection
 
 
 class CarefulTransaction(SqliteTransactionContext):

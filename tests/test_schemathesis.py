@@ -100,6 +100,7 @@ async def _prepared(http: httpx.AsyncClient) -> tuple[dict[str, str], dict[str, 
     return {letter: one.key for letter, one in callers.items()}, {"key": keys, "key_alias": ["spare"]}
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("caller", "phases", "mode"), RUNS)
 async def test_schemathesis_finds_nothing(
     caller: str,

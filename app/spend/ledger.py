@@ -20,6 +20,7 @@ from tortoise.exceptions import IntegrityError, ValidationError
 
 from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..settings import Settings
+from ..tasks import ended
 from .batch import Batch, BatchWriter
 from .events import SpendEvent
 from .journal import Journal, Segment
@@ -93,8 +94,7 @@ class SpendLedger:
     async def stop(self) -> None:
         """Write what is pending; what cannot be written stays in the journal for the next start."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended(self._task)
         await self.flush()
         self._journal.release()
 

@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from ..cache import CacheAway
+from ..tasks import ended
 from .counters import Account, Demand, Hold, Refusal
 
 log = structlog.get_logger(__name__)
@@ -160,8 +161,7 @@ class RedisCounters:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await ended(self._task)
         try:
             await self._send(None)
             await self._redis.delete(f"{self._prefix}proc:{self._process_id}")
