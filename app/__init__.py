@@ -25,6 +25,8 @@ from .invalidation import open_announcer
 from .lifespan import add_lifespan
 from .llm.connection_test import ConnectionTest
 from .llm.gateway import Gateway
+from .llm.observation import Observers
+from .llm.routing import Router
 from .llm.upstream import Upstream
 from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
 from .openapi import EXTENSION as API_DOCUMENT
@@ -96,6 +98,7 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
     ledger = SpendLedger(settings, database)
     catalog = DeploymentCatalog(settings, database)
     upstream = Upstream(settings)
+    router = Router(settings, announcer.announce)
     house = Services(
         settings=settings,
         database=database,
@@ -108,7 +111,7 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         announcer=announcer,
         connection_tester=ConnectionTest(upstream, settings.environment),
         ledger=ledger,
-        gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared),
+        gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared, router, Observers()),
         login_codes=LoginCodes(cache, database, settings.salt_key),
         login_throttle=LoginThrottle(settings, cache),
         console_throttle=LoginThrottle(settings, cache, is_console=True),

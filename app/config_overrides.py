@@ -30,6 +30,26 @@ RUNTIME_SETTINGS = frozenset(
         "router_timeout",
         "stream_timeout",
         "num_retries",
+        "stream_keepalive",
+        "routing_strategy",
+        "routing_strategy_args",
+        "retry_after",
+        "allowed_fails",
+        "allowed_fails_policy",
+        "cooldown_seconds",
+        "disable_cooldowns",
+        "retry_policy",
+        "model_group_retry_policy",
+        "fallbacks",
+        "default_fallbacks",
+        "context_window_fallbacks",
+        "content_policy_fallbacks",
+        "max_fallbacks",
+        "model_group_alias",
+        "enable_pre_call_checks",
+        "enforces_deployment_limits",
+        "enable_tag_filtering",
+        "tag_filtering_match_any",
         "budget_exceeded_status_code",
         "always_include_stream_usage",
         "max_ui_session_budget",
@@ -131,8 +151,10 @@ def _stored(
     item: Field[Any], settings: Settings, rows: Mapping[str, Mapping[str, Any]], variables: Mapping[str, str]
 ) -> tuple[Any, str]:
     """(stored value, where it is stored) of one setting, or (None, "")."""
-    yaml_key, env_name = item.metadata["yaml"], item.metadata["env"]
-    if yaml_key is not None:
+    env_name = item.metadata["env"]
+    for yaml_key in (item.metadata["yaml"], item.metadata["also"]):
+        if yaml_key is None:
+            continue
         section, _, key = yaml_key.partition(".")
         value = (rows.get(section) or {}).get(key)
         if value is not None:

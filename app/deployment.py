@@ -47,6 +47,13 @@ class Deployment:
     tpm: float | None = None
     timeout: float | None = None
     stream_timeout: float | None = None
+    order: float | None = None
+    tags: tuple[str, ...] = ()
+    num_retries: int | None = None
+    cooldown_seconds: float | None = None
+    max_parallel_requests: int | None = None
+    keepalive_seconds: float | None = None
+    context_window: int | None = None
     mock_response: str | None = None
     prices: Prices | None = None
     is_stored: bool = False
@@ -145,6 +152,13 @@ def build_deployment(
         tpm=_number(params, "tpm"),
         timeout=_number(params, "timeout"),
         stream_timeout=_number(params, "stream_timeout"),
+        order=_number(params, "order"),
+        tags=_tags(params),
+        num_retries=_whole(params, "num_retries"),
+        cooldown_seconds=_number(params, "cooldown_time"),
+        max_parallel_requests=_whole(params, "max_parallel_requests"),
+        keepalive_seconds=_number(params, "keepalive_seconds") or None,
+        context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
         prices=custom_prices(params) or custom_prices(info) or _listed(provider, info, upstream_model),
         is_stored=is_stored,
@@ -208,6 +222,11 @@ def _listed(provider: Provider, info: Mapping[str, Any], upstream_model: str) ->
     """The bundled price of `base_model` or of the model itself, with and without the part before its last slash."""
     name = str(info.get("base_model") or upstream_model)
     return listed_prices(provider.name, name) or listed_prices(provider.name, name.rpartition("/")[2])
+
+
+def listed_price(deployment: Deployment, upstream_model: str) -> Prices | None:
+    """What a deployment costs when it serves this model, by the bundled prices."""
+    return _listed(deployment.provider, deployment.model_info, upstream_model)
 
 
 def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str | None]:
@@ -285,3 +304,24 @@ def _number(params: Mapping[str, Any], name: str) -> float | None:
     if not 0 <= number < float("inf"):
         raise ValueError(f"litellm_params.{name} must be zero or more")
     return number
+
+
+def _whole(params: Mapping[str, Any], name: str) -> int | None:
+    value = _number(params, name)
+    return None if value is None else int(value)
+
+
+def _tags(params: Mapping[str, Any]) -> tuple[str, ...]:
+    tags = params.get("tags") or ()
+    if not isinstance(tags, list | tuple):
+        raise ValueError("litellm_params.tags is not a list; write `tags: [free, eu]`")
+    return tuple(str(tag) for tag in tags)
+
+
+def _context_window(info: Mapping[str, Any]) -> int | None:
+    """`max_input_tokens` of the model's information, else `max_tokens`; what is no number says nothing."""
+    for name in ("max_input_tokens", "max_tokens"):
+        value = info.get(name)
+        if isinstance(value, int | float) and value > 0:
+            return int(value)
+    return None

@@ -14,6 +14,7 @@ from .auth.credentials import decrypt, encrypt
 from .config_file import SettingsError
 from .db import Database
 from .deployment import Deployment, build_deployment, named_credential
+from .model_patterns import Patterns
 from .models import Credential, StoredDeployment
 from .settings import Settings
 
@@ -45,7 +46,13 @@ class DeploymentCatalog:
         self._by_name: dict[str, tuple[Deployment, ...]] = {}
         self._by_team: dict[tuple[str, str], tuple[Deployment, ...]] = {}
         self._by_id: dict[str, Deployment] = {}
+        self._patterns = Patterns(())
+        self._aliases = settings.model_group_alias
         self._index()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take settings that changed while running."""
+        self._aliases = settings.model_group_alias
 
     # ---- asking ----------------------------------------------------------------------------------------------------
 
@@ -59,6 +66,7 @@ class DeploymentCatalog:
     def names(self, team_id: str | None = None) -> list[str]:
         """Model names that a caller of this team may find, in the order in which they were configured."""
         shared = [name for name, members in self._by_name.items() if any(not one.is_blocked for one in members)]
+        shared += [alias for alias, (_, is_hidden) in self._aliases.items() if not is_hidden]
         if team_id is None:
             return shared
         own = [one.public_name for one in self.all() if one.team_id == team_id and not one.is_blocked]
@@ -72,13 +80,23 @@ class DeploymentCatalog:
         found = self._found(model, team_id)
         return tuple(one for one in found if not one.is_blocked) if any(one.is_blocked for one in found) else found
 
-    def _found(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
+    def group_behind(self, model: str, team_id: str | None = None) -> str:
+        """The group that an alias stands for; a name that is a group's own is no alias."""
+        alias = self._aliases.get(model)
+        return model if alias is None or self._named(model, team_id) else alias[0]
+
+    def _named(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
         found = self._by_team.get((team_id, model)) if team_id is not None else None
-        found = found or self._by_name.get(model)
-        if found is not None:
+        return found or self._by_name.get(model, ())
+
+    def _found(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
+        found = self._named(model, team_id)
+        if found:
             return found
         single = self._by_id.get(model)
-        return (single,) if single is not None and single.team_id in (None, team_id) else ()
+        if single is not None:
+            return (single,) if single.team_id in (None, team_id) else ()
+        return self._patterns.behind(model)
 
     def belongs_to_team(self, model: str, team_id: str | None) -> bool:
         """Whether a name means deployments that were made for this team, which therefore need no further grant."""
@@ -204,6 +222,7 @@ class DeploymentCatalog:
             for name in {deployment.public_name, deployment.model_name}:
                 by_team.setdefault((deployment.team_id, name), []).append(deployment)
         self._by_name = {name: tuple(members) for name, members in by_name.items()}
+        self._patterns = Patterns(self._by_name.items())
         self._by_team = {name: tuple(members) for name, members in by_team.items()}
         self._by_id = {deployment.id: deployment for deployment in self.all()}
 

@@ -110,11 +110,25 @@ class TooManyRequests(GatewayError):
 
 
 class UpstreamError(GatewayError):
-    """A provider's failure under the contract's status. `is_retryable`: another deployment may succeed."""
+    """A provider's failure under the contract's status. `is_retryable`: another deployment may succeed.
 
-    def __init__(self, message: str, *, is_retryable: bool = False, **fields: Any) -> None:
+    `error_class` is the name under which SDK users know it, as RateLimitError (contract llm.md §4.10).
+    `retry_after`: seconds that the provider asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_retryable: bool = False,
+        error_class: str = "APIError",
+        retry_after: float | None = None,
+        **fields: Any,
+    ) -> None:
         super().__init__(message, **fields)
         self.is_retryable = is_retryable
+        self.error_class = error_class
+        self.retry_after = retry_after
 
 
 class ServiceUnavailable(GatewayError):

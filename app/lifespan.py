@@ -31,6 +31,7 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
 
     def hear(message: str) -> None:
         house.keys.hear(message)
+        house.gateway.router.cooldowns.hear(message)
         if message in ("all", "deployments", "config"):
             stale.set()
 

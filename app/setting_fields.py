@@ -5,10 +5,29 @@ Parsers raise ValueError with the end of a sentence that begins with the value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from types import MappingProxyType
 from typing import Any
+
+
+class _Empty(Mapping[str, Any]):
+    """A mapping of nothing that may stand as the default of a field: those must be hashable."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+
+EMPTY: Mapping[str, Any] = _Empty()
 
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off", ""}
 
@@ -76,10 +95,14 @@ def setting(
     *,
     env: str | None = None,
     yaml: str | None = None,
+    also: str | None = None,
     is_secret: bool = False,
 ) -> Any:
-    """Declare one setting: what it means, how text becomes a value, and where the text comes from."""
-    metadata = {"doc": doc, "parse": parse, "env": env, "yaml": yaml, "is_secret": is_secret}
+    """Declare one setting: what it means, how text becomes a value, and where the text comes from.
+
+    `also`: another place in the file, read when `yaml` is not there.
+    """
+    metadata = {"doc": doc, "parse": parse, "env": env, "yaml": yaml, "also": also, "is_secret": is_secret}
     return field(default=default, metadata=metadata, repr=not is_secret)
 
 

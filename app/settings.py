@@ -35,11 +35,12 @@ from .config_file import (
 )
 from .config_keys import WEAK_MASTER_KEYS
 from .governance_settings import GovernanceSettings
+from .routing_settings import RoutingSettings
 from .setting_fields import boolean, port, positive, processes, setting, text, whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(GovernanceSettings):
+class Settings(GovernanceSettings, RoutingSettings):
     """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
 
     master_key: str = setting(
@@ -147,11 +148,10 @@ class Settings(GovernanceSettings):
     stream_timeout: float | None = setting(
         "Seconds of silence after which a stream counts as dead.", positive, yaml="router_settings.stream_timeout"
     )
-    num_retries: int = setting(
-        "How many further deployments a call may try after a retryable failure.",
-        whole,
-        2,
-        yaml="router_settings.num_retries",
+    stream_keepalive: float | None = setting(
+        "Seconds of silence after which a stream gets a comment, also before its first event: then the status is sent.",
+        positive,
+        yaml="litellm_settings.sse_keepalive_ping_interval_seconds",
     )
     always_include_stream_usage: bool = setting(
         "Send the usage chunk of a stream also to clients that did not ask.",
@@ -281,8 +281,9 @@ def _value_of(item: Field[Any], file: ConfigFile) -> Any:
     """The parsed value of one setting: from the file, else from the environment, else its default."""
     yaml_key, env_name = item.metadata["yaml"], item.metadata["env"]
     raw, source = None, ""
-    if yaml_key is not None:
-        raw, source = file.get(yaml_key), f"{file.name}: {yaml_key}"
+    for key in (yaml_key, item.metadata["also"]):
+        if raw is None and key is not None:
+            raw, source = file.get(key), f"{file.name}: {key}"
     if raw is None and env_name is not None:
         raw, source = file.environment.get(env_name), f"environment: {env_name}"
         raw = raw or None

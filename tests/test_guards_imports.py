@@ -31,7 +31,14 @@ NEVER = {
 
 # Module -> the only modules of ours that it may import.
 ONLY = {
-    "app.settings": ("app.config_file", "app.config_keys", "app.governance_settings", "app.setting_fields"),
+    "app.settings": (
+        "app.config_file",
+        "app.config_keys",
+        "app.governance_settings",
+        "app.routing_settings",
+        "app.setting_fields",
+    ),
+    "app.routing_settings": ("app.config_file", "app.setting_fields"),
     "app.governance_settings": ("app.config_file", "app.durations", "app.setting_fields"),
     "app.setting_fields": (),
     "app.durations": (),

@@ -6,7 +6,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..deployment import Deployment
 from ..errors import UpstreamError
@@ -17,9 +17,9 @@ from ..spend.events import SpendEvent, SpendWindow
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import Cost, cost_of
 from ..version import VERSION
-
-if TYPE_CHECKING:
-    from .gateway import Call
+from .call import Call
+from .load import LoadBook
+from .observation import EndedCall, FailedAttempt, Observer
 
 _NAME_LENGTH = 255
 _FREE = Cost(Decimal(0), Decimal(0), Decimal(0))
@@ -34,11 +34,19 @@ class CallRecord:
         request: OpenAIRequest,
         reservation: Reservation,
         ledger: SpendLedger,
+        observers: Observer,
+        load: LoadBook,
     ) -> None:
         self._call = call
         self._request = request
         self._reservation = reservation
         self._ledger = ledger
+        self._observers = observers
+        self._load = load
+        # The deployment whose attempt runs.
+        self._running = ""
+        # Groups of deployments that were left for another one.
+        self.fallbacks = 0
         # What the running attempt holds of its provider's budget.
         self.attempt_reservation: Reservation | None = None
         self._started_at = datetime.now(UTC)
@@ -46,26 +54,41 @@ class CallRecord:
         self._attempt_clock = self._clock
         self._upstream_seconds = 0.0
         self._first_chunk_at: datetime | None = None
+        self._first_chunk_seconds: float | None = None
         self._deployment: Deployment | None = None
-        self._attempts: list[dict[str, Any]] = []
+        self._failed: list[FailedAttempt] = []
         self._cost: Cost | None = None
         self._windows = windows_of(reservation)
         self._is_open = True
+
+    def go_on(self, reservation: Reservation) -> None:
+        """Another group takes over: what is held for the call is held there from now on."""
+        self.fallbacks += 1
+        self._reservation.settle(Decimal(0))
+        self._reservation, self._windows = reservation, windows_of(reservation)
 
     # ---- attempts --------------------------------------------------------------------------------------------------
 
     def start_attempt(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._attempt_clock = time.perf_counter()
+        self._running = deployment.id
+        self._load.begin(deployment.id)
 
     def end_attempt(self, error: UpstreamError) -> None:
         """Remember a failed try, for the log and the headers."""
-        self._upstream_seconds += time.perf_counter() - self._attempt_clock
+        seconds = time.perf_counter() - self._attempt_clock
+        self._upstream_seconds += seconds
+        self._stop_running()
         self._settle_attempt(Decimal(0))
         if self._deployment is not None:
-            self._attempts.append(
-                {"model_id": self._deployment.id, "status": error.status, "error": error.message[:200]}
-            )
+            failed = FailedAttempt(self._deployment, error.status, error.error_class, error.message, seconds)
+            self._failed.append(failed)
+
+    def _stop_running(self) -> None:
+        if self._running:
+            self._load.end(self._running)
+            self._running = ""
 
     def _settle_attempt(self, cost: Decimal) -> None:
         if self.attempt_reservation is not None:
@@ -75,7 +98,8 @@ class CallRecord:
 
     def first_chunk(self) -> None:
         self._first_chunk_at = datetime.now(UTC)
-        self._upstream_seconds += time.perf_counter() - self._attempt_clock
+        self._first_chunk_seconds = time.perf_counter() - self._attempt_clock
+        self._upstream_seconds += self._first_chunk_seconds
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
@@ -83,11 +107,11 @@ class CallRecord:
         """What a stream used, as its provider says, else as it looks."""
         return restamper.usage or restamper.estimated_usage(self._request.body_bytes)
 
-    def succeed(self, usage: Usage) -> None:
+    def succeed(self, usage: Usage, answer: bytes | None = None) -> None:
         if self._is_open:
             if self._first_chunk_at is None:
                 self._upstream_seconds += time.perf_counter() - self._attempt_clock
-            self._end("success", usage, {})
+            self._end(usage, {}, answer=answer)
 
     def end_of_stream(self, restamper: StreamRestamper) -> None:
         """Settle a stream as soon as its end was read."""
@@ -98,10 +122,21 @@ class CallRecord:
         """Log a failure as one. Tokens that a stream delivered before it broke are billed."""
         if self._is_open:
             error = {"error_code": str(status), "error_class": error_class, "error_message": message[:1000]}
-            self._end("failure", usage or Usage(), {"error_information": error})
+            self._end(usage or Usage(), {"error_information": error}, status=status, error_class=error_class)
 
-    def _end(self, status: str, usage: Usage, facts: dict[str, Any]) -> None:
+    def _end(
+        self,
+        usage: Usage,
+        facts: dict[str, Any],
+        *,
+        status: int = 200,
+        error_class: str = "",
+        answer: bytes | None = None,
+    ) -> None:
         self._is_open = False
+        if not error_class:
+            self._note_speed(usage)
+        self._stop_running()
         prices = self._deployment.prices if self._deployment else None
         self._cost = cost_of(usage, prices) if prices is not None else None
         cost = (self._cost or _FREE).total
@@ -111,9 +146,45 @@ class CallRecord:
             facts["unpriced"] = True
         if usage.raw:
             facts["usage_object"] = dict(usage.raw)
-        if self._attempts:
-            facts["failed_attempts"] = self._attempts
-        self._ledger.record(self._event(status, usage, cost, facts))
+        if self._failed:
+            facts["failed_attempts"] = [
+                {"model_id": one.deployment.id, "status": one.status, "error": one.message[:200]}
+                for one in self._failed
+            ]
+        event = self._event("failure" if error_class else "success", usage, cost, facts)
+        self._ledger.record(event)
+        first_chunk = self._first_chunk_at
+        self._observers.call_ended(
+            EndedCall(
+                call=self._call,
+                model=self._request.model,
+                deployment=self._deployment,
+                failed=self._failed,
+                fallbacks=self.fallbacks,
+                event=event,
+                usage=usage,
+                cost=self._cost,
+                is_success=not error_class,
+                status=status,
+                error_class=error_class,
+                total_seconds=time.perf_counter() - self._clock,
+                upstream_seconds=self._upstream_seconds,
+                first_chunk_seconds=(first_chunk - self._started_at).total_seconds() if first_chunk else None,
+                answer=answer,
+            )
+        )
+
+    def _note_speed(self, usage: Usage) -> None:
+        """How fast the deployment answered, for routing that goes by it."""
+        seconds = time.perf_counter() - self._attempt_clock
+        first = self._first_chunk_seconds
+        self._load.answered(
+            self._running,
+            tokens=usage.total_tokens,
+            completion_tokens=usage.completion_tokens,
+            seconds=seconds,
+            first_chunk=first,
+        )
 
     def _event(self, status: str, usage: Usage, cost: Decimal, metadata: dict[str, Any]) -> SpendEvent:
         call, principal, deployment = self._call, self._call.principal, self._deployment
@@ -160,8 +231,8 @@ class CallRecord:
             "x-litellm-call-id": self._call.call_id,
             "x-litellm-version": VERSION,
             "x-litellm-model-group": _header_text(self._request.model),
-            "x-litellm-attempted-retries": str(len(self._attempts)),
-            "x-litellm-attempted-fallbacks": "0",
+            "x-litellm-attempted-retries": str(max(0, len(self._failed) - self.fallbacks)),
+            "x-litellm-attempted-fallbacks": str(self.fallbacks),
             "x-litellm-response-duration-ms": f"{total_ms:.3f}",
             "x-litellm-overhead-duration-ms": f"{max(0.0, total_ms - self._upstream_seconds * 1000):.3f}",
         }
@@ -184,8 +255,8 @@ class CallRecord:
 
     def headers_of_failure(self) -> dict[str, str]:
         return {
-            "x-litellm-attempted-retries": str(max(0, len(self._attempts) - 1)),
-            "x-litellm-attempted-fallbacks": "0",
+            "x-litellm-attempted-retries": str(max(0, len(self._failed) - 1 - self.fallbacks)),
+            "x-litellm-attempted-fallbacks": str(self.fallbacks),
         }
 
 

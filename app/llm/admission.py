@@ -9,7 +9,8 @@ from decimal import Decimal
 from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_others
 from ..auth.principal import Principal
 from ..deployment import Deployment
-from ..errors import Forbidden, InvalidRequest
+from ..errors import BudgetExceeded, Forbidden, InvalidRequest, TooManyRequests, UpstreamError
+from ..routing_settings import RoutingSettings
 from ..spend.budget import BudgetBook, Reservation
 from ..spend.scopes import BudgetScope, RateLimit, counter_name
 from ..spend.shared_scopes import EndUserFacts, SharedScopes
@@ -41,8 +42,13 @@ class Admission:
         self._budgets = budgets
         self._shared = shared
 
-    async def admit(self, call: Application) -> Reservation:
-        """Refuse, or hold the call's estimate below every budget and its place within every limit."""
+    async def admit(self, call: Application, *, is_fallback: bool = False) -> Reservation:
+        """Refuse, or hold the call's estimate below every budget and its place within every limit.
+
+        `is_fallback`: the configuration sends the call to this model, so the caller needs no grant for it.
+        """
+        if is_fallback:
+            return await self._reserve(call)
         principal = call.principal
         principal.refuse_route(call.path, "llm")
         principal.refuse_blocked()
@@ -50,6 +56,9 @@ class Admission:
         principal.refuse_expired()
         principal.refuse_blocked_team()
         refuse_model_of_others(principal, call.model, call.groups, is_own_model=call.is_own_model)
+        return await self._reserve(call)
+
+    async def _reserve(self, call: Application) -> Reservation:
         if not call.deployments:
             raise InvalidRequest(
                 f"litellm.BadRequestError: You passed in model={call.model}. "
@@ -106,3 +115,50 @@ def _is_free(deployment: Deployment) -> bool:
     return prices is not None and not any(
         (prices.input.base, prices.input.tiers, prices.output.base, prices.output.tiers)
     )
+
+
+class NoRoom(UpstreamError):
+    """A deployment that was not asked: its provider's budget or its own limit is used up. Another may have room."""
+
+
+class AttemptAdmission:
+    """May this attempt run? What holds for a provider or a deployment, whoever calls."""
+
+    def __init__(self, settings: RoutingSettings, budgets: BudgetBook, shared: SharedScopes) -> None:
+        self._budgets = budgets
+        self._shared = shared
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: RoutingSettings) -> None:
+        """Take settings that changed while running."""
+        self._holds_to_limits = (
+            settings.enforces_deployment_limits or settings.routing_strategy == "usage-based-routing-v2"
+        )
+
+    async def admit(self, deployment: Deployment, estimate: Decimal, tokens: int) -> Reservation | None:
+        """Hold an attempt's estimate and its place, None where nothing bounds it. Raises NoRoom."""
+        scope = self._shared.of_provider(deployment.provider.name)
+        limit = self._limit(deployment)
+        if scope is None and limit is None:
+            return None
+        scopes, limits = ([scope] if scope else []), ([limit] if limit else [])
+        try:
+            return await self._budgets.reserve(scopes, limits, estimate, tokens)
+        except (BudgetExceeded, TooManyRequests) as full:
+            message = full.message
+            if isinstance(full, TooManyRequests):
+                message = f"Deployment over defined limit: {full.message}"
+            raise NoRoom(
+                message, status=full.status, type=full.type, error_class="RateLimitError", headers=full.headers
+            ) from None
+
+    def _limit(self, deployment: Deployment) -> RateLimit | None:
+        rpm, tpm = (deployment.rpm, deployment.tpm) if self._holds_to_limits else (None, None)
+        parallel = deployment.max_parallel_requests
+        if rpm is None and tpm is None and parallel is None:
+            return None
+        return RateLimit("deployment", deployment.id, deployment.model_name, _floor(rpm), _floor(tpm), parallel)
+
+
+def _floor(limit: float | None) -> int | None:
+    return None if limit is None else int(limit)

@@ -16,7 +16,7 @@ from ..errors import GatewayError, InvalidRequest, PlainDenial
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from ..services import services
 from ..version import VERSION
-from .gateway import Call, Reply
+from .call import Call, Reply
 
 llm_blueprint = Blueprint("llm", __name__)
 models_blueprint = Blueprint("models", __name__)
@@ -67,7 +67,10 @@ async def _run(endpoint: Endpoint, path_model: str | None) -> Response:
         tags=[tag.strip()[:255] for tag in headers.get("x-litellm-tags", "").split(",") if tag.strip()][:50],
         session_id=headers.get("x-litellm-session-id") or headers.get("x-litellm-trace-id"),
         ip_address=request.remote_addr,
-        timeout=_seconds(headers.get("x-litellm-timeout")),
+        user_agent=headers.get("user-agent", ""),
+        timeout=_seconds(headers.get("x-litellm-timeout"), "x-litellm-timeout"),
+        stream_timeout=_seconds(headers.get("x-litellm-stream-timeout"), "x-litellm-stream-timeout"),
+        num_retries=_retries(headers.get("x-litellm-num-retries")),
     )
     try:
         return _response(await services().gateway.run(call))
@@ -114,7 +117,16 @@ def _call_id(given: str | None) -> str:
     return given if given and len(given) <= 256 and given.isascii() and given.isprintable() else str(uuid.uuid4())
 
 
-def _seconds(given: str | None) -> float | None:
+def _retries(given: str | None) -> int | None:
+    if given is None:
+        return None
+    if not (given.isdigit() and int(given) <= 20):
+        name = "x-litellm-num-retries"
+        raise InvalidRequest(f"{name} must be a whole number from 0 to 20", param=name)
+    return int(given)
+
+
+def _seconds(given: str | None, name: str) -> float | None:
     if given is None:
         return None
     try:
@@ -122,7 +134,7 @@ def _seconds(given: str | None) -> float | None:
     except ValueError:
         seconds = -1
     if not 0 < seconds < 86_400:
-        raise InvalidRequest("x-litellm-timeout must be a number of seconds above zero", param="x-litellm-timeout")
+        raise InvalidRequest(f"{name} must be a number of seconds above zero", param=name)
     return seconds
 
 

@@ -92,11 +92,20 @@ class Answer:
             raise transport_error(problem, self._deployment) from problem
         return bytes(body)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. A connection that breaks or falls silent is an UpstreamError."""
+    async def chunks(self, ping_seconds: float | None = None) -> AsyncIterator[bytes]:
+        """The body as it arrives, and nothing (b"") after each `ping_seconds` of silence.
+
+        A connection that breaks, or stays silent for the stream's time limit, is an UpstreamError.
+        """
+        content = self._response.content
         try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
+            while not content.at_eof():
+                if ping_seconds is None:
+                    chunk = await content.readany()
+                else:
+                    chunk = await _read_or_ping(content, ping_seconds)
+                if chunk or ping_seconds is not None:
+                    yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             raise transport_error(problem, self._deployment) from problem
 
@@ -106,6 +115,17 @@ class Answer:
             self._response.release()
         else:
             self._response.close()
+
+
+async def _read_or_ping(content: aiohttp.StreamReader, seconds: float) -> bytes:
+    """What arrives within the time, else nothing. The client's own limit for silence goes on counting."""
+    try:
+        async with asyncio.timeout(seconds) as patience:
+            return await content.readany()
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        return b""
 
 
 class Upstream:
@@ -131,9 +151,19 @@ class Upstream:
             await self._session.close()
 
     async def post(
-        self, deployment: Deployment, endpoint: str, body: bytes, *, is_stream: bool, seconds: float | None = None
+        self,
+        deployment: Deployment,
+        endpoint: str,
+        body: bytes,
+        *,
+        is_stream: bool,
+        seconds: float | None = None,
+        silence: float | None = None,
     ) -> Answer:
-        """Send a call and wait for its status. Raises UpstreamError for a bad status and for no answer at all."""
+        """Send a call and wait for its status. Raises UpstreamError for a bad status and for no answer at all.
+
+        `seconds` for the whole call and `silence` for each gap of a stream win over what is configured.
+        """
         if self._session is None:
             raise RuntimeError("the upstream client is not open")
         try:
@@ -142,7 +172,7 @@ class Upstream:
                 data=body,
                 headers={"Content-Type": "application/json", **deployment.headers},
                 allow_redirects=False,
-                timeout=self._timeouts(deployment, is_stream=is_stream, seconds=seconds),
+                timeout=self._timeouts(deployment, is_stream=is_stream, seconds=seconds, silence=silence),
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             raise transport_error(problem, deployment) from problem
@@ -150,11 +180,13 @@ class Upstream:
             await self._refuse(response, deployment)
         return Answer(response, deployment)
 
-    def _timeouts(self, deployment: Deployment, *, is_stream: bool, seconds: float | None) -> aiohttp.ClientTimeout:
+    def _timeouts(
+        self, deployment: Deployment, *, is_stream: bool, seconds: float | None, silence: float | None
+    ) -> aiohttp.ClientTimeout:
         total = seconds or deployment.timeout or self._request_timeout
         if not is_stream:
             return aiohttp.ClientTimeout(total=total, sock_connect=min(_CONNECT_SECONDS, total))
-        silence = deployment.stream_timeout or self._stream_timeout or total
+        silence = silence or deployment.stream_timeout or self._stream_timeout or total
         return aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_SECONDS, silence), sock_read=silence)
 
     async def _refuse(self, response: aiohttp.ClientResponse, deployment: Deployment) -> None:
@@ -184,8 +216,19 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
         type=type,
         param=param,
         is_retryable=is_retryable,
+        error_class=name,
+        retry_after=_seconds(retry_after),
         headers=passed,
     )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """`Retry-After` as seconds; the form with a date is rare and says nothing that a cooldown would not."""
+    try:
+        seconds = float(retry_after or "")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None
 
 
 def _is_plain(value: str) -> bool:
@@ -207,16 +250,22 @@ def transport_error(problem: BaseException, deployment: Deployment) -> UpstreamE
     if isinstance(problem, asyncio.TimeoutError | TimeoutError):
         text = "the provider did not answer in time"
         return UpstreamError(
-            _worded("Timeout", deployment, text), status=408, type="invalid_request_error", is_retryable=True
+            _worded("Timeout", deployment, text),
+            status=408,
+            type="invalid_request_error",
+            is_retryable=True,
+            error_class="Timeout",
         )
     text = "the connection to the provider failed"
-    return UpstreamError(_worded("APIConnectionError", deployment, text), status=500, is_retryable=True)
+    worded = _worded("APIConnectionError", deployment, text)
+    return UpstreamError(worded, status=500, is_retryable=True, error_class="APIConnectionError")
 
 
 def garbage_error(deployment: Deployment) -> UpstreamError:
     """A good status with a body that is not the dialect's."""
     text = "the provider's answer is not valid JSON"
-    return UpstreamError(_worded("InternalServerError", deployment, text), status=500, is_retryable=True)
+    worded = _worded("InternalServerError", deployment, text)
+    return UpstreamError(worded, status=500, is_retryable=True, error_class="InternalServerError")
 
 
 def _worded(name: str, deployment: Deployment, text: str) -> str:

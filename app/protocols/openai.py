@@ -7,7 +7,7 @@ the few that steer the gateway are read, and the rest is copied. A 300 KB prompt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from ..errors import InvalidRequest
 from .base import Usage
+from .call_options import USUAL, CallOptions, read_options
 
 RawFields = dict[str, Raw]
 
@@ -30,6 +31,8 @@ BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 DONE = b"[DONE]"
 DONE_FRAME = b"data: [DONE]\n\n"
+# A comment, which every client ignores: it keeps a silent connection open.
+PING_FRAME = b": ping\n\n"
 
 # What a client may say to the gateway; providers never see it (contract llm.md §4.3, §4.4).
 _GATEWAY_FIELDS = frozenset(
@@ -79,6 +82,12 @@ class OpenAIRequest:
     choices: int = 1
     end_user: str = ""
     tags: list[str] = field(default_factory=list)
+    options: CallOptions = USUAL
+
+    def replaced(self, changes: Mapping[str, Any]) -> OpenAIRequest:
+        """The request with other values of some fields, as a fallback may want them. The gateway's own stay."""
+        raw = {key: Raw(_encode(value)) for key, value in changes.items() if key not in _REFUSED_FIELDS}
+        return replace(self, fields={**self.fields, **raw}) if raw else self
 
     @property
     def estimated_prompt_tokens(self) -> int:
@@ -140,6 +149,7 @@ def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None
         choices=_choices(endpoint, fields),
         end_user=_string(endpoint, fields, "user") or str(metadata.get("user_id") or ""),
         tags=_tags(endpoint, fields, metadata),
+        options=read_options(fields),
     )
 
 
@@ -253,13 +263,15 @@ class StreamFault(Exception):
 class StreamRestamper:
     """Turns a provider's stream into the client's, one event at a time, and remembers what must be billed."""
 
-    __slots__ = ("_choices", "_model", "_wants_usage", "chunks", "finished", "usage")
+    __slots__ = ("_choices", "_model", "_wants_usage", "chunks", "finished", "has_content", "usage")
 
     def __init__(self, model: str, *, wants_usage: bool) -> None:
         self._model = Raw(_encode(model))
         self._wants_usage = wants_usage
         self.usage: Usage | None = None
         self.finished = False
+        # Whether the client would see an answer begin: until then another deployment can still give it.
+        self.has_content = False
         self.chunks = 0
         self._choices: Raw | None = None
 
@@ -291,13 +303,30 @@ class StreamRestamper:
         choices = fields.get("choices")
         if choices is not None and bytes(choices) != b"[]":
             self._choices = choices
+            if not self.has_content:
+                self.has_content = _says_something(choices)
         self.chunks += 1
         fields["model"] = self._model
         return b"data: " + _encode(fields) + b"\n\n"
 
+    @property
+    def has_begun(self) -> bool:
+        return self.has_content or self.finished
+
     def estimated_usage(self, body_bytes: int) -> Usage:
         """For a stream that ended before its usage came: about a token a chunk, four bytes a prompt token."""
         return Usage(prompt_tokens=body_bytes // 4, completion_tokens=max(0, self.chunks - 1), raw={"estimated": True})
+
+
+def _says_something(choices: Raw) -> bool:
+    """Whether a chunk is more than the announcement of a role."""
+    value = _any(choices)
+    for choice in value if isinstance(value, list) else ():
+        parts = _mapping(choice)
+        delta = _mapping(parts.get("delta"))
+        if parts.get("text") or parts.get("finish_reason") or any(delta[key] for key in delta if key != "role"):
+            return True
+    return False
 
 
 def error_message(body: bytes) -> str | None:

@@ -123,18 +123,24 @@ def expected(calls: Iterable[SpendEvent]) -> Sums:
     sums: Counter[tuple[str, ...]] = Counter()
     for event in calls:
         day, user, organization = event.start_time.date().isoformat(), event.user_id or "", event.organization_id or ""
+        members = {
+            "organization": {organization} - {""},
+            "end_user": {event.end_user} - {""},
+            "tag": set(event.tags),
+        }
         names = [
             ("logs",),
             ("day", day, event.key_hash, event.model),
             ("organization member", organization, user),
             ("window", event.team_id or ""),
             ("all", "", day, "", event.model),
-            ("organization", organization, day, event.key_hash, event.model),
             *((kind, id) for kind, id in event.scopes()),
-            *(("tag", tag, day, event.key_hash, event.model) for tag in set(event.tags)),
+            *((kind, id, day, event.key_hash, event.model) for kind, ids in members.items() for id in ids),
         ]
-        if event.end_user:
-            names.append(("end_user", event.end_user, day, event.key_hash, event.model))
+        members["team"] = {event.team_id or ""} - {""}
+        for kind, ids in members.items():
+            # Sums without keys: of each one, and of every call that has one.
+            names += [(kind, id, day, "", event.model) for id in (*ids, *([""] if ids else []))]
         for name in names:
             sums[name] += event.cost  # type: ignore[assignment]
         sums["calls", day, event.key_hash, event.model] += 1

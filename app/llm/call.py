@@ -1,0 +1,39 @@
+"""What the edge hands to the gateway and gets back: a call and its reply."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from ..auth.principal import Principal
+from ..protocols.openai import Endpoint
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One call as the edge read it: who, which operation, the raw body, and what the headers said."""
+
+    principal: Principal
+    endpoint: Endpoint
+    path: str
+    body: bytes
+    call_id: str
+    path_model: str | None = None
+    end_user: str = ""
+    tags: list[str] = field(default_factory=list)
+    session_id: str | None = None
+    ip_address: str | None = None
+    user_agent: str = ""
+    timeout: float | None = None
+    stream_timeout: float | None = None
+    num_retries: int | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the edge sends: one body, or frames as they come."""
+
+    headers: dict[str, str]
+    body: bytes = b""
+    frames: AsyncGenerator[bytes] | None = None
+    content_type: str = "application/json"

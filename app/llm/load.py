@@ -1,0 +1,82 @@
+"""What this process knows of each deployment's traffic: calls that run, this minute's numbers, how fast it answers."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_MINUTE = 60.0
+_MOST_LATENCIES = 10
+# What a call that ran into its time limit counts as, in seconds.
+_TIMEOUT_LATENCY = 1000.0
+_MOST_DEPLOYMENTS = 20_000
+
+
+@dataclass(slots=True)
+class DeploymentLoad:
+    """Numbers of one deployment. `requests`, `failures` and `tokens` are those of the current minute."""
+
+    running: int = 0
+    minute: int = 0
+    requests: int = 0
+    failures: int = 0
+    tokens: int = 0
+    # Seconds per completion token of whole answers; seconds to the first chunk of streams.
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LATENCIES))
+    first_chunks: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LATENCIES))
+
+    def latency(self, *, is_stream: bool) -> float | None:
+        """The mean of the last answers, None before the first."""
+        known = self.first_chunks if is_stream and self.first_chunks else self.latencies or self.first_chunks
+        return sum(known) / len(known) if known else None
+
+
+class LoadBook:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._loads: dict[str, DeploymentLoad] = {}
+
+    def of(self, id: str) -> DeploymentLoad:
+        """A deployment's numbers, those of the minute started anew when it is over."""
+        load = self._loads.get(id)
+        if load is None:
+            if len(self._loads) >= _MOST_DEPLOYMENTS:
+                self._forget_idle()
+            load = self._loads[id] = DeploymentLoad()
+        minute = int(self._clock() // _MINUTE)
+        if load.minute != minute:
+            load.minute, load.requests, load.failures, load.tokens = minute, 0, 0, 0
+        return load
+
+    def _forget_idle(self) -> None:
+        self._loads = {id: load for id, load in self._loads.items() if load.running}
+
+    def begin(self, id: str) -> None:
+        """A call goes out."""
+        load = self.of(id)
+        load.running += 1
+        load.requests += 1
+
+    def end(self, id: str) -> None:
+        """It is over, well or badly. Once for each `begin`."""
+        load = self.of(id)
+        load.running = max(0, load.running - 1)
+
+    def failed(self, id: str, *, is_timeout: bool) -> None:
+        load = self.of(id)
+        load.failures += 1
+        if is_timeout:
+            load.latencies.append(_TIMEOUT_LATENCY)
+            load.first_chunks.append(_TIMEOUT_LATENCY)
+
+    def answered(
+        self, id: str, *, tokens: int, completion_tokens: int, seconds: float, first_chunk: float | None
+    ) -> None:
+        """A good answer: what it used and how long it took, to its first chunk if it is a stream."""
+        load = self.of(id)
+        load.tokens += tokens
+        load.latencies.append(seconds / max(1, completion_tokens))
+        if first_chunk is not None:
+            load.first_chunks.append(first_chunk)
