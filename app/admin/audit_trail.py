@@ -41,9 +41,10 @@ _NO_SECRETS = ("_per_token", "_token_cost", "_tokens")
 
 
 def changed_by() -> str | None:
-    """Whom the change is for: the header's word, else the caller's user."""
+    """Whom the change is for: the header's word, else the caller's user. Others than admins speak for themselves."""
+    principal = current_principal()
     named = (request.headers.get(_ON_BEHALF_HEADER) or "").replace("\x00", "").strip()
-    return named[:255] or current_principal().user_id
+    return (named[:255] if principal.is_admin else "") or principal.user_id
 
 
 async def record_change(

@@ -128,8 +128,9 @@ def limited_to_calls(
     """What to write when a team admin makes a key of a member: it may call models and do nothing else.
 
     Who makes a key, or gives it a new secret (`shows_secret`), knows that secret, and would otherwise manage the
-    member's own keys as the member. Raises 403.
+    member's own keys as the member; or, with a key that is limited to some routes, get rid of that limit. Raises 403.
     """
+    sent = _within_own_routes(principal, sent, key, shows_secret=shows_secret)
     owner = sent.get("user_id", key.user_id if key is not None else None)
     if principal.is_admin or owner in (None, principal.user_id):
         return sent
@@ -142,6 +143,24 @@ def limited_to_calls(
     if set(routes) - set(_CALLS_ONLY):
         raise refused("A key of another user may call models only: llm_api_routes", param="allowed_routes")
     return {**sent, "allowed_routes": list(routes) or ["llm_api_routes"]}
+
+
+def _within_own_routes(
+    principal: Principal, sent: dict[str, Any], key: VirtualKey | None, *, shows_secret: bool
+) -> dict[str, Any]:
+    """A key that is limited to some routes makes keys that are limited to the same ones, or to fewer."""
+    names_routes = "allowed_routes" in sent or "key_type" in sent
+    if not principal.allowed_routes or (key is not None and not names_routes and not shows_secret):
+        return sent
+    routes = sent.get("allowed_routes") or KEY_TYPES.get(sent.get("key_type") or "", [])
+    if not names_routes:
+        routes = list(key.allowed_routes if key is not None else principal.allowed_routes)
+    if not routes or set(routes) - set(principal.allowed_routes):
+        allowed = ", ".join(principal.allowed_routes)
+        raise refused(
+            f"The key of this request may give no more routes than its own: {allowed}", param="allowed_routes"
+        )
+    return {**sent, "allowed_routes": list(routes)}
 
 
 async def visible_keys(

@@ -18,6 +18,7 @@ from .body import bad_request, read_fields
 from .config_sections import read_section
 from .key_access import limited_to_calls
 from .key_issue import issue_key, key_answer
+from .key_policy import within_ceilings
 from .team_rows import MEMBER_BUDGET
 from .user_fields import OF_KEY, USER_DEFAULTS, user_columns
 
@@ -107,6 +108,7 @@ async def _first_key(sent: Mapping[str, Any], user: User, principal: Principal) 
     if not sent.get("auto_create_key", True):
         return {"key": "", "token": None, "token_id": None, "key_name": None, "expires": None}
     fields = {name: sent[name] for name in OF_KEY if name in sent}
-    fields = limited_to_calls(principal, {**fields, "user_id": user.user_id, "models": user.models})
+    fields = within_ceilings({**fields, "user_id": user.user_id, "models": user.models}, is_new=True)
+    fields = limited_to_calls(principal, fields)
     key, secret = await issue_key(fields, principal)
     return key_answer(key, secret)

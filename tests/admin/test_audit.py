@@ -42,6 +42,12 @@ async def test_a_change_on_behalf_of_somebody_names_them(admin: Caller, instance
     assert (await _rows(instance))[0].changed_by == "grace"
 
 
+async def test_only_an_admin_may_name_somebody_else(admin: Caller, alice: Caller, instance: Quart) -> None:
+    before = len(await _rows(instance))
+    await alice.send("/key/generate", "{}", **{"litellm-changed-by": "grace"})
+    assert [row.changed_by for row in (await _rows(instance))[before:]] == ["alice"]
+
+
 async def test_a_refused_change_leaves_no_row(admin: Caller, alice: Caller, instance: Quart) -> None:
     before = len(await _rows(instance))
     await alice.post("/key/generate", user_id="bob")

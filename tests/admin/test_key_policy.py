@@ -49,6 +49,13 @@ async def test_ceilings_bound_new_and_changed_keys(admin: Caller) -> None:
     assert (await admin.post("/key/update", key=key["key"], max_budget=None)).json()["max_budget"] == 10
 
 
+async def test_ceilings_bound_the_first_key_of_a_user_too(admin: Caller) -> None:
+    made = (await admin.post("/user/new", user_id="newest")).json()
+    key = await admin.info(made["key"])
+    assert key["max_budget"] == 10 and key["expires"] is not None
+    assert (await admin.post("/user/new", user_id="other", duration="31d")).status_code == 400
+
+
 async def test_nobody_chooses_a_secret(admin: Caller) -> None:
     assert (await admin.post("/key/generate", key="sk-chosen-by-the-admin-1")).status_code == 403
     key = await admin.new_key()
