@@ -73,7 +73,8 @@ class ConfigField:
 @lru_cache(maxsize=1)
 def config_fields() -> Mapping[str, Mapping[str, ConfigField]]:
     """Section -> name -> field, for every key of the contract and every setting of our own."""
-    declared = {item.metadata["yaml"]: item for item in declared_settings() if item.metadata["yaml"]}
+    places = [(item.metadata[place], item) for item in declared_settings() for place in ("also", "yaml")]
+    declared = {path: item for path, item in places if path}
     found: dict[str, dict[str, ConfigField]] = {section: {} for section in SECTIONS}
     for path in sorted({*CONTRACT_KEYS, *declared}):
         section, _, name = path.partition(".")
@@ -86,6 +87,8 @@ def wire_setting(item: SettingField[Any], value: Any) -> Any:
     """A value of `Settings` as the management API writes it: seconds for times, stars for secrets."""
     if item.metadata["is_secret"]:
         return MASK if value else None
+    if item.metadata["wire"] is not None:
+        return shown(item.metadata["wire"](value))
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, timedelta):

@@ -35,7 +35,14 @@ _FORM = (
     ("enable_pre_call_checks", "Boolean", "Leave out deployments whose limits a call would exceed."),
     ("enable_tag_filtering", "Boolean", "Choose among deployments that carry the call's tags."),
 )
-_STRATEGIES = {"simple-shuffle": "At random, by weight, rpm or tpm where deployments have them."}
+_STRATEGIES = {
+    "simple-shuffle": "At random, by weight, rpm or tpm where deployments have them.",
+    "least-busy": "The one with the fewest calls that run.",
+    "latency-based-routing": "The one that answered fastest of late, per token or to the first chunk.",
+    "usage-based-routing": "The one with the fewest tokens in this minute.",
+    "usage-based-routing-v2": "The same, and nobody over its rpm or tpm, over all processes.",
+    "cost-based-routing": "The cheapest one with room.",
+}
 
 
 @blueprint.get("/router/fields")
@@ -50,7 +57,7 @@ async def router_settings() -> Answer:
     stored = shown(await read_section(_SECTION))
     settings = services().settings
     own = {name: field.value_in(settings) for name, field in config_fields()[_SECTION].items()}
-    values = {"routing_strategy": "simple-shuffle", **{name: own[name] for name in own if own[name] is not None}}
+    values = {name: own[name] for name in own if own[name] is not None}
     values.update(stored)
     name_effects(_SECTION, stored)
     return {

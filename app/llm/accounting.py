@@ -45,6 +45,8 @@ class CallRecord:
         self._load = load
         # The deployment whose attempt runs.
         self._running = ""
+        # The name that was asked for, then the group that took over.
+        self._group = request.model
         # Groups of deployments that were left for another one.
         self.fallbacks = 0
         # What the running attempt holds of its provider's budget.
@@ -61,9 +63,10 @@ class CallRecord:
         self._windows = windows_of(reservation)
         self._is_open = True
 
-    def go_on(self, reservation: Reservation) -> None:
+    def go_on(self, group: str, reservation: Reservation) -> None:
         """Another group takes over: what is held for the call is held there from now on."""
         self.fallbacks += 1
+        self._group = group
         self._reservation.settle(Decimal(0))
         self._reservation, self._windows = reservation, windows_of(reservation)
 
@@ -206,7 +209,7 @@ class CallRecord:
             is_session=principal.is_session,
             model=deployment.upstream_model[:_NAME_LENGTH] if deployment else "",
             model_id=deployment.id[:_NAME_LENGTH] if deployment else "",
-            model_group=self._request.model[:_NAME_LENGTH],
+            model_group=self._group[:_NAME_LENGTH],
             provider=deployment.provider.name if deployment else "",
             api_base=deployment.api_base if deployment else None,
             organization_id=principal.organization_id,
@@ -230,7 +233,7 @@ class CallRecord:
         headers = {
             "x-litellm-call-id": self._call.call_id,
             "x-litellm-version": VERSION,
-            "x-litellm-model-group": _header_text(self._request.model),
+            "x-litellm-model-group": _header_text(self._group),
             "x-litellm-attempted-retries": str(max(0, len(self._failed) - self.fallbacks)),
             "x-litellm-attempted-fallbacks": str(self.fallbacks),
             "x-litellm-response-duration-ms": f"{total_ms:.3f}",

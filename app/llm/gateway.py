@@ -171,7 +171,8 @@ class Gateway:
         walk.tried.add(target.model)
         request = walk.request.replaced(target.fields)
         application = self._application(walk.call, request, target.model)
-        walk.record.go_on(await self._admission.admit(application, is_fallback=walk.request.options.fallbacks is None))
+        is_configured = walk.request.options.fallbacks is None
+        walk.record.go_on(application.model, await self._admission.admit(application, is_fallback=is_configured))
         return await self._serve(walk, application.model, tuple(application.deployments), request)
 
     async def _ask_group(
