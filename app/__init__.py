@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import traceback
-
 import httpx
-import structlog
 from quart import Quart, Response, jsonify, request
 from quart_cors import cors
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
+from .answering import SECURITY_HEADERS, readable_error
 from .auth.guard import access_of_routes, guard
 from .auth.key_directory import KeyDirectory
 from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
+from .auth.opened_routes import opened_routes
 from .auth.session_store import ConsoleSessionStore
 from .cache import open_cache
 from .client_address import behind_proxies
 from .control_plane.registry import WorkerRegistry
 from .db import DATABASE_AWAY, Database
 from .deployments import DeploymentCatalog
-from .errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
+from .errors import GatewayError
 from .invalidation import open_announcer
 from .lifespan import add_lifespan
+from .llm.admission import Admission
+from .llm.call_log import CallLog
 from .llm.connection_test import ConnectionTest
+from .llm.door import Door
 from .llm.gateway import Gateway
+from .llm.health_rounds import HealthRounds
+from .llm.metrics import Metrics
 from .llm.observation import Observers
+from .llm.passthrough import serve_configured_endpoints
+from .llm.passthrough_relay import PassThrough
+from .llm.probes import Prober
+from .llm.provider_account import ProviderAccounts
+from .llm.response_cache import open_response_cache
 from .llm.routing import Router
+from .llm.traces import open_traces
 from .llm.upstream import Upstream
 from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
 from .openapi import EXTENSION as API_DOCUMENT
@@ -38,8 +48,7 @@ from .spend.budget import BudgetBook
 from .spend.counter_chain import open_counters
 from .spend.ledger import SpendLedger
 from .spend.shared_scopes import SharedScopes
-
-log = structlog.get_logger(__name__)
+from .watch.service import Watch
 
 
 def create_app(settings: Settings, base: Settings | None = None) -> Quart:
@@ -51,14 +60,14 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
     app.request_class = PatientRequest
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    house, upstream = _build_services(app, settings)
+    house, upstream = _build_services(app, settings, base or settings)
     app.extensions[EXTENSION] = house
 
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
     _close_groups(app, settings)
-    accesses = access_of_routes(app, house.route_groups)
+    accesses = access_of_routes(app, house.route_groups) | opened_routes(settings)
     guard(app, accesses)
     app.extensions[API_DOCUMENT] = ApiDocument(
         app,
@@ -80,6 +89,12 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
             expose_headers=["Retry-After", "x-litellm-call-id", "x-quarterdeck-unknown-fields"],
             max_age=600,
         )
+    if "llm" not in closed_groups(settings):
+        serve_configured_endpoints(app)
+    if settings.answers_calls_directly and "llm" not in closed_groups(settings):
+        shares = settings.control_plane_origin is not None
+        door = Door(app.asgi_app, house, app.config["MAX_CONTENT_LENGTH"], shares_with_origins=shares)
+        app.asgi_app = door  # type: ignore[method-assign]
     if settings.trusted_proxy_ranges:
         app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
     app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
@@ -87,7 +102,7 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     return app
 
 
-def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]:
+def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Services, Upstream]:
     database, cache = Database(settings), open_cache(settings.redis_url)
     counters = open_counters(settings, database, cache)
     budgets = BudgetBook(counters, settings.budget_exceeded_status_code)
@@ -99,6 +114,10 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
     catalog = DeploymentCatalog(settings, database)
     upstream = Upstream(settings)
     router = Router(settings, announcer.announce)
+    answers = open_response_cache(settings, announcer.announce)
+    metrics = Metrics(settings)
+    call_log, traces = CallLog(is_verbose=settings.lowest_log_level == "DEBUG"), open_traces(settings)
+    observers = Observers(metrics, call_log, *([traces] if traces is not None else []))
     house = Services(
         settings=settings,
         database=database,
@@ -111,7 +130,13 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         announcer=announcer,
         connection_tester=ConnectionTest(upstream, settings.environment),
         ledger=ledger,
-        gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared, router, Observers()),
+        gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared, router, observers, answers),
+        accounts=ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key),
+        pass_through=PassThrough(settings, base, catalog, budgets, shared, ledger, upstream, observers),
+        watch=Watch(settings, observers, budgets),
+        metrics=metrics,
+        traces=traces,
+        health_rounds=HealthRounds(settings, database, catalog, Prober(upstream, ledger)),
         login_codes=LoginCodes(cache, database, settings.salt_key),
         login_throttle=LoginThrottle(settings, cache),
         console_throttle=LoginThrottle(settings, cache, is_console=True),
@@ -120,7 +145,17 @@ def _build_services(app: Quart, settings: Settings) -> tuple[Services, Upstream]
         self_transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
         route_groups=group_of_blueprints(),
     )
+    metrics.watch(lambda: _gauges(house), lambda: {name: lost for name, (_, lost) in house.watch.queues.items()})
     return house, upstream
+
+
+def _gauges(house: Services) -> dict[str, float]:
+    """The present state of this process, as /metrics names it."""
+    return {
+        "litellm_in_flight_requests": house.gateway.router.load.running,
+        "litellm_in_memory_spend_update_queue_size": house.ledger.waiting,
+        "quarterdeck_callback_queue_size": sum(waiting for waiting, _ in house.watch.queues.values()),
+    }
 
 
 def _close_groups(app: Quart, settings: Settings) -> None:
@@ -142,14 +177,12 @@ def _close_groups(app: Quart, settings: Settings) -> None:
 
 
 def _add_error_handlers(app: Quart) -> None:
-    app.register_error_handler(GatewayError, _render)
-    app.register_error_handler(HTTPException, _render_http)
-    app.register_error_handler(Exception, _render_unexpected)
-    for problem in DATABASE_AWAY:
-        app.register_error_handler(problem, _render_database_away)
+    for problem in (GatewayError, HTTPException, Exception, *DATABASE_AWAY):
+        app.register_error_handler(problem, _render)
 
 
-async def _render(error: GatewayError) -> Response:
+async def _render(problem: Exception) -> Response:
+    error = readable_error(problem, request.path)
     await wait_until_sent(request)
     response = jsonify(error.body())
     response.status_code = error.status
@@ -157,35 +190,7 @@ async def _render(error: GatewayError) -> Response:
     return response
 
 
-async def _render_http(error: HTTPException) -> Response:
-    """Unknown paths and methods, in the shape of the framework that the contract was measured on."""
-    if isinstance(error, RequestEntityTooLarge):
-        return await _render(PayloadTooLarge("The request body is larger than this gateway accepts"))
-    denial = PlainDenial(error.name, status=error.code or 500)
-    allowed = error.get_response().headers.get("Allow")
-    if allowed is not None:
-        denial.headers["Allow"] = allowed
-    return await _render(denial)
-
-
-async def _render_database_away(error: Exception) -> Response:
-    if isinstance(error, OSError) and error.filename is not None:
-        # A file of ours that cannot be opened, not a socket.
-        return await _render_unexpected(error)
-    log.warning("the database cannot be reached", reason=type(error).__name__)
-    return await _render(ServiceUnavailable("The database cannot be reached; try again"))
-
-
-async def _render_unexpected(error: Exception) -> Response:
-    """A bug of ours. The log says where, without the values that were in play; the answer says nothing."""
-    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("unexpected error", error=type(error).__name__, path=request.path, frames=frames[-8:])
-    return await _render(GatewayError("Internal server error"))
-
-
 async def _add_security_headers(response: Response) -> Response:
-    headers = response.headers
-    headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
-    headers.setdefault("X-Content-Type-Options", "nosniff")
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
     return response

@@ -14,8 +14,8 @@ from .telemetry import configure_logging
 
 def create() -> Quart:
     """Called once in each process, with the settings that the command line exported."""
-    configure_logging()
     settings = load_exported_settings()
+    configure_logging(settings.lowest_log_level, is_json=settings.json_logs)
     app = create_app(with_stored_overrides(settings), base=settings)
     spare_what_stays()
     return app

@@ -77,6 +77,7 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     environment = dict(environ)
     environment.update(_environment_variables(path.name, document, environment))
     resolved = _resolve(document, environment)
+    _move_callback_settings(resolved)
     for section in _SECTIONS:
         if not isinstance(resolved.get(section) or {}, dict):
             raise SettingsError(f"{path.name}: {section}: is not a mapping; write `key: value` lines below it")
@@ -305,6 +306,14 @@ def _split(value: Any) -> SplitResult:
     except ValueError:
         raise ValueError("cannot be read; check the port, and write special characters as %XX") from None
     return parts
+
+
+def _move_callback_settings(document: dict[str, Any]) -> None:
+    """The field knows `callback_settings` at the top of the file as well."""
+    own = document.get("callback_settings")
+    section = document.get("litellm_settings") or {}
+    if own and isinstance(section, dict) and "callback_settings" not in section:
+        document["litellm_settings"] = {**section, "callback_settings": own}
 
 
 # ---- keys without effect -------------------------------------------------------------------------------------------

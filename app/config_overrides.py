@@ -64,6 +64,28 @@ RUNTIME_SETTINGS = frozenset(
         "default_internal_user_params",
         "default_team_params",
         "password_min_length",
+        "pass_through_endpoints",
+        "pass_through_timeout",
+        "callbacks",
+        "success_callback",
+        "failure_callback",
+        "turn_off_message_logging",
+        "redact_user_api_key_info",
+        "langfuse_host",
+        "langfuse_public_key",
+        "langfuse_secret_key",
+        "alerting",
+        "alerting_threshold",
+        "alert_types",
+        "alert_to_webhook_url",
+        "alerting_args",
+        "slack_webhook_url",
+        "webhook_url",
+        "smtp_host",
+        "smtp_port",
+        "smtp_username",
+        "smtp_password",
+        "smtp_sender_email",
     }
 )
 
@@ -86,8 +108,21 @@ OPERATOR_SETTINGS = frozenset(
         "disable_admin_endpoints",
         "disable_llm_api_endpoints",
         "permit_weak_master_key",
+        "callback_settings",
+        "generic_logger_endpoint",
+        "generic_logger_headers",
+        "callback_hosts",
+        "smtp_tls",
     }
 )
+
+# Addresses of others than providers -> the credential that goes there.
+_OTHER_ADDRESSES = {
+    "LANGFUSE_HOST": "LANGFUSE_SECRET_KEY",
+    "SMTP_HOST": "SMTP_PASSWORD",
+    "ANTHROPIC_BASE_URL": "ANTHROPIC_API_KEY",
+    "AWS_BEDROCK_RUNTIME_ENDPOINT": "AWS_SECRET_ACCESS_KEY",
+}
 
 
 async def stored_overrides() -> dict[str, dict[str, Any]]:
@@ -130,11 +165,13 @@ def operator_variables() -> frozenset[str]:
 
 
 def keys_of_addresses() -> dict[str, str]:
-    """Variable of a provider's address -> variable of its key.
+    """Variable of an address -> variable of the key that goes there.
 
     A stored address counts only beside a stored key: the operator's key goes to no address that the API was told.
     """
-    return {row.base_variable: row.key_variable for row in PROVIDERS.values() if row.base_variable and row.key_variable}
+    providers = PROVIDERS.values()
+    found = {row.base_variable: row.key_variable for row in providers if row.base_variable and row.key_variable}
+    return {**found, **_OTHER_ADDRESSES}
 
 
 def _variables(settings: Settings, stored: Mapping[str, Any]) -> dict[str, str]:

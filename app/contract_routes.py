@@ -1,4 +1,4 @@
-"""Every management route of the contract (management.md §1) with its priority, as data.
+"""Every management route of the contract (management.md §1), and those of calls (llm.md §1), with priorities, as data.
 
 docs/compatibility.md shows them against the route map (`make docs`). P0 is what a console cannot do without, P1 what
 people expect, P2 what is rare. A route that is not there answers 404 in the contract's shape. `ANY` stands for all
@@ -192,6 +192,30 @@ _TABLE: dict[str, dict[str, str]] = {
         "P1": """
             POST /session/logout
             GET /fallback/login
+        """,
+    },
+    "calls": {
+        "P0": """
+            POST /chat/completions /v1/chat/completions /completions /v1/completions /embeddings /v1/embeddings
+            POST /engines/{model}/chat/completions /openai/deployments/{model}/chat/completions
+            POST /v1/messages /v1/messages/count_tokens /responses /v1/responses /utils/token_counter
+            GET /utils/supported_openai_params
+        """,
+        "P1": """
+            POST /images/generations /v1/images/generations /openai/deployments/{model}/images/generations
+            POST /images/edits /v1/images/edits /openai/deployments/{model}/images/edits
+            POST /audio/speech /v1/audio/speech /audio/transcriptions /v1/audio/transcriptions
+            POST /moderations /v1/moderations /rerank /v1/rerank /v2/rerank
+            GET,POST /files /v1/files /{provider}/v1/files /batches /v1/batches /{provider}/v1/batches
+            GET,DELETE /files/{file_id} /v1/files/{file_id} /{provider}/v1/files/{file_id}
+            GET /files/{file_id}/content /v1/files/{file_id}/content /{provider}/v1/files/{file_id}/content
+            GET /batches/{batch_id} /v1/batches/{batch_id} /{provider}/v1/batches/{batch_id}
+            POST /batches/{batch_id}/cancel /v1/batches/{batch_id}/cancel /{provider}/v1/batches/{batch_id}/cancel
+            POST /utils/transform_request
+            GET /utils/model_info
+        """,
+        "P2": """
+            ANY /fine_tuning/* /assistants/* /threads/* /vector_stores/* /videos/* /containers/* /realtime/*
         """,
     },
     "other": {

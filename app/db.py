@@ -211,6 +211,12 @@ class Database:
             )
             return rows
 
+    async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
+        """The same by position: a thousand rows as dictionaries take longer to make than to read."""
+        with self.active():
+            found: tuple[int, Any] = await self.connection().execute_query(self._spelled(sql), self._bound(parameters))
+            return list(found[1])
+
     async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement for every row of parameters."""
         with self.active():

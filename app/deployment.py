@@ -21,7 +21,10 @@ _CONTROL = frozenset(
     "weight max_retries num_retries extra_headers extra_body input_cost_per_token output_cost_per_token "
     "cache_read_input_token_cost cache_creation_input_token_cost mock_response order tags max_parallel_requests "
     "cooldown_time max_budget budget_duration use_in_pass_through drop_params additional_drop_params guardrails "
-    "litellm_credential_name".split()
+    "litellm_credential_name keepalive_seconds itpm otpm tag_regex timeout_by_service_tier "
+    "stream_timeout_by_service_tier allowed_openai_params modify_params configurable_clientside_auth_params "
+    "merge_reasoning_content_in_choices cache_control_injection_points use_chat_completions_api "
+    "default_api_key_tpm_limit default_api_key_rpm_limit tenant_id client_id client_secret".split()
 )
 # Shorter values, as the `none` of a local server, are no credentials.
 _SHORTEST_SECRET = 8
@@ -147,17 +150,7 @@ def build_deployment(
         model_info=MappingProxyType({**info, "id": identity, "db_model": is_stored}),
         defaults=MappingProxyType(_body_defaults(params)),
         query=query,
-        weight=_number(params, "weight"),
-        rpm=_number(params, "rpm"),
-        tpm=_number(params, "tpm"),
-        timeout=_number(params, "timeout"),
-        stream_timeout=_number(params, "stream_timeout"),
-        order=_number(params, "order"),
-        tags=_tags(params),
-        num_retries=_whole(params, "num_retries"),
-        cooldown_seconds=_number(params, "cooldown_time"),
-        max_parallel_requests=_whole(params, "max_parallel_requests"),
-        keepalive_seconds=_number(params, "keepalive_seconds") or None,
+        **_steering(params),
         context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
         prices=custom_prices(params) or custom_prices(info) or _listed(provider, info, upstream_model),
@@ -167,11 +160,33 @@ def build_deployment(
     )
 
 
+def _steering(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What routing goes by: shares, limits, times and tries."""
+    return {
+        "weight": _number(params, "weight"),
+        "rpm": _number(params, "rpm"),
+        "tpm": _number(params, "tpm"),
+        "timeout": _number(params, "timeout"),
+        "stream_timeout": _number(params, "stream_timeout"),
+        "order": _number(params, "order"),
+        "tags": _tags(params),
+        "num_retries": _whole(params, "num_retries"),
+        "cooldown_seconds": _number(params, "cooldown_time"),
+        "max_parallel_requests": _whole(params, "max_parallel_requests"),
+        "keepalive_seconds": _number(params, "keepalive_seconds") or None,
+    }
+
+
 def _provider_of(params: Mapping[str, Any]) -> tuple[Provider, str]:
     custom_provider = params.get("custom_llm_provider")
     if custom_provider is not None and not isinstance(custom_provider, str):
         raise ValueError("litellm_params.custom_llm_provider is not text; write a provider's name, as openai")
-    return split_model(_model_of(params), custom_provider)
+    provider, upstream_model = split_model(_model_of(params), custom_provider)
+    if provider.is_pass_through_only and str(params.get("use_in_pass_through", "")).lower() != "true":
+        raise ValueError(
+            f"{provider.name!r} is served by pass-through only; add `use_in_pass_through: true` to lend its credential"
+        )
+    return provider, upstream_model
 
 
 def _headers(provider: Provider, api_key: str | None, params: Mapping[str, Any]) -> dict[str, str]:
@@ -287,7 +302,8 @@ def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
         if key not in _CONTROL
         and value is not None
         and not key.startswith(("aws_", "vertex_", "azure_"))
-        and not key.endswith(("_cost", "_per_token", "_per_second"))
+        and not key.endswith("_cost")
+        and "_cost_per_" not in key
     }
     extra = params.get("extra_body")
     return {**defaults, **extra} if isinstance(extra, Mapping) else defaults

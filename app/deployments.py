@@ -95,7 +95,8 @@ class DeploymentCatalog:
             return found
         single = self._by_id.get(model)
         if single is not None:
-            return (single,) if single.team_id in (None, team_id) else ()
+            is_there = single.team_id in (None, team_id) and not single.provider.is_pass_through_only
+            return (single,) if is_there else ()
         return self._patterns.behind(model)
 
     def belongs_to_team(self, model: str, team_id: str | None) -> bool:
@@ -113,6 +114,12 @@ class DeploymentCatalog:
             for group in deployment.access_groups:
                 groups.setdefault(group, []).append(deployment)
         return groups
+
+    def params_of(self, deployment: Deployment) -> Mapping[str, Any]:
+        """A deployment's parameters with the values of the shared credential that they name: secrets in the clear."""
+        name = deployment.credential_name
+        given = {key: value for key, value in deployment.params.items() if value not in (None, "")}
+        return {**self._credentials.get(name or "", {}), **given}
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
@@ -216,6 +223,8 @@ class DeploymentCatalog:
         by_name: dict[str, list[Deployment]] = {}
         by_team: dict[tuple[str, str], list[Deployment]] = {}
         for deployment in self.all():
+            if deployment.provider.is_pass_through_only:
+                continue  # lends its credential; nobody can ask for it as a model
             if deployment.team_id is None:
                 by_name.setdefault(deployment.model_name, []).append(deployment)
                 continue

@@ -18,8 +18,10 @@ async def liveliness() -> Response:
 
 @health_blueprint.get("/health/readiness")
 async def readiness() -> tuple[Response, int]:
-    """503 while the database is away: new keys cannot be checked. Known keys go on working."""
+    """503 while the database is away: new keys cannot be checked. Known keys go on working. Also 503 near the end."""
     house = services()
+    if house.is_shutting_down:
+        return jsonify({"status": "shutting_down"}), 503
     is_ready = await house.database.is_healthy()
     cache = "memory"
     if house.cache.is_shared:

@@ -28,10 +28,11 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
     """Open and close the services of an app with its server. `base`: the settings of file and environment."""
     background: list[asyncio.Task[None]] = []
     stale = asyncio.Event()
+    house.reload_soon = stale.set
 
     def hear(message: str) -> None:
         house.keys.hear(message)
-        house.gateway.router.cooldowns.hear(message)
+        house.gateway.hear(message)
         if message in ("all", "deployments", "config"):
             stale.set()
 
@@ -47,19 +48,30 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
         await house.counters.start()
         await house.announcer.start(hear, hear_gap)
         await house.ledger.start()
+        await house.watch.start()
+        if house.traces is not None:
+            await house.traces.start()
+        background.append(asyncio.create_task(house.metrics.share_forever(), name="metrics of all processes"))
+        background.append(asyncio.create_task(house.health_rounds.run_forever(), name="health checks"))
         reloading = _reload_forever(house, upstream, base, stale)
         background.append(asyncio.create_task(reloading, name="reload of deployments and settings"))
         background.append(asyncio.create_task(Janitor(house.database, _plan(base)).run_forever(), name="janitor"))
 
     @app.after_serving
     async def stop() -> None:
+        house.is_shutting_down = True
         await asyncio.gather(*(ended(task) for task in background))
+        house.metrics.close()
         await house.announcer.stop()
+        await house.watch.stop()
+        if house.traces is not None:
+            await house.traces.stop()
         await house.ledger.stop()
         await house.counters.stop()
         await upstream.close()
         await house.registry.aclose()
         await house.cache.close()
+        await house.gateway.close()
         await house.database.close()
 
 
@@ -118,5 +130,7 @@ async def _read_settings(house: Services, upstream: Upstream, base: Settings) ->
     log.info("settings have changed", settings=sorted(changed))
     house.settings = replace(current, **changed)
     house.gateway.reconfigure(house.settings)
+    house.pass_through.reconfigure(house.settings)
+    await house.watch.reconfigure(house.settings)
     house.budgets.exceeded_status = house.settings.budget_exceeded_status_code
     upstream.reconfigure(house.settings)

@@ -19,7 +19,12 @@ from .auth.sign_in_pages import sign_in_blueprint
 from .control_plane import console_blueprint
 from .errors import PlainDenial
 from .health import health_blueprint
+from .llm.passthrough import passthrough_blueprint
 from .llm.routes import llm_blueprint, models_blueprint
+from .llm.routes_files import files_blueprint
+from .llm.routes_media import media_blueprint
+from .llm.routes_utilities import utilities_blueprint
+from .metrics_routes import metrics_blueprint
 from .settings import Settings
 
 front_door_blueprint = Blueprint("front_door", __name__)
@@ -48,6 +53,7 @@ class RouteGroup:
 
 ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     RouteGroup("health", (health_blueprint,), "always", lambda settings: True),
+    RouteGroup("metrics", (metrics_blueprint,), "always", lambda settings: True),
     RouteGroup("discovery", (discovery_blueprint, api_docs_blueprint), "always", lambda settings: True),
     RouteGroup(
         "login",
@@ -59,7 +65,7 @@ ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     RouteGroup("models", (models_blueprint,), "always: clients and consoles both list models", lambda settings: True),
     RouteGroup(
         "llm",
-        (llm_blueprint,),
+        (llm_blueprint, media_blueprint, files_blueprint, utilities_blueprint, passthrough_blueprint),
         "unless DISABLE_LLM_API_ENDPOINTS or the instance is a control plane",
         lambda settings: not (settings.disable_llm_api_endpoints or settings.is_control_plane),
         denial="LLM API routes are disabled for this instance.",

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One provider. `base` None: a deployment must name its `api_base`."""
+    """One provider. `base` None: a deployment must name its `api_base`.
+
+    `is_pass_through_only`: we do not speak its protocol; its deployments lend their credential to pass-through.
+    """
 
     name: str
     base: str | None
@@ -20,9 +23,21 @@ class Provider:
     auth_header: str = "Authorization"
     auth_scheme: str = "Bearer "
     is_azure: bool = False
+    is_pass_through_only: bool = False
 
     def auth_headers(self, api_key: str | None) -> dict[str, str]:
         return {self.auth_header: f"{self.auth_scheme}{api_key}"} if api_key else {}
+
+
+def _relayed(
+    name: str,
+    base: str | None,
+    key_variable: str | None = None,
+    base_variable: str | None = None,
+    header: str = "Authorization",
+) -> Provider:
+    scheme = "Bearer " if header == "Authorization" else ""
+    return Provider(name, base, key_variable, base_variable, header, scheme, is_pass_through_only=True)
 
 
 PROVIDERS: dict[str, Provider] = {
@@ -44,6 +59,18 @@ PROVIDERS: dict[str, Provider] = {
         Provider("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
         Provider("xai", "https://api.x.ai/v1", "XAI_API_KEY"),
         Provider("litellm_proxy", None, "LITELLM_PROXY_API_KEY", "LITELLM_PROXY_API_BASE"),
+        _relayed("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY", "ANTHROPIC_API_BASE", "x-api-key"),
+        _relayed(
+            "gemini",
+            "https://generativelanguage.googleapis.com",
+            "GEMINI_API_KEY",
+            "GEMINI_API_BASE",
+            "x-goog-api-key",
+        ),
+        _relayed("vertex_ai", "https://aiplatform.googleapis.com"),
+        _relayed("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com"),
+        _relayed("azure_ai", None, "AZURE_API_KEY", "AZURE_API_BASE", "api-key"),
+        _relayed("cohere", "https://api.cohere.com", "COHERE_API_KEY"),
         Provider("openai_like", None, "OPENAI_LIKE_API_KEY", "OPENAI_LIKE_API_BASE"),
     )
 }

@@ -18,7 +18,7 @@ from tortoise.models import Model
 from .auth.credentials import decrypt, encrypt
 from .config_file import SettingsError
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database
-from .models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team
+from .models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
 from .settings import load_settings, process_environment
 from .telemetry import configure_logging
 
@@ -113,6 +113,7 @@ async def rotate(database: Database, old_key: str, new_key: str, *, is_dry_run: 
         (Credential, "credential_values", reseal),
         (ConfigEntry, "param_value", lambda value: _settings_resealed(value, reseal)),
         (Team, "metadata", lambda value: _callbacks_resealed(value, reseal)),
+        (VirtualKey, "metadata", lambda value: _callbacks_resealed(value, reseal)),
     )
     done = Rotation()
     async with database.transaction():
@@ -178,7 +179,7 @@ def _settings_resealed(value: Any, reseal: Callable[[str], str]) -> Any:
 
 
 def _callbacks_resealed(metadata: Any, reseal: Callable[[str], str]) -> Any:
-    """A team's metadata: each logging callback has the ciphertext of its variables."""
+    """A team's or key's metadata: each logging callback has the ciphertext of its variables."""
     entries = metadata.get("logging") if isinstance(metadata, Mapping) else None
     if not isinstance(entries, list):
         return metadata

@@ -12,7 +12,7 @@ from quart import Request
 from quart.wrappers.request import Body
 
 # A client that takes longer to send what nobody reads is cut off.
-_PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 3.0
 
 
 class PatientBody(Body):
@@ -43,7 +43,7 @@ async def wait_until_sent(request: Request) -> None:
     if not isinstance(request.body, PatientBody) or request.body.is_sent.is_set():
         return
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await request.body.is_sent.wait()
     except TimeoutError:
         return

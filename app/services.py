@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -22,13 +22,23 @@ if TYPE_CHECKING:
     from .deployments import DeploymentCatalog
     from .invalidation import Announcer
     from .llm.gateway import Gateway
+    from .llm.health_rounds import HealthRounds
+    from .llm.metrics import Metrics
+    from .llm.passthrough_relay import PassThrough
+    from .llm.provider_account import ProviderAccounts
+    from .llm.traces import Traces
     from .settings import Settings
     from .spend.budget import BudgetBook
     from .spend.counter_chain import CounterChain
     from .spend.ledger import SpendLedger
     from .spend.shared_scopes import SharedScopes
+    from .watch.service import Watch
 
 EXTENSION = "quarterdeck"
+
+
+def _nothing_runs() -> None:
+    """Before the server has started there is nothing to wake."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +56,11 @@ class Services:
     announcer: Announcer
     ledger: SpendLedger
     gateway: Gateway
+    pass_through: PassThrough
+    accounts: ProviderAccounts
+    metrics: Metrics
+    health_rounds: HealthRounds
+    watch: Watch
     login_codes: LoginCodes
     login_throttle: LoginThrottle
     console_throttle: LoginThrottle
@@ -54,6 +69,10 @@ class Services:
     self_transport: httpx.ASGITransport
     connection_tester: ConnectionTester | None = None
     route_groups: Mapping[str, str] = field(default_factory=dict)
+    # Read stored settings again, soon; what other processes are told by the announcer.
+    reload_soon: Callable[[], None] = _nothing_runs
+    traces: Traces | None = None
+    is_shutting_down: bool = False
 
 
 def services() -> Services:

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -16,12 +17,15 @@ import hypercorn.asyncio
 import hypercorn.config
 import hypercorn.run
 import structlog
+from quart import Quart
 
 from . import create_app
 from .asgi import spare_what_stays
 from .config_file import SettingsError
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
+from .llm.metric_files import TotalsFiles
 from .mounts import ROUTE_GROUPS
+from .services import EXTENSION
 from .settings import Settings, export_settings, load_database_settings, load_settings
 from .stored_settings import with_stored_overrides
 from .telemetry import configure_logging
@@ -49,13 +53,14 @@ class ServeOptions:
 def serve(options: ServeOptions) -> int:
     """Run until a signal stops it; returns the exit code. Raises SettingsError when it cannot start."""
     settings = load_settings(options.config, **options.overrides())
-    configure_logging()
+    configure_logging(settings.lowest_log_level, is_json=settings.json_logs)
     for warning in settings.warnings:
         print(f"WARNING  {warning}", file=sys.stderr)
     _refuse_busy_port(settings)
     _allow_many_files()
     app = create_app(settings)  # before anything is written: it refuses a deployment that cannot work
     asyncio.run(_prepare_database(settings))
+    TotalsFiles(settings).clear()
     print(describe(settings), flush=True)
     if options.server == "granian":
         export_settings(options.config, options.overrides())
@@ -76,8 +81,21 @@ def serve(options: ServeOptions) -> int:
     if stored is not settings:
         app = create_app(stored, base=settings)
     spare_what_stays()
-    asyncio.run(hypercorn.asyncio.serve(app, config))
+    asyncio.run(_serve(app, config))
     return 0
+
+
+async def _serve(app: Quart, config: hypercorn.config.Config) -> None:
+    """Serve until a signal ends it. Readiness says so at once; a second signal ends the waiting."""
+    stopping, house, loop = asyncio.Event(), app.extensions[EXTENSION], asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.call_later(0 if house.is_shutting_down else house.settings.drain_seconds, stopping.set)
+        house.is_shutting_down = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    await hypercorn.asyncio.serve(app, config, shutdown_trigger=stopping.wait)
 
 
 def _allow_many_files() -> None:

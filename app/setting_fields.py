@@ -26,6 +26,9 @@ class _Empty(Mapping[str, Any]):
     def __hash__(self) -> int:
         return 0
 
+    def __repr__(self) -> str:
+        return "{}"
+
 
 EMPTY: Mapping[str, Any] = _Empty()
 

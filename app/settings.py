@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from .cache_settings import CacheSettings, redis_url_of
 from .config_file import (
     ConfigFile,
     Network,
@@ -34,13 +35,25 @@ from .config_file import (
     redis_address,
 )
 from .config_keys import WEAK_MASTER_KEYS
+from .door_settings import DoorSettings
 from .governance_settings import GovernanceSettings
+from .observability_settings import ObservabilitySettings
+from .passthrough_settings import PassThroughSettings
 from .routing_settings import RoutingSettings
 from .setting_fields import boolean, port, positive, processes, setting, text, whole
+from .watch_settings import WatchSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(GovernanceSettings, RoutingSettings):
+class Settings(
+    CacheSettings,
+    DoorSettings,
+    GovernanceSettings,
+    ObservabilitySettings,
+    PassThroughSettings,
+    RoutingSettings,
+    WatchSettings,
+):
     """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
 
     master_key: str = setting(
@@ -265,7 +278,10 @@ def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, ove
         given = overrides.get(item.name)
         values[item.name] = _value_of(item, file) if given is None else _parsed(item, given, f"--{item.name}")
     if not values["database_url"]:
-        values["database_url"] = f"sqlite://{values['state_dir'] / 'quarterdeck.db'}"
+        # Three slashes may be read as relative: an absolute path has four.
+        path = values["state_dir"] / "quarterdeck.db"
+        values["database_url"] = f"sqlite:///{path}" if path.is_absolute() else f"sqlite://{path}"
+    values["redis_url"] = values["redis_url"] or _redis_of_parts(file.environment)
     return Settings(
         **values,
         workers=file.workers,
@@ -275,6 +291,14 @@ def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, ove
         config_path=file.name,
         warnings=tuple(file.warnings),
     )
+
+
+def _redis_of_parts(environment: Mapping[str, str]) -> str | None:
+    """The address that REDIS_HOST, REDIS_PORT, REDIS_PASSWORD and so on spell."""
+    try:
+        return redis_url_of(environment, "REDIS_")
+    except ValueError as problem:
+        raise SettingsError(f"environment: REDIS_PORT, REDIS_DB or REDIS_SSL {problem}") from None
 
 
 def _value_of(item: Field[Any], file: ConfigFile) -> Any:

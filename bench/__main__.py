@@ -1,163 +1,158 @@
-"""`make bench`: one worker on one core, the load and the provider on the other, a fixed count run to completion.
+"""`make bench`: every server on one core, the load and the provider on the other, fixed counts run to completion.
 
-Prints CPU microseconds of the worker process per call (user + system) and writes raw figures to bench/results.json.
-Peers and more lanes come with the data plane's own issue; what is printed here was measured in this run.
+    python -m bench [--quick] [--lanes small,stream] [--servers hypercorn,granian] [--peers litellm,portkey] [--write]
+    python -m bench --install        the peers, each into an environment of its own below bench/.peers
+
+Prints a table of ratios and writes raw figures to bench/results/. `--write` puts the tables into docs/performance.md.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import json
 import os
 import platform
-import secrets
+import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+from . import lanes, report, targets
+from .machine import LOAD_CORE, model_name, pin, rss_mb
+from .targets import NotStarted, Target
 
-from .upstream import CHUNKS
-
-ROOT = Path(__file__).parent.parent
-PROVIDER_PORT, WORKER_PORT = 4790, 4791
-MASTER_KEY = "sk-" + secrets.token_hex(16)
-LANES: dict[str, tuple[dict[str, Any], int, int]] = {
-    # name: (body, calls, at the same time)
-    "small": ({"messages": [{"role": "user", "content": "x" * 900}]}, 3000, 16),
-    "large prompt": ({"messages": [{"role": "user", "content": "x" * 300_000}]}, 400, 8),
-    "stream": ({"messages": [{"role": "user", "content": "x"}], "stream": True}, 300, 64),
-}
+RESULTS = targets.ROOT / "bench" / "results"
+_FIRST_PORT = 4791
+_WINDOWS = 2
 
 
-def main() -> None:
-    servers = ["hypercorn", "granian"] if len(sys.argv) < 2 else sys.argv[1:]
-    lanes: dict[str, list[float]] = {}
-    for server in servers:
-        for window in (1, 2):
-            for lane, micros in measure(server).items():
-                lanes.setdefault(f"{server}: {lane}", []).append(micros)
-                print(f"{server:<10} {lane:<14} window {window}  {micros:8.0f} µs CPU per call")
-    results = {"at": datetime.now(UTC).isoformat(), "python": platform.python_version(), "micros_per_call": lanes}
-    (ROOT / "bench" / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line. Lists are separated by commas; `none` is an empty one."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--lanes", type=_list_of(lanes.LANES), default=list(lanes.LANES))
+    parser.add_argument("--servers", type=_list_of(("hypercorn", "granian")), default=["hypercorn", "granian"])
+    parser.add_argument("--peers", type=_list_of(("litellm", "portkey")), default=["litellm", "portkey"])
+    parser.add_argument("--quick", action="store_true", help="few calls: does it run at all?")
+    parser.add_argument("--framework", action="store_true", help="measure calls through the web framework as well")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--install", action="store_true", help="install the peers and end")
+    return parser.parse_args(arguments)
 
 
-def measure(server: str) -> dict[str, float]:
-    """CPU time per call of each lane. Streams are also per call (50 chunks each)."""
+def _list_of(known: Any) -> Callable[[str], list[str]]:
+    def parsed(text: str) -> list[str]:
+        names = [] if text == "none" else text.split(",")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(known)}")
+        return names
+
+    return parsed
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    if options.install:
+        targets.install_peers()
+        return 0
+    started = time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="quarterdeck-bench-"))
-    (directory / "config.yaml").write_text(
-        f"model_list:\n  - model_name: bench\n    litellm_params: {{model: openai/m, api_base: 'http://127.0.0.1:{PROVIDER_PORT}',"
-        " input_cost_per_token: 0.000001, output_cost_per_token: 0.000002}\n",
-        encoding="utf-8",
-    )
-    provider = subprocess.Popen([sys.executable, "-m", "bench.upstream", str(PROVIDER_PORT)], cwd=ROOT)
-    command = [sys.executable, "-m", "app.cli", "--config", str(directory / "config.yaml"), "--port", str(WORKER_PORT)]
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(ROOT),
-        "LITELLM_MASTER_KEY": MASTER_KEY,
-        "QUARTERDECK_STATE_DIR": str(directory),
-    }
-    worker = subprocess.Popen([*command, "--server", server], env=environment, stdout=subprocess.DEVNULL)
+    pin(os.getpid(), LOAD_CORE)
     try:
-        pin(worker.pid, 0)
-        pin(provider.pid, 1)
-        pin(os.getpid(), 1)
-        return asyncio.run(run_lanes(worker.pid))
+        with targets.provider(directory) as upstream:
+            direct = Target("provider", targets.UPSTREAM_PORT, upstream)
+            results = measure(options, directory, direct)
+    except NotStarted as problem:
+        print(problem, file=sys.stderr)
+        return 1
     finally:
-        for process in (worker, provider):
-            process.terminate()
-            process.wait(10)
         shutil.rmtree(directory, ignore_errors=True)
+    results["seconds"] = round(time.monotonic() - started)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(report.tables(results))
+    print(f"\nraw figures: {path.relative_to(targets.ROOT)}, {results['seconds']} s")
+    if options.write:
+        report.write(results, targets.ROOT / "docs" / "performance.md")
+    return 0
 
 
-def pin(pid: int, core: int) -> None:
-    if (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(pid, {core})
+def measure(options: argparse.Namespace, directory: Path, direct: Target) -> dict[str, Any]:
+    """All figures: {lane: {target: [figures of each window]}} and what they were taken on."""
+    boots = {server: targets.boot_seconds(server, _FIRST_PORT, directory) for server in options.servers}
+    running, missing = start(options, directory)
+    found: dict[str, dict[str, list[lanes.Figures]]] = {}
+    try:
+        time.sleep(1 if options.quick else 5)
+        idle = {target.name: rss_mb(target.process.pid) for target in running if target.is_ours}
+        for lane in options.lanes:
+            windows = 1 if lane in lanes.ONCE else _WINDOWS
+            for window in range(1, windows + 1):
+                for target in [direct, *running]:
+                    if (lane in lanes.OURS_ONLY and not target.is_ours) or _is_away(target):
+                        continue
+                    figures = lanes.run(lane, target, is_quick=options.quick)
+                    found.setdefault(lane, {}).setdefault(target.name, []).append(figures)
+                    print(f"{lane:<13} {window} {target.name:<24} {_line(figures)}", flush=True)
+    finally:
+        for target in running:
+            target.stop()
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "is_quick": options.quick,
+        "python": platform.python_version(),
+        "machine": f"{model_name()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "versions": report.versions() | {target.name: target.version for target in running if target.version},
+        "missing": missing,
+        "boot_seconds": boots,
+        "idle_mb": idle,
+        "lanes": found,
+    }
 
 
-async def run_lanes(pid: int) -> dict[str, float]:
-    url = f"http://127.0.0.1:{WORKER_PORT}"
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        await ready(client)
-        admin = {"Authorization": f"Bearer {MASTER_KEY}"}
-        key = (await client.post("/key/generate", json={"max_budget": 100000}, headers=admin)).json()["key"]
-    figures: dict[str, float] = {}
-    for lane, (body, calls, at_once) in LANES.items():
-        await load(key, body, 50, at_once)
-        before = cpu_seconds(pid)
-        await load(key, body, calls, at_once)
-        figures[lane] = (cpu_seconds(pid) - before) / calls * 1e6
-    return figures
-
-
-async def ready(client: httpx.AsyncClient) -> None:
-    for _ in range(200):
+def start(options: argparse.Namespace, directory: Path) -> tuple[list[Target], dict[str, str]]:
+    """Everything at once, so that windows can take turns; and what could not be started, with the reason."""
+    ports = iter(range(_FIRST_PORT + 1, _FIRST_PORT + 20))
+    starts: dict[str, Callable[[], Target]] = {"floor": lambda: targets.start_floor(next(ports), directory)}
+    for server in options.servers:
+        starts[f"quarterdeck {server}"] = lambda server=server: targets.start_quarterdeck(  # type: ignore[misc]
+            server, next(ports), directory
+        )
+        if options.framework:
+            starts[f"quarterdeck {server}, framework"] = lambda server=server: targets.start_quarterdeck(  # type: ignore[misc]
+                server, next(ports), directory, is_direct=False
+            )
+    if "portkey" in options.peers:
+        starts["portkey"] = lambda: targets.start_portkey(next(ports), directory)
+    if "litellm" in options.peers:
+        starts["litellm"] = lambda: targets.start_litellm(next(ports), directory)
+    running: list[Target] = []
+    missing: dict[str, str] = {}
+    for name, begin in starts.items():
         try:
-            if (await client.get("/health/readiness")).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        await asyncio.sleep(0.1)
-    raise SystemExit("the worker did not start")
+            running.append(begin())
+        except (NotStarted, OSError) as problem:
+            missing[name] = str(problem)
+            print(f"not measured: {name}: {problem}", file=sys.stderr)
+    return running, missing
 
 
-async def load(key: str, body: dict[str, Any], calls: int, at_once: int) -> None:
-    """Raw sockets, one per lane of concurrency: the client must not cost more than what it measures."""
-    payload = json.dumps({"model": "bench", **body}, separators=(",", ":")).encode()
-    request = (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n" % (key.encode(), len(payload))
-    ) + payload
-    left = iter(range(calls))
-
-    async def one_connection() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", WORKER_PORT, limit=1 << 20)
-        for _ in left:
-            writer.write(request)
-            await writer.drain()
-            await read_answer(reader)
-        writer.close()
-
-    await asyncio.gather(*(one_connection() for _ in range(at_once)))
+def _is_away(target: Target) -> bool:
+    return target.process.poll() is not None
 
 
-async def read_answer(reader: asyncio.StreamReader) -> None:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    if not head.startswith(b"http/1.1 200"):
-        raise SystemExit(f"a call failed: {head[:200]!r}")
-    if b"content-length:" in head:
-        await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
-        return
-    chunks = 0
-    while size := int(await reader.readline(), 16):
-        chunks += (await reader.readexactly(size + 2)).count(b"data: ")
-    await reader.readline()
-    if chunks < CHUNKS:
-        raise SystemExit("a stream was cut")
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of its children, which is where granian works."""
-    total = 0.0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
-        except OSError:
-            continue
-        if int(entry.name) == pid or int(fields[1]) == pid:
-            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
+def _line(figures: lanes.Figures) -> str:
+    if "error" in figures:
+        return str(figures["error"])
+    return "  ".join(f"{name} {value:,.1f}" for name, value in figures.items())
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
-    main()
-    print(f"done in {time.monotonic() - started:.0f} s")
+    sys.exit(main())

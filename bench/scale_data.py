@@ -1,7 +1,7 @@
 """A large fleet, written by PostgreSQL itself: keys, users, teams, 30 days of calls and the totals that belong to them.
 
-Most calls come from a few thousand keys, the rest is spread over all of them. Every total is summed from the calls, so
-that lists, days and rows agree to the last digit.
+Most calls come from a few thousand keys, the rest is spread over all of them. They are written in about the order of
+their time, as a gateway does. Every total is summed from the calls: lists, days and rows agree to the last digit.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ async def _calls(connection: asyncpg.Connection, keys: int, rows: int) -> None:
             FROM (
                 SELECT g, (CASE WHEN random() < 0.9 THEN floor({heavy} * power(random(), 3))
                         ELSE floor(random() * {keys}) END)::bigint AS k,
-                    now() - random() * interval '{DAYS - 1} days' AS at, 200 + (random() * 3000)::int AS prompt,
+                    now() - (1 - least(1, (g + random() * 1000) / {rows})) * interval '{DAYS - 1} days' AS at,
+                    200 + (random() * 3000)::int AS prompt,
                     20 + (random() * 800)::int AS answer, 300 + (random() * 4000)::int AS ms,
                     floor(5 * power(random(), 2))::int AS m, random() < 0.01 AS failed
                 FROM generate_series({first}, {last}) AS g

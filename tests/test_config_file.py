@@ -230,17 +230,17 @@ def test_keys_that_are_not_supported_yet_are_one_warning_that_lists_them_all(tmp
         tmp_path,
         {
             "guardrails": [{"guardrail_name": "pii"}],
-            "general_settings": {"alerting": ["slack"], "max_request_size_mb": 5},
-            "litellm_settings": {"callbacks": ["langfuse"], "drop_params": True},
-            "router_settings": {"routing_strategy": "least-busy"},
-            "model_list": [{**MODEL, "litellm_params": {"model": "openai/x", "tags": ["a"], "temperature": 0}}],
+            "general_settings": {"spend_report_frequency": "7d", "max_request_size_mb": 5},
+            "litellm_settings": {"drop_params": True, "s3_callback_params": {}},
+            "router_settings": {"caching_groups": [["a", "b"]]},
+            "model_list": [{**MODEL, "litellm_params": {"model": "openai/x", "tag_regex": ["a"], "temperature": 0}}],
         },
     )
     (warning,) = file.warnings
     assert warning == (
-        "config.yaml: not supported yet and without effect: guardrails, general_settings.alerting, "
-        "litellm_settings.callbacks, litellm_settings.drop_params, router_settings.routing_strategy, "
-        "litellm_params.tags"
+        "config.yaml: not supported yet and without effect: guardrails, general_settings.spend_report_frequency, "
+        "litellm_settings.drop_params, litellm_settings.s3_callback_params, router_settings.caching_groups, "
+        "litellm_params.tag_regex"
     )
 
 

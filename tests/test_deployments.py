@@ -131,6 +131,12 @@ def test_unknown_parameters_are_defaults_of_the_body_and_known_ones_are_not() ->
     assert deployment.defaults == {"temperature": 0.2, "top_p": 0.5}
 
 
+@pytest.mark.parametrize("name", ["keepalive_seconds", "itpm", "client_secret", "allowed_openai_params"])
+def test_what_steers_the_gateway_never_reaches_a_provider(name: str) -> None:
+    params: dict[str, Any] = {name: "5"}
+    assert build(**params).defaults == {}
+
+
 def test_prices_come_from_the_deployment_then_its_info_then_its_base_model_then_the_table() -> None:
     table = build().prices
     assert table is not None

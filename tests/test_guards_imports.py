@@ -24,7 +24,8 @@ NEVER = {
     "app.protocols": ("quart", "httpx", "aiohttp", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
     "app.providers": ("quart", "httpx", "aiohttp", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
     "app.admin": ("app.llm", "app.control_plane"),
-    "app.llm": ("app.admin", "app.control_plane"),
+    "app.llm": ("app.admin", "app.control_plane", "app.watch"),
+    "app.watch": ("quart", "tortoise", "app.admin", "app.control_plane", "app.models", "app.services"),
     "app.spend": ("quart", "app.admin", "app.control_plane", "app.llm"),
     "app.auth": ("app.admin", "app.control_plane", "app.llm"),
 }
@@ -32,13 +33,23 @@ NEVER = {
 # Module -> the only modules of ours that it may import.
 ONLY = {
     "app.settings": (
+        "app.cache_settings",
         "app.config_file",
         "app.config_keys",
+        "app.door_settings",
         "app.governance_settings",
+        "app.observability_settings",
+        "app.passthrough_settings",
         "app.routing_settings",
         "app.setting_fields",
+        "app.watch_settings",
     ),
+    "app.watch_settings": ("app.config_file", "app.setting_fields"),
+    "app.cache_settings": ("app.config_file", "app.setting_fields"),
+    "app.door_settings": ("app.setting_fields",),
+    "app.observability_settings": ("app.setting_fields",),
     "app.routing_settings": ("app.config_file", "app.setting_fields"),
+    "app.passthrough_settings": ("app.config_file", "app.setting_fields"),
     "app.governance_settings": ("app.config_file", "app.durations", "app.setting_fields"),
     "app.setting_fields": (),
     "app.durations": (),
@@ -49,7 +60,17 @@ ONLY = {
 }
 
 # The edge: where a request comes in. Everything else is handed what it needs.
-MAY_SEE_REQUEST = ("app.admin", "app.auth", "app.control_plane", "app.demo", "app.llm.routes", "app.llm.passthrough")
+MAY_SEE_REQUEST = (
+    "app.admin",
+    "app.auth",
+    "app.control_plane",
+    "app.demo",
+    "app.llm.passthrough",
+    "app.llm.routes",
+    "app.llm.routes_files",
+    "app.llm.routes_media",
+    "app.llm.routes_utilities",
+)
 MAY_SEE_REQUEST_EXACTLY = ("app", "app.assets", "app.errors", "app.health")
 
 

@@ -21,6 +21,7 @@ from app.models import (
     LoginCode,
     StoredDeployment,
     Team,
+    VirtualKey,
 )
 from app.rekey import rotate
 from app.settings import Settings
@@ -50,6 +51,7 @@ async def _store(salt_key: str, id: str = "one") -> None:
     await ConfigEntry.create(param_name=f"environment_variables-{id}", param_value=variables)
     callback = {"callback_name": "langfuse", "sealed_credentials": encrypt("{}", salt_key, purpose=CALLBACK)}
     await Team.create(team_id=id, metadata={"logging": [callback, {"callback_name": "x"}], "cost": 1})
+    await VirtualKey.create(token=id, metadata={"logging": [callback]})
     ends = datetime.now(UTC) + timedelta(hours=1)
     await ConsoleSession.create(session_hash=id, data="sealed", expires_at=ends)
     await LoginCode.create(code_hash=id, payload="sealed", expires_at=ends)
@@ -57,7 +59,7 @@ async def _store(salt_key: str, id: str = "one") -> None:
 
 async def _opens_with(salt_key: str, id: str = "one") -> bool:
     deployment, credential = await StoredDeployment.get(model_id=id), await Credential.get(credential_name=id)
-    team = await Team.get(team_id=id)
+    team, key = await Team.get(team_id=id), await VirtualKey.get(token=id)
     entry = await ConfigEntry.get(param_name=f"environment_variables-{id}")
     assert (entry.param_value["PLAIN"], team.metadata["cost"]) == ("kept", 1)
     assert team.metadata["logging"][1] == {"callback_name": "x"}
@@ -66,6 +68,7 @@ async def _opens_with(salt_key: str, id: str = "one") -> bool:
         (credential.credential_values, "credentials"),
         (entry.param_value["OPENAI_API_KEY"].removeprefix("encrypted:"), "credentials"),
         (team.metadata["logging"][0]["sealed_credentials"], CALLBACK),
+        (key.metadata["logging"][0]["sealed_credentials"], CALLBACK),
     ]
     opened = []
     for ciphertext, purpose in sealed:

@@ -70,7 +70,7 @@ def test_the_environment_alone_is_enough(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_defaults_serve_one_worker_on_a_file(tmp_path: Path) -> None:
     settings = load(tmp_path, QUARTERDECK_STATE_DIR=str(tmp_path / "state"))
-    assert settings.database_url == f"sqlite://{tmp_path}/state/quarterdeck.db"
+    assert settings.database_url == f"sqlite:///{tmp_path}/state/quarterdeck.db"
     assert (settings.host, settings.port) == ("0.0.0.0", 4000)
     assert settings.admin_password == settings.salt_key == KEY
     assert not settings.is_control_plane
@@ -232,8 +232,8 @@ def test_the_origin_of_the_control_plane_is_written_as_browsers_write_it(tmp_pat
 
 def test_variables_that_do_nothing_yet_are_one_warning(tmp_path: Path) -> None:
     names = (
-        "LITELLM_CORS_ORIGINS GENERIC_CLIENT_ID GOOGLE_CLIENT_ID MICROSOFT_CLIENT_ID REDIS_HOST DATABASE_HOST "
-        "SLACK_WEBHOOK_URL SMTP_HOST AUTO_REDIRECT_UI_LOGIN_TO_SSO LITELLM_CONFIG_BUCKET_NAME"
+        "LITELLM_CORS_ORIGINS GENERIC_CLIENT_ID GOOGLE_CLIENT_ID MICROSOFT_CLIENT_ID DATABASE_HOST "
+        "AUTO_REDIRECT_UI_LOGIN_TO_SSO LITELLM_CONFIG_BUCKET_NAME"
     ).split()
     (warning,) = load(tmp_path, None, **dict.fromkeys(names, "hidden-word")).warnings
     assert warning.startswith("environment: not supported yet and without effect: ")

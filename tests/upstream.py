@@ -22,9 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tests.upstream_steps import Answer, Channel, Fault, Reply, Step, Stream, Usage
+from tests.upstream_steps import Answer, Channel, Fault, Pieces, Reply, Step, Stream, Usage
 
-__all__ = ["Answer", "Fault", "RecordedRequest", "Reply", "ScriptedUpstream", "Step", "Stream", "Usage"]
+__all__ = ["Answer", "Fault", "Pieces", "RecordedRequest", "Reply", "ScriptedUpstream", "Step", "Stream", "Usage"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,6 +181,29 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Bytes as they are, one chunk each; `cut` closes (or resets) the connection after them instead of ending well."""
+
+    pieces: Sequence[bytes]
+    content_type: str = "application/octet-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    interval: float = 0
+    cut: Literal["close", "reset"] | None = None
+
+    async def perform(self, channel: Channel, path: str, body: Any) -> None:
+        headers = {"content-type": self.content_type, "transfer-encoding": "chunked", **self.headers}
+        await channel.write(head(200, headers))
+        for piece in self.pieces:
+            await channel.write(chunk(piece))
+            await asyncio.sleep(self.interval)
+        if self.cut is None:
+            await channel.write(b"0\r\n\r\n")
+        else:
+            await asyncio.sleep(0.05)  # a reset would drop what the kernel has not delivered yet
+            channel.end(reset=self.cut == "reset")
+
+
+@dataclass(frozen=True)
 class Answer:
     """JSON or a stream, as the request asks."""
 
@@ -298,7 +323,10 @@ def natural_json(path: str, body: Any, content: str, usage: Usage | None) -> dic
     if path.endswith("/embeddings"):
         given = request.get("input", "")
         count = len(given) if isinstance(given, list) and not (given and isinstance(given[0], int)) else 1
-        rows = [{"object": "embedding", "index": index, "embedding": [0.5, -0.25, 0.125]} for index in range(count)]
+        vector: Any = [0.5, -0.25, 0.125]
+        if request.get("encoding_format") == "base64":
+            vector = base64.b64encode(struct.pack("<3f", *vector)).decode()
+        rows = [{"object": "embedding", "index": index, "embedding": vector} for index in range(count)]
         if usage is not None:
             counted = {"usage": {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt}}
         return {"object": "list", "data": rows, "model": model, **counted}

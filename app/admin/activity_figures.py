@@ -1,9 +1,9 @@
-"""Rows of daily totals as the contract's days: metrics, and breakdowns with the keys in them. No I/O."""
+"""Sums of daily totals as the contract's days: metrics, and breakdowns with the keys in them. No I/O."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -11,27 +11,7 @@ from typing import Any
 import msgspec
 
 Answer = dict[str, Any]
-COUNTS = (
-    "prompt_tokens",
-    "completion_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "successful_requests",
-    "failed_requests",
-    "api_requests",
-    "total_response_time_ms",
-)
-# Part of the contract, about features that this gateway does not have.
-_ALWAYS_ZERO = (
-    "flat_cost",
-    "compression_saved_tokens",
-    "compression_savings_spend",
-    "prompt_caching_savings_spend",
-    "gateway_injected_caching_savings_spend",
-    "autorouter_savings_spend",
-)
 _NOTHING = Decimal(0)
-_ZEROS = dict.fromkeys(_ALWAYS_ZERO, 0)
 # Breakdown -> the column that it goes by.
 BREAKDOWNS = {
     "models": "model",
@@ -41,32 +21,77 @@ BREAKDOWNS = {
 }
 
 
-class Metrics:
-    """Sums of one group, USD exact. Not changed once made, so that groups of one row share it and its JSON."""
+class WireMetrics(msgspec.Struct, gc=False):
+    """Metrics as the contract's JSON object, USD as a number."""
 
-    __slots__ = ("_json", "counts", "spend")
+    spend: float
+    prompt_tokens: int
+    completion_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+    successful_requests: int
+    failed_requests: int
+    api_requests: int
+    total_response_time_ms: int
+    total_tokens: int
+    timed_requests: int
+    # Part of the contract, about features that this gateway does not have.
+    flat_cost: int = 0
+    compression_saved_tokens: int = 0
+    compression_savings_spend: int = 0
+    prompt_caching_savings_spend: int = 0
+    gateway_injected_caching_savings_spend: int = 0
+    autorouter_savings_spend: int = 0
 
-    def __init__(self, spend: Decimal = _NOTHING, counts: Sequence[int] = (0,) * len(COUNTS)) -> None:
-        self.spend = spend
-        self.counts = counts
-        self._json: msgspec.Raw | None = None
+
+class Metrics(msgspec.Struct, frozen=True, gc=False):
+    """Sums of one group, USD exact. Not changed once made, so that groups of one row share it."""
+
+    spend: Decimal = _NOTHING
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    successful_requests: int = 0
+    failed_requests: int = 0
+    api_requests: int = 0
+    total_response_time_ms: int = 0
 
     def plus(self, other: Metrics) -> Metrics:
-        """The sum of both."""
-        return Metrics(self.spend + other.spend, [a + b for a, b in zip(self.counts, other.counts, strict=True)])
+        """The sum of both. Spelled out: an answer adds thousands of them."""
+        return Metrics(
+            self.spend + other.spend,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cache_read_input_tokens + other.cache_read_input_tokens,
+            self.cache_creation_input_tokens + other.cache_creation_input_tokens,
+            self.successful_requests + other.successful_requests,
+            self.failed_requests + other.failed_requests,
+            self.api_requests + other.api_requests,
+            self.total_response_time_ms + other.total_response_time_ms,
+        )
 
-    def as_wire(self) -> Answer:
-        """As the contract's JSON object."""
-        wire = {"spend": float(self.spend), **_ZEROS, **dict(zip(COUNTS, self.counts, strict=True))}
-        wire["total_tokens"] = self.counts[0] + self.counts[1]
-        wire["timed_requests"] = wire["api_requests"]
-        return wire
+    def as_wire(self) -> WireMetrics:
+        """As the contract writes them."""
+        return WireMetrics(
+            float(self.spend),
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cache_read_input_tokens,
+            self.cache_creation_input_tokens,
+            self.successful_requests,
+            self.failed_requests,
+            self.api_requests,
+            self.total_response_time_ms,
+            self.prompt_tokens + self.completion_tokens,
+            self.api_requests,
+        )
 
-    def as_json(self) -> msgspec.Raw:
-        """The same, encoded once however often it appears in an answer."""
-        if self._json is None:
-            self._json = msgspec.Raw(msgspec.json.encode(self.as_wire()))
-        return self._json
+
+# The columns of daily totals behind Metrics, in its order and after `spend`.
+COUNTS = Metrics.__struct_fields__[1:]
+# What a group goes by, and its sums.
+Sums = tuple[Sequence[Any], Metrics]
 
 
 def add_to(groups: dict[str, Metrics], name: str, sums: Metrics) -> None:
@@ -75,87 +100,67 @@ def add_to(groups: dict[str, Metrics], name: str, sums: Metrics) -> None:
     groups[name] = sums if known is None else known.plus(sums)
 
 
-def metrics_of(row: Mapping[str, Any]) -> Metrics:
-    """The sums of one row of SQL."""
-    spend = row["spend"] or _NOTHING
-    counts = [int(row[name] or 0) for name in COUNTS]
-    return Metrics(spend if isinstance(spend, Decimal) else Decimal(str(spend)), counts)
-
-
 def totals_of(total: Metrics) -> Answer:
     """Metrics under the names of an answer's `metadata`: total_spend, total_tokens, …"""
-    figures = total.as_wire()
-    names = ["spend", "total_tokens", *_ALWAYS_ZERO, *COUNTS]
-    return {name if name.startswith("total_") else f"total_{name}": figures[name] for name in names}
+    figures = msgspec.structs.asdict(total.as_wire())
+    del figures["timed_requests"]
+    return {name if name.startswith("total_") else f"total_{name}": value for name, value in figures.items()}
 
 
 @dataclass(slots=True)
 class Figures:
-    """What one answer is made of. Rows have `date`, the columns of BREAKDOWNS, and sums.
+    """What one answer is made of: sums, each list by its own columns.
 
-    `rows` are the totals, `rows_of_keys` those of the keys that are shown (with `api_key` and `entity`),
-    `rows_of_entities` those of the entities that are shown. `key_names` and `entity_names` are their `metadata`.
+    totals              date, and the columns of BREAKDOWNS
+    keys                date, key: the keys that are shown and in no group
+    keys_in_groups      date, key, and the columns of BREAKDOWNS: keys that are named inside of every group too
+    keys_in_entities    date, key, entity: the same keys
+    entities            date, entity: the entities that are shown
+
+    `key_names` and `entity_names` are their `metadata`.
     """
 
-    rows: Sequence[Answer] = ()
-    rows_of_keys: Sequence[Answer] = ()
-    rows_of_entities: Sequence[Answer] = ()
+    totals: Sequence[Sums] = ()
+    keys: Sequence[Sums] = ()
+    keys_in_groups: Sequence[Sums] = ()
+    keys_in_entities: Sequence[Sums] = ()
+    entities: Sequence[Sums] = ()
     key_names: Mapping[str, Answer] = field(default_factory=dict)
     entity_names: Mapping[str, Answer] = field(default_factory=dict)
-    # Keys that are named inside of every group too; each of them is in the answer a dozen times a day.
-    keys_in_groups: Collection[str] = ()
-
-
-class _Group:
-    """One entry of a breakdown: its sums, and the sums of each key in it."""
-
-    __slots__ = ("keys", "metrics")
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.metrics = metrics
-        self.keys: dict[str, Metrics] = {}
-
-    def as_wire(self, key_names: Mapping[str, Answer | msgspec.Raw], metadata: Answer | None) -> Answer:
-        return {
-            "metrics": self.metrics.as_json(),
-            "metadata": metadata or {},
-            "api_key_breakdown": keys_as_wire(self.keys, key_names),
-        }
 
 
 def keys_as_wire(keys: Mapping[str, Metrics], names: Mapping[str, Answer | msgspec.Raw]) -> Answer:
     """Keys by hash, each with its metrics and what is known of it."""
-    return {key: {"metrics": metrics.as_json(), "metadata": names.get(key) or {}} for key, metrics in keys.items()}
+    return {key: {"metrics": metrics.as_wire(), "metadata": names.get(key) or {}} for key, metrics in keys.items()}
 
 
 def days_as_wire(days: Sequence[str], figures: Figures) -> tuple[list[Answer], Metrics]:
     """One object per day, in the order of `days`, and the sum of all of them."""
     total = Metrics()
     key_names = {key: msgspec.Raw(msgspec.json.encode(names)) for key, names in figures.key_names.items()}
-    parts = [_by_date(rows) for rows in (figures.rows, figures.rows_of_keys, figures.rows_of_entities)]
+    lists = (figures.totals, figures.keys, figures.keys_in_groups, figures.keys_in_entities, figures.entities)
+    parts = [_by_date(sums) for sums in lists]
     results = []
     for date in days:
-        rows, rows_of_keys, rows_of_entities = (part[date] for part in parts)
-        metrics = _sum(pair[1] for pair in rows)
+        totals, others, in_groups, in_entities, entities = (part[date] for part in parts)
+        metrics = _sum(sums for _, sums in totals)
         total = total.plus(metrics)
-        rows_in_groups = [pair for pair in rows_of_keys if pair[0]["api_key"] in figures.keys_in_groups]
         breakdown: Answer = {"mcp_servers": {}}
-        for name, column in BREAKDOWNS.items():
-            breakdown[name] = _breakdown(rows, rows_in_groups, column, key_names, {})
+        for place, name in enumerate(BREAKDOWNS, start=1):
+            breakdown[name] = _breakdown(totals, in_groups, place, key_names, {})
         keys: dict[str, Metrics] = {}
-        for row, sums in rows_of_keys:
-            add_to(keys, row["api_key"], sums)
+        for row, sums in (*in_entities, *others):
+            add_to(keys, row[1], sums)
         breakdown["api_keys"] = keys_as_wire(keys, key_names)
-        names = figures.entity_names
-        breakdown["entities"] = _breakdown(rows_of_entities, rows_in_groups, "entity", key_names, names)
-        results.append({"date": date, "metrics": metrics.as_json(), "breakdown": breakdown})
+        breakdown["entities"] = _breakdown(entities, in_entities, 1, key_names, figures.entity_names)
+        results.append({"date": date, "metrics": metrics.as_wire(), "breakdown": breakdown})
     return results, total
 
 
-def _by_date(rows: Iterable[Answer]) -> defaultdict[str, list[tuple[Answer, Metrics]]]:
-    found: defaultdict[str, list[tuple[Answer, Metrics]]] = defaultdict(list)
-    for row in rows:
-        found[row["date"]].append((row, metrics_of(row)))
+def _by_date(groups: Iterable[Sums]) -> defaultdict[str, list[Sums]]:
+    found: defaultdict[str, list[Sums]] = defaultdict(list)
+    for group in groups:
+        found[group[0][0]].append(group)
     return found
 
 
@@ -167,24 +172,27 @@ def _sum(parts: Iterable[Metrics]) -> Metrics:
 
 
 def _breakdown(
-    rows: Iterable[tuple[Answer, Metrics]],
-    rows_of_keys: Iterable[tuple[Answer, Metrics]],
-    column: str,
+    groups: Iterable[Sums],
+    groups_of_keys: Iterable[Sums],
+    place: int,
     key_names: Mapping[str, Answer | msgspec.Raw],
     names: Mapping[str, Answer],
 ) -> Answer:
-    """A group for each value of a column; keys appear in the groups that are shown."""
-    groups: dict[str, _Group] = {}
-    for row, sums in rows:
-        value = row[column]
-        if value:
-            group = groups.get(value)
-            if group is None:
-                groups[value] = _Group(sums)
-            else:
-                group.metrics = group.metrics.plus(sums)
-    for row, sums in rows_of_keys:
-        group = groups.get(row[column])
-        if group is not None:
-            add_to(group.keys, row["api_key"], sums)
-    return {value: group.as_wire(key_names, names.get(value)) for value, group in groups.items()}
+    """An entry for each value in a place (one further where a key comes before it), with the keys in it."""
+    found: dict[str, Metrics] = {}
+    for row, sums in groups:
+        if row[place]:
+            add_to(found, row[place], sums)
+    keys: dict[str, dict[str, Metrics]] = {value: {} for value in found}
+    for row, sums in groups_of_keys:
+        entry = keys.get(row[place + 1])
+        if entry is not None:
+            add_to(entry, row[1], sums)
+    return {
+        value: {
+            "metrics": sums.as_wire(),
+            "metadata": names.get(value) or {},
+            "api_key_breakdown": keys_as_wire(keys[value], key_names),
+        }
+        for value, sums in found.items()
+    }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 from quart import Blueprint, Response
 
 from .activity import DATES, encoded, users_scope
-from .activity_figures import Answer, Metrics, add_to, keys_as_wire, metrics_of
+from .activity_figures import Metrics, keys_as_wire
 from .activity_names import key_names
-from .activity_rows import Ranking, Scope, largest, rows_of_keys, totals
+from .activity_rows import Ranking, Scope, largest, sums_of_keys, totals
 from .body import bad_request, flag, identifier, read_query, takes, whole
 
 blueprint = Blueprint("admin_activity_keys", __name__)
@@ -43,17 +42,15 @@ async def keys_by_spend() -> Response:
     ordered = _ordered(await _sums(scope, ranking, end))
     shown = ordered[asked["offset"] : end]
     names = await key_names([token for token, _ in shown])
-    results = [{"api_key": token, "metrics": sums.as_json(), "metadata": names[token]} for token, sums in shown]
+    results = [{"api_key": token, "metrics": sums.as_wire(), "metadata": names[token]} for token, sums in shown]
     has_more = len(ranking.spend) > end or ranking.is_cut
     page = {"limit": asked["limit"], "offset": asked["offset"], "has_more": has_more and bool(results)}
     return encoded({"results": results, "metadata": {**page, "total_count": len(ranking.spend)}})
 
 
 async def _sums(scope: Scope, ranking: Ranking, most: int) -> dict[str, Metrics]:
-    found: dict[str, Metrics] = {}
-    for row in await rows_of_keys(scope, ranking.largest(most * _SPARE)):
-        add_to(found, row["api_key"], metrics_of(row))
-    return found
+    rows = await sums_of_keys(scope, ranking.largest(most * _SPARE), ("api_key",))
+    return {row[0]: sums for row, sums in rows}
 
 
 def _ordered(sums: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
@@ -79,12 +76,13 @@ async def largest_keys_of_models() -> Response:
     names = await _models(scope, column, asked["model_group"])
     ranking, _ = await largest(scope)
     per_model: defaultdict[str, dict[str, Metrics]] = defaultdict(dict)
-    for row in await rows_of_keys(scope, ranking.largest(min(200, asked["limit"] * 5))):
-        add_to(per_model[row[column]], row["api_key"], metrics_of(row))
+    tokens = ranking.largest(min(200, asked["limit"] * 5))
+    for row, sums in await sums_of_keys(scope, tokens, (column, "api_key")):
+        per_model[row[0]][row[1]] = sums
     chosen = {name: dict(_ordered(per_model[name])[: asked["limit"]]) for name in names}
     known = await key_names({token for keys in chosen.values() for token in keys})
     results = [
-        {"model": name, "metrics": names[name].as_json(), "api_keys": keys_as_wire(keys, known)}
+        {"model": name, "metrics": names[name].as_wire(), "api_keys": keys_as_wire(keys, known)}
         for name, keys in chosen.items()
     ]
     return encoded({"results": results, "metadata": {"by_model_group": column == "model_group"}})
@@ -92,9 +90,6 @@ async def largest_keys_of_models() -> Response:
 
 async def _models(scope: Scope, column: str, only: str | None) -> dict[str, Metrics]:
     """Sums of each model, largest first."""
-    found: dict[str, Metrics] = {}
-    rows: Sequence[Answer] = await totals(scope)
-    for row in rows:
-        if row[column] and only in (None, row[column]):
-            add_to(found, row[column], metrics_of(row))
+    rows = await totals(scope, (column,))
+    found = {row[0]: sums for row, sums in rows if row[0] and only in (None, row[0])}
     return dict(_ordered(found)[:_MOST_MODELS])

@@ -16,18 +16,21 @@ figures of a key that is shown are exact, whichever way it was found.
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 from ..services import services
-from .activity_figures import BREAKDOWNS, COUNTS, Answer
-from .spend_scope import Where, sums
+from .activity_figures import BREAKDOWNS, COUNTS, Metrics, Sums
+from .spend_scope import Where
 
 _ENTITY_TABLE = "daily_entity_spend"
-_DIMENSIONS = ("date", *BREAKDOWNS.values())
-_MEASURES = "{spend} AS spend, " + ", ".join(f"SUM({name}) AS {name}" for name in COUNTS)
+DIMENSIONS = tuple(BREAKDOWNS.values())
+# Text and whole numbers are read several times faster than the decimals that a SUM is.
+_COUNTS = ", ".join(f"CAST(SUM({name}) AS BIGINT)" for name in COUNTS)
 _MOST_ROWS_OF_A_DAY = 200
 _MOST_CANDIDATES = 1500
 # A filter on the model is applied to so many times more rows of a day.
@@ -82,9 +85,13 @@ class Scope:
 
     def rows_with_keys(self, *, is_dated: bool = True) -> Where:
         """Condition of the rows of single keys."""
-        where = Where().among("date", self.days) if is_dated else Where()
+        where = Where()
+        if is_dated:
+            self._add_days(where)
         if self.entity.table == _ENTITY_TABLE:
             where.add("kind = {}", self.entity.kind)
+            # No parameter: this is the condition of the indexes.
+            where.conditions.append("api_key <> ''")
         if self.ids is not None:
             where.among(self.entity.column, self.ids)
         if self.entity is not USERS:
@@ -92,9 +99,14 @@ class Scope:
         where.none_of(self.entity.column, self.without)
         if self.keys is not None:
             where.among("api_key", self.keys)
-        elif self.entity.table == _ENTITY_TABLE:
-            where.add("api_key <> {}", "")
         return self._of_model(where)
+
+    def _add_days(self, where: Where) -> None:
+        """Rows of known keys are next to each other by date: between the first and the last there are no others."""
+        if self.keys is not None and self.days:
+            where.add("date >= {}", min(self.days)).add("date <= {}", max(self.days))
+        else:
+            where.among("date", self.days)
 
     def _of_model(self, where: Where) -> Where:
         return where.add("model = {}", self.model) if self.model else where
@@ -103,39 +115,44 @@ class Scope:
 async def days_with_traffic(scope: Scope) -> list[str]:
     """Newest first."""
     table, where = scope.totals()
-    return [row["date"] for row in await sums("date", where, "GROUP BY date ORDER BY date DESC", table=table)]
+    sql = f"SELECT date FROM {table} {where.sql} GROUP BY date ORDER BY date DESC"  # noqa: S608 (names of this file)
+    return [row[0] for row in await services().database.rows(sql, where.parameters)]
 
 
-async def totals(scope: Scope) -> list[Answer]:
-    """Sums per day and BREAKDOWNS."""
-    table, where = scope.totals()
-    dimensions = ", ".join(_DIMENSIONS)
-    return await sums(f"{dimensions}, {_MEASURES}", where, f"GROUP BY {dimensions}", table=table)
+async def totals(scope: Scope, by: Sequence[str] = ("date", *DIMENSIONS)) -> list[Sums]:
+    """Sums of the whole scope per value of these columns."""
+    return await _sums(*scope.totals(), by)
 
 
-async def rows_of_keys(scope: Scope, keys: Sequence[str]) -> list[Answer]:
-    """Every row of these keys, with `entity`."""
+async def sums_of_keys(scope: Scope, keys: Sequence[str], by: Sequence[str]) -> list[Sums]:
+    """Sums of these keys per value of these columns; "entity" is one."""
     if not keys:
         return []
-    columns = f"{', '.join(_DIMENSIONS)}, api_key, {scope.entity.column} AS entity"
-    select = f"{columns}, spend, {', '.join(COUNTS)}"
-    return await sums(select, replace(scope, keys=keys).rows_with_keys(), "", table=scope.entity.table)
+    columns = [scope.entity.column if name == "entity" else name for name in by]
+    return await _sums(scope.entity.table, replace(scope, keys=keys).rows_with_keys(), columns)
 
 
-async def rows_of_entities(scope: Scope, ids: Sequence[str]) -> list[Answer]:
-    """Sums per day of these entities."""
+async def sums_of_entities(scope: Scope, ids: Sequence[str]) -> list[Sums]:
+    """Sums of these entities per date and entity."""
     if not ids:
         return []
     table, where = replace(scope, ids=ids).totals()
-    column = scope.entity.column if table == scope.entity.table else "entity_id"
-    return await sums(f"date, {column} AS entity, {_MEASURES}", where, f"GROUP BY date, {column}", table=table)
+    return await _sums(table, where, ("date", scope.entity.column if table == scope.entity.table else "entity_id"))
+
+
+async def _sums(table: str, where: Where, by: Sequence[str]) -> list[Sums]:
+    database, columns, end = services().database, ", ".join(by), len(by)
+    select = f"{columns}, CAST({database.total('spend')} AS TEXT), {_COUNTS}"
+    sql = f"SELECT {select} FROM {table} {where.sql} GROUP BY {columns}"  # noqa: S608 (names of this file)
+    rows = await database.rows(sql, where.parameters)
+    return [(row[:end], Metrics(Decimal(row[end]), *row[end + 1 :])) for row in rows]
 
 
 @dataclass(slots=True)
 class Ranking:
-    """Names by spend. `is_cut`: there are, or may be, more."""
+    """Names by spend, about. `is_cut`: there are, or may be, more."""
 
-    spend: dict[str, Decimal] = field(default_factory=dict)
+    spend: dict[str, float] = field(default_factory=dict)
     is_cut: bool = False
 
     def largest(self, most: int, start: int = 0) -> list[str]:
@@ -143,25 +160,20 @@ class Ranking:
         return ordered[start : start + most]
 
 
+# Key, entity, USD.
+_Pairs = list[Sequence[Any]]
+
+
 async def largest(scope: Scope) -> tuple[Ranking, Ranking]:
     """Keys and entities that spent most in a scope."""
     if not scope.days:
         return Ranking(), Ranking()
-    if _is_small(scope):
-        columns = f"api_key, {scope.entity.column}"
-        rest = f"AND api_key <> '' GROUP BY {columns} ORDER BY CAST({{spend}} AS REAL) DESC LIMIT {_MOST_CANDIDATES}"
-        select = f"api_key, {scope.entity.column} AS entity, {{spend}} AS spend"
-        rows = await sums(select, scope.rows_with_keys(), rest, table=scope.entity.table)
-        is_cut = len(rows) == _MOST_CANDIDATES
-    else:
-        each = _rows_of_a_day(scope)
-        where = replace(scope, model=None).rows_with_keys(is_dated=False).add("api_key <> {}", "")
-        rows = await _of_each_day(scope, scope.entity.table, scope.entity.column, where, each)
-        is_cut = _is_full(rows, each)
-    keys, entities = _ranking(rows, "api_key", is_cut), _ranking(rows, "entity", is_cut)
-    if scope.entity is not USERS and scope.keys is None:
-        entities = await _largest_entities(scope)
-    return keys, entities
+    looking = _all_pairs(scope) if _is_small(scope) else _largest_rows(scope)
+    if scope.entity is USERS or scope.keys is not None:
+        pairs, is_cut = await looking
+        return _ranking(pairs, 0, is_cut), _ranking(pairs, 1, is_cut)
+    (pairs, is_cut), entities = await gather(looking, largest_entities(scope))
+    return _ranking(pairs, 0, is_cut), entities
 
 
 def _is_small(scope: Scope) -> bool:
@@ -169,54 +181,70 @@ def _is_small(scope: Scope) -> bool:
     return scope.keys is not None or (scope.ids is not None and scope.entity is not TEAMS)
 
 
-def _rows_of_a_day(scope: Scope) -> int:
-    return max(5, min(_MOST_ROWS_OF_A_DAY, _MOST_CANDIDATES // len(scope.days)))
+async def _all_pairs(scope: Scope) -> tuple[_Pairs, bool]:
+    """What each key spent on each entity in all days, and whether there are more."""
+    database, where = services().database, scope.rows_with_keys()
+    where.conditions.append("api_key <> ''")
+    columns = f"api_key, {scope.entity.column}"
+    spend = f"CAST({database.total('spend')} AS DOUBLE PRECISION)"
+    sql = (
+        f"SELECT {columns}, {spend} FROM {scope.entity.table} {where.sql} "  # noqa: S608 (names of this file)
+        f"GROUP BY {columns} ORDER BY 3 DESC LIMIT {_MOST_CANDIDATES}"
+    )
+    rows = await database.rows(sql, where.parameters)
+    return rows, len(rows) == _MOST_CANDIDATES
 
 
-def _is_full(rows: Sequence[Answer], each: int) -> bool:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row["date"]] += 1
-    return any(count >= each for count in counts.values())
+async def _largest_rows(scope: Scope) -> tuple[_Pairs, bool]:
+    """The same of the rows of keys that cost most."""
+    where = replace(scope, model=None).rows_with_keys(is_dated=False)
+    where.conditions.append("api_key <> ''")
+    return await _of_each_day(scope, scope.entity.table, scope.entity.column, where)
 
 
-def _ranking(rows: Sequence[Answer], column: str, is_cut: bool) -> Ranking:
-    found: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for row in rows:
-        if row[column]:
-            spend = row["spend"]
-            found[row[column]] += spend if isinstance(spend, Decimal) else Decimal(str(spend))
-    return Ranking(found, is_cut)
-
-
-async def _largest_entities(scope: Scope) -> Ranking:
-    """By the sums that are kept of each."""
-    where = Where().add("kind = {}", scope.entity.kind).add("api_key = {}", "").add("entity_id <> {}", "")
+async def largest_entities(scope: Scope) -> Ranking:
+    """Those that spent most, by the sums that are kept of each; not for users, which have none."""
+    where = Where().add("kind = {}", scope.entity.kind)
+    where.conditions.append("api_key = ''")
+    where.add("entity_id <> {}", "")
     if scope.ids is not None:
         where.among("entity_id", scope.ids)
     where.none_of("entity_id", scope.without)
-    each = _rows_of_a_day(scope)
-    rows = await _of_each_day(scope, _ENTITY_TABLE, "entity_id", where, each)
-    return _ranking(rows, "entity", _is_full(rows, each))
+    pairs, is_cut = await _of_each_day(scope, _ENTITY_TABLE, "entity_id", where)
+    return _ranking(pairs, 1, is_cut)
 
 
-async def _of_each_day(scope: Scope, table: str, column: str, where: Where, each: int) -> list[Answer]:
-    """The `each` rows of every day that cost most: date, api_key, entity, spend."""
+def _ranking(pairs: _Pairs, place: int, is_cut: bool) -> Ranking:
+    found: defaultdict[str, float] = defaultdict(float)
+    for pair in pairs:
+        if pair[place]:
+            found[pair[place]] += pair[2]
+    return Ranking(found, is_cut)
+
+
+async def _of_each_day(scope: Scope, table: str, column: str, where: Where) -> tuple[_Pairs, bool]:
+    """Sums of the rows of every day that cost most, and whether a day has more."""
     database = services().database
-    columns = f"date, api_key, {column} AS entity, model, spend"
+    each = max(5, min(_MOST_ROWS_OF_A_DAY, _MOST_CANDIDATES // len(scope.days)))
     depth = each * _MODEL_DEPTH if scope.model else each
+    columns = f"date, api_key, {column} AS entity, model, CAST(spend AS DOUBLE PRECISION) AS amount"
     if database.is_sqlite:
         where = where.copy().among("date", scope.days)
-        numbered = "ROW_NUMBER() OVER (PARTITION BY date ORDER BY CAST(spend AS REAL) DESC, id) AS place"
+        numbered = "ROW_NUMBER() OVER (PARTITION BY date ORDER BY CAST(spend AS DOUBLE PRECISION) DESC, id) AS place"
         inner = f"SELECT {columns}, {numbered} FROM {table} {where.sql}"  # noqa: S608 (names of this file)
-        outer = Where([f"place <= {int(depth)}"], list(where.parameters))
-        source = f"({inner}) AS ranked"
+        source, parameters = f"({inner}) AS numbered WHERE place <= {int(depth)}", where.parameters
     else:
-        outer = Where([], [*where.parameters, list(scope.days)])
+        parameters = [*where.parameters, list(scope.days)]
         inner_where = " AND ".join([*where.conditions, f"{table}.date = days.day"])
         inner = f"SELECT {columns} FROM {table} WHERE {inner_where} ORDER BY spend DESC LIMIT {int(depth)}"  # noqa: S608 (names of this file)
-        source = f"unnest(${len(outer.parameters)}::text[]) AS days(day) CROSS JOIN LATERAL ({inner}) AS ranked"
+        source = f"unnest(${len(parameters)}::text[]) AS days(day) CROSS JOIN LATERAL ({inner}) AS of_day"
+    counted = f"SELECT *, COUNT(*) OVER (PARTITION BY date) AS number FROM {source}"  # noqa: S608 (names of this file)
+    outer = Where([], list(parameters))
     if scope.model:
         outer.add("model = {}", scope.model)
-    sql = f"SELECT date, api_key, entity, spend FROM {source} {outer.sql}"  # noqa: S608 (names of this file)
-    return await database.fetch(sql, outer.parameters)
+    sql = (
+        f"SELECT api_key, entity, SUM(amount), MAX(number) FROM ({counted}) AS ranked {outer.sql} "  # noqa: S608 (names of this file)
+        "GROUP BY api_key, entity"
+    )
+    rows = await database.rows(sql, outer.parameters)
+    return rows, any(row[3] >= depth for row in rows)

@@ -1,17 +1,17 @@
-"""The cache as admins see it: there is no cache of responses in this version, so Redis is answered for, if it is there.
-
-Nothing here touches login codes or counters: they live in the same Redis under other names.
-"""
+"""The cache of answers as admins see it. Nothing here touches login codes or counters, which may share its Redis."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from quart import Blueprint
+from quart import Blueprint, request
 
 from ..cache import CacheAway
+from ..cache_settings import CacheParams
 from ..errors import PlainDenial, ServiceUnavailable
+from ..request_body import wait_until_sent
 from ..sealed_settings import shown
 from ..services import services
 from .body import Table, json_object, read_body, takes, text_list
@@ -22,11 +22,10 @@ from .config_sections import Section, change_section, kept, merged, read_section
 blueprint = Blueprint("admin_cache", __name__)
 
 Answer = dict[str, Any]
-# Names of cached responses begin with it, below the prefix of all our names in Redis (`quarterdeck:`).
-RESPONSE_PREFIX = "response:"
 _SECTION = "cache_settings"
-_PROBE = "cache-ping"
-_NO_CACHE = "Service Unhealthy (no cache of responses is configured)"
+_MOST_KEYS = 1000
+_NO_CACHE = "Service Unhealthy (no cache of answers is configured)"
+_AWAY = "Service Unhealthy (Redis cannot be reached)"
 _SETTINGS: Table = {"cache_settings": json_object().required}
 _KEYS: Table = {"keys": text_list().required}
 # (name, type of its input, default, meaning): keys of the contract's `cache_params`.
@@ -43,6 +42,21 @@ _FORM = (
 )
 
 
+class AnswerCache(Protocol):
+    """What the routes below ask of the cache of answers. Its methods raise CacheAway."""
+
+    params: CacheParams
+
+    @property
+    def kind(self) -> str: ...
+
+    async def ping(self) -> None: ...
+
+    async def delete(self, keys: Sequence[str]) -> int: ...
+
+    async def flush(self) -> int: ...
+
+
 # ---- settings ------------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +69,7 @@ async def cache_settings() -> Answer:
             "field_name": name,
             "field_type": kind,
             "field_value": stored.get(name),
-            "field_description": f"{meaning} Without effect in this version.",
+            "field_description": f"{meaning} Without effect here: set litellm_settings.cache_params.",
             "field_default": default,
             "options": None,
             "ui_field_name": name.replace("_", " ").capitalize(),
@@ -86,10 +100,10 @@ async def update_cache_settings() -> Answer:
 @blueprint.post("/cache/settings/test")
 @takes(body=_SETTINGS)
 async def test_cache_settings() -> Answer:
-    """Nothing is connected to: this version has no cache of responses to try."""
+    """Nothing is connected to: what is stored here has no effect, `litellm_settings.cache_params` has."""
     await read_body()
     name_without_effect([_SECTION])
-    text = "There is no cache of responses in this version"
+    text = "Nothing to test: the cache is configured in litellm_settings.cache and litellm_settings.cache_params"
     return {"status": "failed", "message": text, "error": text}
 
 
@@ -98,20 +112,28 @@ async def test_cache_settings() -> Answer:
 
 @blueprint.get("/cache/ping")
 async def ping() -> Answer:
-    """Redis answers and can be written to; 503 `cache_ping_error` without Redis or when it is away."""
-    cache = services().cache
-    if not cache.is_shared:
-        raise _ping_error("No cache is configured; set REDIS_URL")
+    """The cache of answers can be written to; 503 `cache_ping_error` when it is off or away."""
+    answers = services().gateway.answers
+    if answers is None:
+        raise _ping_error("No cache is configured; set litellm_settings.cache: true")
     try:
-        await cache.set(_PROBE, "1", 5.0)
+        await answers.ping()
     except CacheAway:
         raise _ping_error("Redis cannot be reached") from None
+    params = answers.params
+    shown_params = {
+        "mode": "default_on" if params.is_default_on else "default_off",
+        "ttl": params.seconds,
+        "namespace": params.namespace or None,
+        "scope": params.scope,
+        "supported_call_types": sorted(params.call_types) if params.call_types is not None else None,
+    }
     return {
         "status": "healthy",
-        "cache_type": "redis",
-        "ping_response": await cache.is_healthy(),
+        "cache_type": answers.kind,
+        "ping_response": True,
         "set_cache_response": "success",
-        "litellm_cache_params": {},
+        "litellm_cache_params": shown_params,
         "health_check_cache_params": {},
     }
 
@@ -124,35 +146,44 @@ def _ping_error(message: str) -> ServiceUnavailable:
 
 @blueprint.post("/cache/flushall")
 async def flush() -> Answer:
-    """No response is cached in this version, and nothing else is anybody's to flush: never codes or counters."""
-    await _refuse_without_redis()
-    return {"status": "success", "deleted": 0}
+    """Drop all cached answers and nothing else: never login codes or counters, though they share a Redis."""
+    # Whoever sends a body, which nobody needs, would lose the connection to an answer that comes before its end.
+    await wait_until_sent(request)
+    answers = _answers()
+    try:
+        return {"status": "success", "deleted": await answers.flush()}
+    except CacheAway:
+        raise PlainDenial(_AWAY, status=503) from None
 
 
 @blueprint.post("/cache/delete")
 @takes(body=_KEYS)
 async def delete() -> Answer:
-    """Drop cached responses by name; names of anything else cannot be reached."""
+    """Drop cached answers by the keys that `x-litellm-cache-key` named; nothing else can be reached."""
     keys = (await read_body())["keys"]
-    await _refuse_without_redis()
+    answers = _answers()
     try:
-        for key in keys[:1000]:
-            await services().cache.delete(f"{RESPONSE_PREFIX}{key}")
+        return {"status": "success", "deleted": await answers.delete(keys[:_MOST_KEYS])}
     except CacheAway:
-        raise PlainDenial("Service Unhealthy (Redis cannot be reached)", status=503) from None
-    return {"status": "success"}
+        raise PlainDenial(_AWAY, status=503) from None
 
 
 @blueprint.get("/cache/redis/info")
 async def redis_info() -> Answer:
     """Whether Redis answers. Addresses of its other clients are nobody's business here."""
-    await _refuse_without_redis()
+    answers = _answers()
+    if answers.kind != "redis":
+        raise PlainDenial("Service Unhealthy (answers are cached in memory, not in Redis)", status=503)
+    try:
+        await answers.ping()
+    except CacheAway:
+        raise PlainDenial(_AWAY, status=503) from None
     return {"num_clients": None, "clients": [], "info": {"status": "healthy"}}
 
 
-async def _refuse_without_redis() -> None:
-    cache = services().cache
-    if not cache.is_shared:
+def _answers() -> AnswerCache:
+    """The cache of answers. Raises PlainDenial (503) where there is none."""
+    answers = services().gateway.answers
+    if answers is None:
         raise PlainDenial(_NO_CACHE, status=503)
-    if not await cache.is_healthy():
-        raise PlainDenial("Service Unhealthy (Redis cannot be reached)", status=503)
+    return answers

@@ -1,6 +1,6 @@
-"""Callbacks and alerting as a dashboard shows them. None of them run in this version, and the answers say so.
+"""Callbacks and alerting as a dashboard shows them.
 
-What `/config/update` stored is listed; `/active/callbacks` lists what really runs, which is nothing.
+What `/config/update` stored is listed, names without effect in a header; `/active/callbacks` lists what really runs.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ _SMTP = ("SMTP_HOST", "SMTP_PORT", "SMTP_USERNAME", "SMTP_PASSWORD", "SMTP_SENDE
 _ALERTING = (
     ("daily_report_frequency", "Integer", "Seconds between two daily reports.", 43_200),
     ("report_check_interval", "Integer", "Seconds between two looks at whether a report is due.", 3_600),
-    ("outage_alert_ttl", "Integer", "Seconds for which one outage is reported once.", 60),
+    ("outage_alert_ttl", "Integer", "Seconds for which one outage is reported once.", 3_600),
+    ("budget_alert_ttl", "Integer", "Seconds for which one budget is reported once.", 3_600),
 )
+_WITHOUT_EFFECT = ("daily_report_frequency", "report_check_interval")
 
 
 @blueprint.get("/get/config/callbacks")
@@ -40,7 +42,8 @@ async def configured_callbacks() -> Answer:
     general = await read_section("general_settings")
     variables = await read_section(ENVIRONMENT)
     callbacks = _callbacks(litellm)
-    name_without_effect(f"litellm_settings.{name}" for name in _KINDS if litellm.get(name))
+    watch = services().watch
+    _name_those_without_effect(litellm)
     return {
         "status": "success",
         "callbacks": [
@@ -50,23 +53,34 @@ async def configured_callbacks() -> Answer:
             {
                 "name": "slack",
                 "variables": _masked(variables, ("SLACK_WEBHOOK_URL",)),
-                "active_alerts": general.get("alert_types") or [],
+                "active_alerts": general.get("alert_types") or watch.alert_types,
                 "alerts_to_webhook": dict.fromkeys(_mapping(general.get("alert_to_webhook_url")), MASK),
             },
             {"name": "email", "variables": _masked(variables, _SMTP)},
         ],
-        "active_alerting_destinations": [],
+        "active_alerting_destinations": watch.alert_names,
         "router_settings": shown(await read_section("router_settings")),
         "available_callbacks": {},
     }
+
+
+def _name_those_without_effect(stored: Section) -> None:
+    """Lists of callbacks with a name that nobody answers to here."""
+    runs = services().watch.effective_names
+    name_without_effect(
+        f"litellm_settings.{key}" for key in _KINDS if any(name not in runs for name in _names(stored.get(key)))
+    )
+
+
+def _names(listed: Any) -> list[str]:
+    return [str(name) for name in (listed if isinstance(listed, list) else [listed]) if name]
 
 
 def _callbacks(stored: Section) -> list[tuple[str, str]]:
     """(name, kind) of every stored callback; one that stands in several lists runs on several occasions."""
     found: list[tuple[str, str]] = []
     for key, kind in _KINDS.items():
-        names = stored.get(key)
-        found.extend((str(name), kind) for name in (names if isinstance(names, list) else [names]) if name)
+        found.extend((name, kind) for name in _names(stored.get(key)))
     return found
 
 
@@ -86,12 +100,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 @blueprint.get("/callbacks/list")
 async def list_callbacks() -> Answer:
-    """The stored names by when they would run."""
+    """The names by when they run: those of this instance, and those that are stored."""
     stored = await read_section("litellm_settings")
-    name_without_effect(f"litellm_settings.{name}" for name in _KINDS if stored.get(name))
-    listed: dict[str, list[str]] = {kind: [] for kind in _KINDS.values()}
+    _name_those_without_effect(stored)
+    listed = {kind: list(names) for kind, names in services().watch.callback_names.items()}
     for name, kind in _callbacks(stored):
-        listed[kind].append(name)
+        if name not in listed[kind]:
+            listed[kind].append(name)
     return listed
 
 
@@ -131,18 +146,21 @@ async def delete_callback() -> Answer:
 @blueprint.get("/active/callbacks")
 async def active_callbacks() -> Answer:
     """What runs in this process, by name."""
+    watch = services().watch
+    running, names = watch.callback_names, watch.all_callback_names
+    success, failure = running["success"], running["failure"]
     return {
-        "alerting": [],
-        "litellm.callbacks": [],
+        "alerting": watch.alert_names,
+        "litellm.callbacks": running["success_and_failure"],
         "litellm.input_callback": [],
-        "litellm.failure_callback": [],
-        "litellm.success_callback": [],
-        "litellm._async_success_callback": [],
-        "litellm._async_failure_callback": [],
+        "litellm.failure_callback": failure,
+        "litellm.success_callback": success,
+        "litellm._async_success_callback": success,
+        "litellm._async_failure_callback": failure,
         "litellm._async_input_callback": [],
-        "all_litellm_callbacks": [],
-        "num_callbacks": 0,
-        "num_alerting": 0,
+        "all_litellm_callbacks": names,
+        "num_callbacks": len(names),
+        "num_alerting": len(watch.alert_names),
         "litellm.request_timeout": services().settings.request_timeout,
     }
 
@@ -152,12 +170,12 @@ async def alerting_settings() -> list[Answer]:
     """The fields of `general_settings.alerting_args`."""
     general = await read_section("general_settings")
     stored = _mapping(general.get("alerting_args"))
-    name_without_effect(["general_settings.alerting_args"])
+    name_without_effect(f"general_settings.alerting_args.{name}" for name in _WITHOUT_EFFECT if name in stored)
     return [
         {
             "field_name": name,
             "field_type": kind,
-            "field_description": f"{description} Without effect in this version.",
+            "field_description": description + (" Without effect." if name in _WITHOUT_EFFECT else ""),
             "field_default_value": default,
             "field_value": stored.get(name, default),
             "stored_in_db": name in stored,

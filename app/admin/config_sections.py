@@ -74,6 +74,7 @@ async def change_section(name: str, change: Change, *, version: int | None = Non
             return before
         if await _is_written(name, row, before.values, after):
             services().announcer.announce("config")
+            services().reload_soon()
             return Stored(after, (before.version or 0) + 1)
     raise Conflict("Others are changing these settings at the same time; repeat your change", param=name)
 

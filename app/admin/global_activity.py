@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -22,6 +23,8 @@ _MOST_MODELS = 10
 _RATE_LIMITED = "429"
 # Failures that one answer counts; they are found by index, newest first.
 _MOST_FAILURES = 100_000
+# Calls that one answer looks through for hits of the cache.
+_MOST_CALLS = 100_000
 
 
 @blueprint.get("/global/activity")
@@ -68,27 +71,50 @@ def _short(iso: str) -> str:
 @blueprint.get("/global/activity/cache_hits")
 @takes(query=_RANGE)
 async def cached_tokens() -> Answer:
-    """What providers served from their prompt caches, per model. Answers are not cached here, so no call is a hit."""
+    """What providers served from their prompt caches, and the hits of our cache of answers, per model."""
+    days = asked_days(read_query())
+    hits = await _cache_hits(days)
     columns = "model_group, custom_llm_provider"
     select = (
         f"{columns}, SUM(api_requests) AS calls, SUM(prompt_tokens) AS prompt, "
         "SUM(cache_read_input_tokens) AS cached, {spend} AS spend"
     )
     rest = f"GROUP BY {columns} ORDER BY {columns}"
-    rows = await sums(select, instance_rows(asked_days(read_query())), rest, table="daily_entity_spend")
+    rows = await sums(select, instance_rows(days), rest, table="daily_entity_spend")
     names = ("api_requests", "prompt_tokens", "cache_read_input_tokens")
     groups: list[Answer] = [
         {
             "model_group": row["model_group"],
             "custom_llm_provider": row["custom_llm_provider"],
             **{name: int(row[key]) for name, key in zip(names, ("calls", "prompt", "cached"), strict=True)},
-            "cache_hits": 0,
+            "cache_hits": hits.get((row["model_group"], row["custom_llm_provider"]), 0),
             "spend": usd(row["spend"]),
         }
         for row in rows
     ]
     totals = {name: sum(group[name] for group in groups) for name in (*names, "cache_hits")}
     return {"groups": groups, "totals": totals}
+
+
+async def _cache_hits(days: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Per model and provider, among the newest calls of these days that one answer looks at."""
+    where = Where([])
+    _add_days(where, days)
+    columns = "model_group, custom_llm_provider"
+    inner = f"SELECT {columns}, cache_hit FROM spend_log {where.sql} ORDER BY start_time DESC LIMIT {_MOST_CALLS}"  # noqa: S608 (names of this file)
+    sql = (
+        f"SELECT {columns}, COUNT(*) AS number "  # noqa: S608 (names of this file)
+        f"FROM ({inner}) AS newest WHERE cache_hit = 'True' GROUP BY {columns}"
+    )
+    rows = await services().database.fetch(sql, where.parameters)
+    return {(row["model_group"], row["custom_llm_provider"]): int(row["number"]) for row in rows}
+
+
+def _add_days(where: Where, days: Sequence[str]) -> None:
+    """From the beginning of the first day to the end of the last one, in UTC; `days` come newest first."""
+    first, last = datetime.fromisoformat(days[-1]), datetime.fromisoformat(days[0])
+    where.add("start_time >= {}", datetime.combine(first, time(), UTC))
+    where.add("start_time <= {}", datetime.combine(last, time.max, UTC))
 
 
 # ---- refused by a rate limit ---------------------------------------------------------------------------------------
@@ -111,11 +137,8 @@ async def rate_limited_per_deployment() -> list[Answer]:
 
 async def _rate_limited(asked: Answer, column: str = "''") -> dict[str, dict[str, int]]:
     """Per value of `column` and day. Days are UTC."""
-    days = asked_days(asked)
-    first, last = datetime.fromisoformat(days[-1]), datetime.fromisoformat(days[0])
     where = Where(["status = 'failure'"])
-    where.add("start_time >= {}", datetime.combine(first, time(), UTC))
-    where.add("start_time <= {}", datetime.combine(last, time.max, UTC))
+    _add_days(where, asked_days(asked))
     if asked["model_group"]:
         where.add("model_group = {}", asked["model_group"])
     is_sqlite = services().database.is_sqlite

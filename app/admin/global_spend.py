@@ -13,7 +13,7 @@ from quart import Blueprint
 from ..services import services
 from .activity_figures import Answer
 from .activity_names import keys_by_token, team_aliases
-from .activity_rows import TEAMS, USERS, Scope, largest, rows_of_entities, rows_of_keys
+from .activity_rows import TEAMS, USERS, Scope, largest, largest_entities, sums_of_entities, sums_of_keys
 from .body import Table, identifier, listed, moment, read_body, read_query, takes, whole
 from .spend_scope import Where, check_days, day, days_between, named_key, sums, usd
 
@@ -74,16 +74,14 @@ async def spend_per_key() -> list[Answer]:
     limit = read_query(limit=10)["limit"]
     # The order among the largest rows is not yet that of the sums: look at some more.
     tokens = ranking.largest(limit * 2)
-    spent: dict[str, Decimal] = dict.fromkeys(tokens, Decimal(0))
-    for row in await rows_of_keys(scope, tokens):
-        spent[row["api_key"]] += Decimal(str(row["spend"]))
-    ordered = sorted(tokens, key=lambda token: (-spent[token], token))[:limit]
+    spent = {row[0]: total.spend for row, total in await sums_of_keys(scope, tokens, ("api_key",))}
+    ordered = sorted(spent, key=lambda token: (-spent[token], token))[:limit]
     known = await keys_by_token(ordered)
     return [
         {
             "api_key": token,
-            "key_alias": known[token].key_alias if token in known else None,
-            "key_name": known[token].key_name if token in known else None,
+            "key_alias": known.get(token, {}).get("key_alias"),
+            "key_name": known.get(token, {}).get("key_name"),
             "total_spend": usd(spent[token]),
         }
         for token in ordered
@@ -94,14 +92,14 @@ async def spend_per_key() -> list[Answer]:
 async def spend_per_team() -> Answer:
     """The last 30 days: per day and per team (the largest 200), calls without a team as "Unassigned"."""
     scope = Scope(entity=TEAMS, days=last_days())
-    _, ranking = await largest(scope)
-    rows = await rows_of_entities(scope, ranking.largest(_MOST_TEAMS))
-    names = await team_aliases({row["entity"] for row in rows})
+    ranking = await largest_entities(scope)
+    rows = await sums_of_entities(scope, ranking.largest(_MOST_TEAMS))
+    names = await team_aliases({row[1] for row, _ in rows})
     days: dict[str, Answer] = {}
     totals: dict[str, Decimal] = {}
     for date_, team_id, spend in [
         *await _without_team(),
-        *((row["date"], row["entity"], row["spend"]) for row in rows),
+        *((*row, total.spend) for row, total in rows),
     ]:
         name = "Unassigned" if not team_id else names.get(team_id) or team_id
         amount = Decimal(str(spend))

@@ -46,7 +46,7 @@ _HISTORY: Table = {
     "limit": whole(lowest=1, highest=1000),
     "offset": whole(highest=1_000_000),
 }
-# Receivers of alerts and logs that clients ask about. None is built in this version.
+# Receivers of alerts and logs that clients ask about.
 _SERVICES = (
     "slack_budget_alerts slack webhook email langfuse langfuse_otel openmeter braintrust datadog "
     "datadog_llm_observability generic_api arize sqs s3 gcs prometheus otel langsmith helicone lago"
@@ -176,10 +176,17 @@ def _wire(row: HealthCheck) -> Answer:
 @blueprint.get("/health/services")
 @takes(query={"service": text().required})
 async def check_service() -> Answer:
-    """Whether a receiver of alerts or logs can be reached: 422 for one that is not configured, 400 for an unknown."""
+    """Send a test message to a receiver of alerts or logs.
+
+    Raises 422 for one that is not configured, 400 for an unknown one, 503 when the message does not arrive.
+    """
     service = read_query()["service"]
-    if service not in _SERVICES:
+    watch = services().watch
+    if service not in (*_SERVICES, *watch.receivers):
         raise InvalidRequest(f"Service must be one of {', '.join(_SERVICES)}", type="auth_error", param="None")
-    raise InvalidRequest(
-        f"{service} is not configured; this version has none", status=422, type="auth_error", param="None"
-    )
+    problem = await watch.test("slack" if service == "slack_budget_alerts" else service)
+    if problem is None:
+        return {"status": "success", "message": f"A test message was sent to {service}"}
+    if not problem:
+        raise InvalidRequest(f"{service} is not configured", status=422, type="auth_error", param="None")
+    raise ServiceUnavailable(f"The test message did not reach {service}: {problem}")

@@ -12,6 +12,7 @@ from ..auth.principal import current_principal
 from ..deployments import Deployment
 from ..errors import PlainDenial
 from ..models.columns import wire_value
+from ..protocols.openai_params import params_of_mode
 from ..providers import PROVIDERS, Provider
 from .body import Table, flag, identifier, read_query, takes
 from .model_rows import max_input_tokens, mode_of, rows_of_deployments, visible_deployments
@@ -48,10 +49,6 @@ _SUPPORTS = (
     "supports_web_search",
     "supports_url_context",
 )
-_OPENAI_PARAMS = (
-    "frequency_penalty logit_bias logprobs top_logprobs max_tokens max_completion_tokens n presence_penalty seed stop "
-    "stream stream_options temperature top_p tools tool_choice parallel_tool_calls response_format user"
-).split()
 
 
 @blueprint.get("/model/info")
@@ -137,7 +134,7 @@ def _group(name: str, members: Sequence[Deployment]) -> Answer:
         "tpm": _sum(one.tpm for one in members),
         "rpm": _sum(one.rpm for one in members),
         **{name: any(one.model_info.get(name) is True for one in members) for name in _SUPPORTS},
-        "supported_openai_params": _OPENAI_PARAMS,
+        "supported_openai_params": list(params_of_mode(mode_of(members[0]))),
         "configurable_clientside_auth_params": None,
         "is_public_model_group": False,
         "health_status": None,
@@ -166,7 +163,8 @@ def _sum(values: Iterable[float | None]) -> float | None:
 @blueprint.get("/model/settings")
 async def model_settings() -> list[Answer]:
     """What a form for a new model asks for, per provider."""
-    return [{"name": provider.name, "fields": _fields(provider)} for provider in PROVIDERS.values()]
+    spoken = (provider for provider in PROVIDERS.values() if not provider.is_pass_through_only)
+    return [{"name": provider.name, "fields": _fields(provider)} for provider in spoken]
 
 
 def _fields(provider: Provider) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""Pass-through routes that are stored in the general settings. They serve nothing in this version; the answers say so.
+"""Pass-through endpoints that are stored in the general settings: served beside those of the file, without a restart.
 
 Headers hold credentials: they are encrypted at rest and starred out in answers. A stored header is never sent to an
 address that somebody wrote without knowing it.
@@ -10,10 +10,12 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
-from quart import Blueprint
+from quart import Blueprint, current_app
 
 from ..config_file import http_address
 from ..errors import PlainDenial
+from ..passthrough_settings import read_endpoint
+from ..route_paths import is_own_path
 from ..sealed_settings import has_mask, shown
 from .body import (
     Field,
@@ -118,6 +120,7 @@ async def add_endpoint() -> Answer:
     if has_mask(sent):
         raise bad_request("A new endpoint has no stored secrets to keep", "headers")
     row = {**_DEFAULTS, **sent, "id": sent.get("id") or str(uuid.uuid4())}
+    _refuse_useless(row)
 
     def added(stored: Section) -> Section:
         rows = _endpoints(stored)
@@ -143,12 +146,23 @@ async def change_endpoint(endpoint_id: str) -> Answer:
         was = _found(stored, endpoint_id)
         row = {**was, **{name: kept(value, was.get(name), name) for name, value in sent.items()}}
         _refuse_moved_secrets(was, row, sent)
+        _refuse_useless(row)
         if any(one.get("path") == row["path"] and one is not was for one in _endpoints(stored)):
             raise bad_request("Another endpoint has this path", "path")
         return {**stored, _KEY: [row if one is was else one for one in _endpoints(stored)]}
 
     stored = await change_section(_SECTION, changed, version=version)
     return _answer([_found(stored.values, endpoint_id)])
+
+
+def _refuse_useless(row: dict[str, Any]) -> None:
+    """400 for an endpoint that could not be served, or that one of the instance's own routes would hide."""
+    try:
+        path = read_endpoint(row).path
+    except ValueError as problem:
+        raise bad_request(f"The endpoint {problem}") from None
+    if is_own_path(current_app.url_map, path):
+        raise bad_request("This path is one of the instance's own routes, which would hide the endpoint", "path")
 
 
 def _refuse_moved_secrets(was: dict[str, Any], row: dict[str, Any], sent: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,7 +16,7 @@ from tortoise.expressions import Q
 from ..auth.principal import Principal, current_principal
 from ..models import SpendLog
 from .activity import users_scope
-from .activity_rows import largest, rows_of_entities, rows_of_keys, totals
+from .activity_rows import largest, sums_of_entities, sums_of_keys, totals
 from .body import Table, flag, identifier, read_query, takes, whole
 from .key_access import refused
 from .paging import rows_of
@@ -99,13 +100,15 @@ async def _per_day(asked: Answer) -> ResponseReturnValue:
         name: {group: defaultdict(Decimal) for group in ("total", "users", "models", "keys")}
         for name in reversed(scope.days)
     }
-    for row in await totals(scope):
-        days[row["date"]]["total"][""] += Decimal(str(row["spend"]))
-        days[row["date"]]["models"][row["model"]] += Decimal(str(row["spend"]))
-    for row in await rows_of_keys(scope, keys.largest(most)):
-        days[row["date"]]["keys"][row["api_key"]] += Decimal(str(row["spend"]))
-    for row in await rows_of_entities(scope, users.largest(most)):
-        days[row["date"]]["users"][row["entity"]] += Decimal(str(row["spend"]))
+    for (name, model), sums in await totals(scope, ("date", "model")):
+        days[name]["total"][""] += sums.spend
+        days[name]["models"][model] += sums.spend
+    of_keys, of_users = await gather(
+        sums_of_keys(scope, keys.largest(most), ("date", "api_key")), sums_of_entities(scope, users.largest(most))
+    )
+    for group, found in (("keys", of_keys), ("users", of_users)):
+        for (name, id), sums in found:
+            days[name][group][id] = sums.spend
     response = await make_response([_summary(name, groups) for name, groups in days.items()])
     if keys.is_cut or len(keys.spend) > most:
         response.headers[TRUNCATED_HEADER] = "true"

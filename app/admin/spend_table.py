@@ -212,19 +212,18 @@ async def _page(selection: _Selection, asked: Answer) -> Answer:
     where = selection.whole()
     if asked["group_by_session"]:
         where.conditions.append(_newest_of_session())
-    total, is_capped = await _count(where)
-    ids = await _ids(where, asked)
+    ids, number = await (_ids_and_count(where, asked) if selection.examined else _ids_then_count(where, asked))
     rows = {row.request_id: row for row in await SpendLog.filter(request_id__in=ids)} if ids else {}
     data = [shown(rows[id]) for id in ids if id in rows]
     if asked["group_by_session"]:
         await _add_sessions(data)
     return {
         "data": data,
-        "total": total,
+        "total": min(number, _MOST_COUNTED),
         "page": asked["page"],
         "page_size": asked["page_size"],
-        "total_pages": -(-total // asked["page_size"]),
-        "total_is_capped": is_capped or since is not None,
+        "total_pages": -(-min(number, _MOST_COUNTED) // asked["page_size"]),
+        "total_is_capped": number > _MOST_COUNTED or since is not None,
         "examined_since": since.isoformat() if since is not None else None,
     }
 
@@ -255,27 +254,46 @@ def _newest_of_session() -> str:
     )
 
 
-async def _count(where: Where) -> tuple[int, bool]:
-    """How many rows, counted up to a bound."""
+async def _ids_then_count(where: Where, asked: Answer) -> tuple[list[str], int]:
+    """The page, and how many rows there are, where an index leads to both: each stops as soon as it can."""
+    order, page = _order(asked), _limits(asked)
+    sql = f"SELECT request_id FROM spend_log {where.sql} {order} LIMIT {page[0]} OFFSET {page[1]}"  # noqa: S608 (names of this file)
+    rows = await services().database.rows(sql, where.parameters)
+    return [row[0] for row in rows], await _count(where)
+
+
+async def _ids_and_count(where: Where, asked: Answer) -> tuple[list[str], int]:
+    """The same where rows must be looked at one by one: once, and by time no more than are counted."""
+    order, (size, offset) = _order(asked), _limits(asked)
+    most = f"LIMIT {max(_MOST_COUNTED + 1, offset + size)}" if asked["sort_by"] == "startTime" else ""
+    found = f"SELECT request_id, {_SORTS[asked['sort_by']]} FROM spend_log {where.sql} {order} {most}"  # noqa: S608 (names of this file)
+    sql = f"SELECT request_id, COUNT(*) OVER () FROM ({found}) AS found {order} LIMIT {size} OFFSET {offset}"  # noqa: S608 (the same)
+    rows = await services().database.rows(sql, where.parameters)
+    return [row[0] for row in rows], int(rows[0][1]) if rows else await _count(where)
+
+
+async def _count(where: Where) -> int:
+    """How many rows, counted to one more than the bound."""
     inner = f"SELECT 1 FROM spend_log {where.sql} LIMIT {_MOST_COUNTED + 1}"  # noqa: S608 (names of this file)
     sql = f"SELECT COUNT(*) AS number FROM ({inner}) AS counted"  # noqa: S608 (the same)
-    number = int((await services().database.fetch(sql, where.parameters))[0]["number"])
-    return min(number, _MOST_COUNTED), number > _MOST_COUNTED
+    return int((await services().database.fetch(sql, where.parameters))[0]["number"])
 
 
-async def _ids(where: Where, asked: Answer) -> list[str]:
+def _order(asked: Answer) -> str:
     column = _SORTS[asked["sort_by"]]
     if column == "spend" and services().database.is_sqlite:
         column = "CAST(spend AS REAL)"
     direction = "ASC" if asked["sort_order"].lower() == "asc" else "DESC"
-    offset = (asked["page"] - 1) * asked["page_size"]
+    return f"ORDER BY {column} {direction}, request_id {direction}"
+
+
+def _limits(asked: Answer) -> tuple[int, int]:
+    """Rows of the page that was asked for, and how many are before it. Raises 400 for one too far back."""
+    size = int(asked["page_size"])
+    offset = (int(asked["page"]) - 1) * size
     if offset > _FARTHEST:
         raise bad_request(f"Pages end after {_FARTHEST} rows: ask for an earlier end_date instead", "page")
-    sql = (
-        f"SELECT request_id FROM spend_log {where.sql} ORDER BY {column} {direction}, request_id {direction} "  # noqa: S608
-        f"LIMIT {int(asked['page_size'])} OFFSET {int(offset)}"
-    )
-    return [row["request_id"] for row in await services().database.fetch(sql, where.parameters)]
+    return size, offset
 
 
 async def _add_sessions(rows: list[Answer]) -> None:

@@ -116,7 +116,7 @@ async def _seen_only(asked: Answer, most: int) -> list[Answer]:
     first, last = _range(asked)
     rows = await services().database.fetch(
         "SELECT entity_id, MIN(date) AS first_day, MAX(date) AS last_day FROM daily_entity_spend "
-        "WHERE kind = 'tag' AND date >= $1 AND date <= $2 "
+        "WHERE kind = 'tag' AND entity_id <> '' AND api_key = '' AND date >= $1 AND date <= $2 "
         "AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.tag_name = daily_entity_spend.entity_id) "
         "GROUP BY entity_id ORDER BY entity_id LIMIT $3",
         [first.isoformat(), last.isoformat(), most],
@@ -150,7 +150,8 @@ async def tag_summary() -> Answer:
         "SELECT entity_id, COUNT(DISTINCT api_key) AS users, SUM(api_requests) AS calls, "  # noqa: S608 (no value in the text)
         "SUM(successful_requests) AS good, SUM(failed_requests) AS bad, "
         f"SUM(prompt_tokens) + SUM(completion_tokens) AS tokens, {spend} AS spend FROM daily_entity_spend "
-        f"WHERE kind = 'tag' AND date >= $1 AND date <= $2 {only}"
+        # The sums that the ledger keeps beside the rows of keys would count every call again.
+        f"WHERE kind = 'tag' AND entity_id <> '' AND api_key <> '' AND date >= $1 AND date <= $2 {only}"
         "GROUP BY entity_id ORDER BY SUM(api_requests) DESC, entity_id LIMIT $3"
     )
     rows = await database.fetch(sql, [first.isoformat(), last.isoformat(), _MOST, *wanted])

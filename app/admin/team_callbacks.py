@@ -8,13 +8,14 @@ from typing import Any
 from quart import Blueprint
 
 from ..auth.principal import current_principal
+from ..callback_entries import CALLBACKS, MASK, TYPES
 from ..errors import Forbidden, PlainDenial
 from ..models import Team
 from .body import Table, bad_request, identifier, json_object, one_of, read_body, takes
+from .callback_fields import sealed_callback
 from .changes import VERSION, expected_version
 from .team_access import Power, check_may_manage, power_over
-from .team_callback_fields import TYPES, sealed_callback
-from .team_rows import CALLBACKS, MASK, change_team, need_team, team_row
+from .team_rows import change_team, need_team, team_row
 
 blueprint = Blueprint("admin_team_callbacks", __name__)
 

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from ..callback_entries import CALLBACKS, OLD_CALLBACKS
 from ..models import Team
 from .body import Table, bad_request, duration, email, flag, identifier, json_object, money, one_of, text_list, whole
+from .callback_fields import with_sealed_callbacks
 from .key_fields import BUDGET_WINDOWS, IN_METADATA, LIMITS, key_columns, reset_of
-from .team_callback_fields import sealed_callbacks
-from .team_rows import CALLBACKS, DEFAULT_BUDGET
+from .team_rows import DEFAULT_BUDGET
 
 MEMBER: Table = {"role": one_of("admin", "user"), "user_id": identifier(), "user_email": email()}
 
@@ -144,13 +145,16 @@ def _metadata(
     base = dict(stored) if "metadata" not in sent else dict(given)
     if is_merge and sent.get("metadata") is not None:
         base = merge_patch(stored, given)
-    reserved = (*_RESERVED, *kept) if CALLBACKS in given else (*_RESERVED, *kept, CALLBACKS)
+    has_callbacks = not {CALLBACKS, OLD_CALLBACKS}.isdisjoint(given)
+    reserved = (*_RESERVED, *kept) if has_callbacks else (*_RESERVED, *kept, CALLBACKS, OLD_CALLBACKS)
     for name in reserved:
         base.pop(name, None)
         if name in stored:
             base[name] = stored[name]
-    if CALLBACKS in given:
-        base[CALLBACKS] = sealed_callbacks(given[CALLBACKS] or [], stored.get(CALLBACKS) or [])
+    if has_callbacks:
+        callbacks = {CALLBACKS: given.get(CALLBACKS) or [], OLD_CALLBACKS: given.get(OLD_CALLBACKS)}
+        base.pop(OLD_CALLBACKS, None)
+        base.update(with_sealed_callbacks(callbacks, stored))
     base.update(moved)
     return {name: value for name, value in base.items() if name not in moved or value is not None}
 

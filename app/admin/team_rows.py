@@ -10,6 +10,7 @@ from typing import Any
 from tortoise.functions import Count
 from tortoise.models import Model
 
+from ..callback_entries import shown_metadata
 from ..errors import Conflict, PlainDenial
 from ..models import Budget, DeletedTeam, Team, TeamMembership, User
 from ..services import services
@@ -21,11 +22,8 @@ Answer = dict[str, Any]
 
 # Names of budgets that belong to one membership, and go with it.
 MEMBER_BUDGET = "member-"
-# Where a team's metadata keep the budget of members that have none of their own, and the callbacks with credentials.
+# Where a team's metadata keep the budget of members that have none of their own.
 DEFAULT_BUDGET = "team_member_budget_id"
-CALLBACKS = "logging"
-SEALED = "sealed_credentials"
-MASK = "****"
 
 # A row with more members than this is cut in lists; `members_count` stays right.
 _MOST_MEMBERS = 10_000
@@ -56,21 +54,6 @@ def team_wire(team: Team | DeletedTeam, members: Sequence[Answer] = ()) -> Answe
     row["metadata"] = shown_metadata(row["metadata"])
     aliases = {"model_aliases": row["model_aliases"]} if row["model_aliases"] else None
     return {**row, "model_id": None, "litellm_model_table": aliases, "allow_team_guardrail_config": False}
-
-
-def shown_metadata(metadata: Mapping[str, Any]) -> Answer:
-    """Metadata without the ciphertext of callbacks: the names of their variables stay, the values are stars."""
-    shown = dict(metadata)
-    if isinstance(shown.get(CALLBACKS), list):
-        shown[CALLBACKS] = [_shown_callback(entry) for entry in shown[CALLBACKS]]
-    return shown
-
-
-def _shown_callback(entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        return entry
-    kept = {name: value for name, value in entry.items() if name not in (SEALED, "variables")}
-    return {**kept, "callback_vars": dict.fromkeys(entry.get("variables", []), MASK)}
 
 
 async def team_row(team: Team) -> Answer:

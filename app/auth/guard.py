@@ -5,13 +5,15 @@ It runs before each view, so that a view begins with a caller who may be there (
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from quart import Quart, g, request
 
 from ..errors import Forbidden, InvalidRequest, PlainDenial, Unauthenticated
-from ..services import services
+from ..services import Services, services
+from ..telemetry import bind_request
 from .key_directory import MASTER_KEY_HASH
 from .policy import GROUP_ACCESS, ROUTES, Access, Refusal
 from .principal import Principal, key_from
@@ -53,12 +55,16 @@ def guard(app: Quart, accesses: Mapping[tuple[str, str], Access | str]) -> None:
             return
         method = "GET" if request.method == "HEAD" else request.method
         access = accesses.get((method, rule.rule))
+        if access is None or isinstance(access, str) or not access.is_admitted_later:
+            # Calls have an id of their own, which their client learns.
+            bind_request(str(uuid.uuid4()))
         if isinstance(access, Access) and not access.is_public:
             g.principal = await _admitted(access)
 
 
 async def _admitted(access: Access) -> Principal:
-    principal = await authenticate(cast(Mapping[str, str], request.headers))
+    query_key = request.args.get("key") if access.takes_key_in_query else None
+    principal = await authenticate(cast(Mapping[str, str], request.headers), query_key=query_key)
     if access.is_admitted_later:
         return principal
     principal.refuse_route(request.path, services().route_groups.get(request.blueprint or "", "admin"))
@@ -72,10 +78,16 @@ async def _admitted(access: Access) -> Principal:
     return principal
 
 
-async def authenticate(headers: Mapping[str, str]) -> Principal:
-    """The caller behind the request's key: from memory, else from the database. Checks that it is known, not more."""
-    house = services()
-    return await house.keys.principal_of(key_from(headers, house.settings.key_header_name))
+async def authenticate(
+    headers: Mapping[str, str], house: Services | None = None, *, query_key: str | None = None
+) -> Principal:
+    """The caller behind the request's key: from memory, else from the database. Checks that it is known, not more.
+
+    `headers` finds lower-case names. `house` is needed only where there is no current app. `query_key`: see `key_from`.
+    """
+    house = house or services()
+    own_header = house.settings.key_header_name
+    return await house.keys.principal_of(key_from(headers, own_header.lower() if own_header else None, query_key))
 
 
 def _refusal(principal: Principal, access: Access) -> Exception:

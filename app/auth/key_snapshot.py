@@ -10,6 +10,7 @@ from typing import Any
 
 from tortoise.expressions import Q
 
+from ..callback_entries import stored_entries
 from ..durations import BudgetCalendar
 from ..models import (
     AccessGroup,
@@ -329,12 +330,19 @@ def _principal(rows: _Rows, scopes: tuple[BudgetScope, ...]) -> Principal:
         scopes=scopes,
         limits=tuple(_limits(rows)),
         organizations=rows.administered,
+        pass_through_routes=tuple(
+            _texts(row.metadata.get("allowed_passthrough_routes")) for row in (key, team) if row is not None
+        ),
+        denied_pass_through_routes=_texts(key.metadata.get("denied_passthrough_routes")),
         tags=_texts(key.metadata.get("tags")),
         tag_limits=_numbers(key.metadata.get("tag_rpm_limit")),
         budget_fallbacks={
             model: tuple(map(str, others)) for model, others in key.budget_fallbacks.items() if isinstance(others, list)
         },
         end_user_budget_id=_text(key.metadata.get("end_user_budget_id")),
+        callbacks=stored_entries(key.metadata, team.metadata if team is not None else None),
+        is_redacted=key.metadata.get("turn_off_message_logging") is True,
+        allowed_cache_controls=_texts(key.allowed_cache_controls),
     )
 
 

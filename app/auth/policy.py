@@ -24,7 +24,10 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may enter. `opens_to_org_admins`: also callers who administer an organization, within it."""
+    """Who may enter. `opens_to_org_admins`: also callers who administer an organization, within it.
+
+    `takes_key_in_query`: clients of this route send their key as `?key=`.
+    """
 
     roles: tuple[Role, ...]
     refusal: Refusal = Refusal.ADMIN_ONLY
@@ -32,6 +35,7 @@ class Access:
     is_public: bool = False
     is_master_only: bool = False
     is_admitted_later: bool = False
+    takes_key_in_query: bool = False
 
     def describe(self) -> str:
         """Words for docs/routes.md."""
@@ -49,6 +53,7 @@ class Access:
 PUBLIC = Access((), is_public=True)
 ANY_KEY = Access(ANYONE)
 CALLS = Access(ANYONE, is_admitted_later=True)
+CALLS_OF_GOOGLE = Access(ANYONE, is_admitted_later=True, takes_key_in_query=True)
 MASTER = Access((Role.PROXY_ADMIN,), is_master_only=True)
 ADMIN = Access((Role.PROXY_ADMIN,))
 ADMIN_PLAIN = Access((Role.PROXY_ADMIN,), Refusal.PLAIN)
@@ -142,8 +147,10 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         POST /spend/calculate
         GET /health
         GET /health/readiness/details
+        GET /metrics
         GET /health/latest
         GET /health/history
+        GET /health/shared-status
         GET /health/license
         GET /sso/get/ui_settings
         GET /get/user_banner
@@ -273,6 +280,7 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         POST /fallback
         DELETE /fallback/<path:model>
         POST /health/test_connection
+        GET /health/services
         """,
     ),
     (
@@ -371,7 +379,8 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         GET /cache/redis/info
         GET /fallback/<path:model>
         GET /alerting/settings
-        GET /health/services
+        GET /health/backlog
+        GET /health/drain
         GET /settings
         GET /active/callbacks
         GET /jwt/key/mapping/list

@@ -5,11 +5,12 @@ Which route demands what is the policy table's business (app/auth/policy.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 from quart import g
 
@@ -17,6 +18,8 @@ from ..errors import PlainDenial, Unauthenticated
 from ..spend.scopes import BudgetScope, RateLimit
 from .roles import READERS, Role
 from .route_words import route_matches
+
+_AWS_SIGNER = re.compile(r"Credential=([^/,\s]+)/")
 
 # Headers that may carry a key, first present wins (contract auth.md §7).
 _KEY_HEADERS = (
@@ -48,6 +51,9 @@ class Principal:
     organization_models: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     allowed_routes: tuple[str, ...] = ()
+    # Lists of the key and of its team, which must both cover a pass-through path; an empty one covers everything.
+    pass_through_routes: tuple[tuple[str, ...], ...] = ()
+    denied_pass_through_routes: tuple[str, ...] = ()
     expires_at: datetime | None = None
     is_blocked: bool = False
     is_team_blocked: bool = False
@@ -59,6 +65,9 @@ class Principal:
     tag_limits: Mapping[str, int] = field(default_factory=dict)
     budget_fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     end_user_budget_id: str | None = None
+    callbacks: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    is_redacted: bool = False
+    allowed_cache_controls: tuple[str, ...] = ()
     organizations: tuple[str, ...] = ()
 
     @property
@@ -86,6 +95,12 @@ class Principal:
         if self.is_team_blocked:
             raise Unauthenticated(f"Team={self.team_id} is blocked. Update via `/team/unblock` if you're an admin.")
 
+    def refuse_pass_through(self, path: str) -> None:
+        """403 when the key or its team may not relay to this path."""
+        is_denied = _covered(self.denied_pass_through_routes, path)
+        if is_denied or any(entries and not _covered(entries, path) for entries in self.pass_through_routes):
+            raise PlainDenial(f"This key is not allowed to use the pass-through route {path}", status=403)
+
     def refuse_route(self, path: str, group: str) -> None:
         """403 when the key is limited to other routes (`allowed_routes`)."""
         if not self.allowed_routes or any(route_matches(entry, path, group) for entry in self.allowed_routes):
@@ -97,8 +112,15 @@ class Principal:
         )
 
 
-def key_from(headers: Mapping[str, str], custom_header: str | None = None) -> str:
-    """The secret that a request carries. Raises 401 when there is none, or when `Bearer ` is missing."""
+def _covered(entries: tuple[str, ...], path: str) -> bool:
+    return any(route_matches(entry, path, "pass_through") for entry in entries)
+
+
+def key_from(headers: Mapping[str, str], custom_header: str | None = None, query_key: str | None = None) -> str:
+    """The secret that a request carries. Raises 401 when there is none, or when `Bearer ` is missing.
+
+    `query_key`: what the query says, on routes where clients put it there.
+    """
     if custom_header is not None:
         value = headers.get(custom_header)
         if value is not None:
@@ -107,11 +129,16 @@ def key_from(headers: Mapping[str, str], custom_header: str | None = None) -> st
         value = headers.get(name)
         if value is not None:
             return _bearer(value) if name == "authorization" else value.removeprefix("Bearer ").strip()
+    if query_key:
+        return query_key
     raise Unauthenticated("Authentication Error, No api key passed in.")
 
 
 def _bearer(value: str) -> str:
     scheme, _, key = value.partition(" ")
+    if scheme == "AWS4-HMAC-SHA256" and (signer := _AWS_SIGNER.search(key)):
+        # Clients of AWS sign with the key in the place of an access key's id.
+        return signer[1]
     if scheme.lower() not in ("bearer", "basic") or not key.strip():
         raise Unauthenticated("Authentication Error, Malformed API Key passed in. Ensure Key has `Bearer ` prefix.")
     return key.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from ..protocols.openai import OpenAIRequest, StreamRestamper
 from ..spend.budget import Reservation
 from ..spend.events import SpendEvent, SpendWindow
 from ..spend.ledger import SpendLedger
-from ..spend.pricing import Cost, cost_of
+from ..spend.pricing import Cost, price_of
 from ..version import VERSION
 from .call import Call
 from .load import LoadBook
@@ -36,6 +37,7 @@ class CallRecord:
         ledger: SpendLedger,
         observers: Observer,
         load: LoadBook,
+        learn: Callable[[Deployment, UpstreamError], None],
     ) -> None:
         self._call = call
         self._request = request
@@ -43,12 +45,17 @@ class CallRecord:
         self._ledger = ledger
         self._observers = observers
         self._load = load
+        self._learn = learn
         # The deployment whose attempt runs.
         self._running = ""
         # The name that was asked for, then the group that took over.
         self._group = request.model
         # Groups of deployments that were left for another one.
         self.fallbacks = 0
+        self._attempts = 0
+        # Groups of which a deployment was asked: not one that rests as a whole.
+        self._groups_asked = 0
+        self._is_new_group = True
         # What the running attempt holds of its provider's budget.
         self.attempt_reservation: Reservation | None = None
         self._started_at = datetime.now(UTC)
@@ -61,12 +68,18 @@ class CallRecord:
         self._failed: list[FailedAttempt] = []
         self._cost: Cost | None = None
         self._windows = windows_of(reservation)
+        # Under which the answer is cached, for a call that may use the cache.
+        self.cache_key: str | None = None
+        self._is_cache_hit = False
+        # What a call that ended well used.
+        self.usage: Usage | None = None
         self._is_open = True
 
     def go_on(self, group: str, reservation: Reservation) -> None:
         """Another group takes over: what is held for the call is held there from now on."""
         self.fallbacks += 1
         self._group = group
+        self._is_new_group = True
         self._reservation.settle(Decimal(0))
         self._reservation, self._windows = reservation, windows_of(reservation)
 
@@ -75,6 +88,9 @@ class CallRecord:
     def start_attempt(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._attempt_clock = time.perf_counter()
+        self._attempts += 1
+        self._groups_asked += self._is_new_group
+        self._is_new_group = False
         self._running = deployment.id
         self._load.begin(deployment.id)
 
@@ -85,7 +101,8 @@ class CallRecord:
         self._stop_running()
         self._settle_attempt(Decimal(0))
         if self._deployment is not None:
-            failed = FailedAttempt(self._deployment, error.status, error.error_class, error.message, seconds)
+            offset = self._attempt_clock - self._clock
+            failed = FailedAttempt(self._deployment, error.status, error.error_class, error.message, seconds, offset)
             self._failed.append(failed)
 
     def _stop_running(self) -> None:
@@ -93,10 +110,10 @@ class CallRecord:
             self._load.end(self._running)
             self._running = ""
 
-    def _settle_attempt(self, cost: Decimal) -> None:
+    def _settle_attempt(self, cost: Decimal, tokens: int = 0) -> None:
         if self.attempt_reservation is not None:
             self._windows = [*self._windows, *windows_of(self.attempt_reservation)] if cost else self._windows
-            self.attempt_reservation.settle(cost)
+            self.attempt_reservation.settle(cost, tokens)
             self.attempt_reservation = None
 
     def first_chunk(self) -> None:
@@ -116,6 +133,17 @@ class CallRecord:
                 self._upstream_seconds += time.perf_counter() - self._attempt_clock
             self._end(usage, {}, answer=answer)
 
+    def succeed_from_cache(self, usage: Usage, deployment: Deployment | None, answer: bytes | None = None) -> None:
+        """An earlier answer serves again: nothing was used. `usage` and `deployment` are those of the earlier call."""
+        if self._is_open:
+            self._is_cache_hit, self._deployment = True, deployment
+            self._end(usage, {}, answer=answer)
+
+    @property
+    def deployment_id(self) -> str:
+        """Of the deployment that answered, or that was asked last."""
+        return self._deployment.id if self._deployment is not None else ""
+
     def end_of_stream(self, restamper: StreamRestamper) -> None:
         """Settle a stream as soon as its end was read."""
         if restamper.finished:
@@ -127,6 +155,12 @@ class CallRecord:
             error = {"error_code": str(status), "error_class": error_class, "error_message": message[:1000]}
             self._end(usage or Usage(), {"error_information": error}, status=status, error_class=error_class)
 
+    def break_off(self, error: UpstreamError, usage: Usage) -> None:
+        """The stream broke after it had begun: too late for anybody to take over, but not for routing to learn."""
+        if self._is_open and self._deployment is not None:
+            self._learn(self._deployment, error)
+        self.fail(error.status, "MidStreamError", error.message, usage)
+
     def _end(
         self,
         usage: Usage,
@@ -137,24 +171,17 @@ class CallRecord:
         answer: bytes | None = None,
     ) -> None:
         self._is_open = False
-        if not error_class:
+        self.usage = usage if not error_class else None
+        billed = Usage() if self._is_cache_hit else usage
+        if not error_class and self._running:
             self._note_speed(usage)
         self._stop_running()
         prices = self._deployment.prices if self._deployment else None
-        self._cost = cost_of(usage, prices) if prices is not None else None
+        self._cost = _FREE if self._is_cache_hit else price_of(usage, prices)
         cost = (self._cost or _FREE).total
-        self._reservation.settle(cost, usage.total_tokens)
-        self._settle_attempt(cost)
-        if prices is None:
-            facts["unpriced"] = True
-        if usage.raw:
-            facts["usage_object"] = dict(usage.raw)
-        if self._failed:
-            facts["failed_attempts"] = [
-                {"model_id": one.deployment.id, "status": one.status, "error": one.message[:200]}
-                for one in self._failed
-            ]
-        event = self._event("failure" if error_class else "success", usage, cost, facts)
+        self._reservation.settle(cost, billed.total_tokens)
+        self._settle_attempt(cost, billed.total_tokens)
+        event = self._event("failure" if error_class else "success", billed, cost, self._with_details(facts, usage))
         self._ledger.record(event)
         first_chunk = self._first_chunk_at
         self._observers.call_ended(
@@ -174,8 +201,23 @@ class CallRecord:
                 upstream_seconds=self._upstream_seconds,
                 first_chunk_seconds=(first_chunk - self._started_at).total_seconds() if first_chunk else None,
                 answer=answer,
+                reservation=self._reservation,
+                attempt_offset=self._attempt_clock - self._clock,
             )
         )
+
+    def _with_details(self, facts: dict[str, Any], usage: Usage) -> dict[str, Any]:
+        """The metadata of the log: besides the facts, what was counted and who failed before."""
+        if self._cost is None:
+            facts["unpriced"] = True
+        if usage.raw:
+            facts["usage_object"] = dict(usage.raw)
+        if self._failed:
+            facts["failed_attempts"] = [
+                {"model_id": one.deployment.id, "status": one.status, "error": one.message[:200]}
+                for one in self._failed
+            ]
+        return facts
 
     def _note_speed(self, usage: Usage) -> None:
         """How fast the deployment answered, for routing that goes by it."""
@@ -219,6 +261,8 @@ class CallRecord:
             session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
             call_id=call.call_id[:_NAME_LENGTH],
             ip_address=call.ip_address,
+            is_cache_hit=self._is_cache_hit,
+            cache_key=self.cache_key,
             tags=list(dict.fromkeys([*principal.tags, *call.tags])),
             metadata=metadata,
             status=status,
@@ -234,8 +278,7 @@ class CallRecord:
             "x-litellm-call-id": self._call.call_id,
             "x-litellm-version": VERSION,
             "x-litellm-model-group": _header_text(self._group),
-            "x-litellm-attempted-retries": str(max(0, len(self._failed) - self.fallbacks)),
-            "x-litellm-attempted-fallbacks": str(self.fallbacks),
+            **self.headers_of_attempts(),
             "x-litellm-response-duration-ms": f"{total_ms:.3f}",
             "x-litellm-overhead-duration-ms": f"{max(0.0, total_ms - self._upstream_seconds * 1000):.3f}",
         }
@@ -249,6 +292,8 @@ class CallRecord:
         if self._call.principal.max_budget is not None:
             headers["x-litellm-key-max-budget"] = f"{self._call.principal.max_budget:f}"
         headers.update(self._reservation.headers())
+        if self._is_cache_hit and self.cache_key is not None:
+            headers["x-litellm-cache-key"] = self.cache_key
         if self._cost is not None:
             headers["x-litellm-response-cost"] = f"{self._cost.total:f}"
             headers["x-litellm-response-cost-original"] = f"{self._cost.total:f}"
@@ -256,9 +301,10 @@ class CallRecord:
             headers["x-litellm-response-cost-output"] = f"{self._cost.output:f}"
         return headers
 
-    def headers_of_failure(self) -> dict[str, str]:
+    def headers_of_attempts(self) -> dict[str, str]:
+        """How often groups were tried again, and how many of them were left for another one."""
         return {
-            "x-litellm-attempted-retries": str(max(0, len(self._failed) - 1 - self.fallbacks)),
+            "x-litellm-attempted-retries": str(self._attempts - self._groups_asked),
             "x-litellm-attempted-fallbacks": str(self.fallbacks),
         }
 

@@ -58,6 +58,27 @@ class Admission:
         refuse_model_of_others(principal, call.model, call.groups, is_own_model=call.is_own_model)
         return await self._reserve(call)
 
+    async def admit_pass_through(self, calls: Sequence[Application]) -> Reservation:
+        """The same for a call that no deployment of ours answers, so that nothing but its place is held.
+
+        One application per model that it names, all of which must be granted; the first is held to budgets and limits.
+        One application with the model "" names none.
+        """
+        call, named = calls[0], [one for one in calls if one.model]
+        principal = call.principal
+        principal.refuse_route(call.path, "pass_through")
+        principal.refuse_pass_through(call.path)
+        principal.refuse_blocked()
+        for one in named:
+            refuse_model_of_key(principal, one.model, one.groups)
+        principal.refuse_expired()
+        principal.refuse_blocked_team()
+        for one in named:
+            refuse_model_of_others(principal, one.model, one.groups, is_own_model=one.is_own_model)
+        await self._shared.refresh()
+        end_user = await self._end_user(call)
+        return await self._budgets.reserve(self._scopes(call, end_user), self._limits(call, end_user))
+
     async def _reserve(self, call: Application) -> Reservation:
         if not call.deployments:
             raise InvalidRequest(
@@ -111,10 +132,7 @@ def _is_granted(models: Sequence[str], call: Application) -> bool:
 
 
 def _is_free(deployment: Deployment) -> bool:
-    prices = deployment.prices
-    return prices is not None and not any(
-        (prices.input.base, prices.input.tiers, prices.output.base, prices.output.tiers)
-    )
+    return deployment.prices is not None and deployment.prices.are_free
 
 
 class NoRoom(UpstreamError):

@@ -18,6 +18,7 @@ class Call:
     path: str
     body: bytes
     call_id: str
+    content_type: str = ""
     path_model: str | None = None
     end_user: str = ""
     tags: list[str] = field(default_factory=list)
@@ -27,13 +28,22 @@ class Call:
     timeout: float | None = None
     stream_timeout: float | None = None
     num_retries: int | None = None
+    # What the client's tracing says of itself, as W3C writes it.
+    traceparent: str = ""
+    # As the headers say them; read only where somebody is told of calls.
+    redaction: str = ""
+    disabled_callbacks: str = ""
+    cache_control: str = ""
 
 
 @dataclass(slots=True)
 class Reply:
-    """What the edge sends: one body, or frames as they come."""
+    """What the edge sends: one body, or frames as they come.
+
+    `content_type` None: JSON for a body, server-sent events for frames.
+    """
 
     headers: dict[str, str]
     body: bytes = b""
     frames: AsyncGenerator[bytes] | None = None
-    content_type: str = "application/json"
+    content_type: str | None = None

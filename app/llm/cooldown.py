@@ -18,6 +18,15 @@ _MOST_RESTING = 10_000
 _ENOUGH_REQUESTS = 5
 _TOO_MANY_FAILURES = 0.5
 _FAULTS_OF_THE_DEPLOYMENT = frozenset({401, 402, 404, 408, 429})
+# Another failure while it rests is news for others when it rests so much longer for it.
+_WORTH_TELLING_SECONDS = 1.0
+_LONGEST_ID = 400
+
+
+def is_its_fault(error: UpstreamError) -> bool:
+    """Whether a failure says something about the deployment, and not about what a client sent. A 403 may be either;
+    it counts, but is no reason to rest."""
+    return error.status >= 500 or error.status in _FAULTS_OF_THE_DEPLOYMENT or error.status == 403
 
 
 class CooldownBook:
@@ -81,8 +90,11 @@ class CooldownBook:
         if seconds <= 0 or not self._deserves_rest(deployment, error, is_alone=is_alone, has_fallback=has_fallback):
             return 0.0
         until = self._clock() + seconds
+        is_news = until - self._until.get(deployment.id, 0.0) > _WORTH_TELLING_SECONDS
         self._rest(deployment.id, until)
-        self._announce(f"{WORD}:{until:.3f}:{deployment.id}")
+        if is_news and len(deployment.id) <= _LONGEST_ID and deployment.id.isprintable():
+            # Once for all calls that fail together: too many words, or an odd one, would make everybody forget all.
+            self._announce(f"{WORD}:{until:.3f}:{deployment.id}")
         return seconds
 
     def hear(self, message: str) -> None:
@@ -101,6 +113,8 @@ class CooldownBook:
     def _rest(self, id: str, until: float) -> None:
         if len(self._until) >= _MOST_RESTING:
             self._until = self.resting()
+        if len(self._on_trial) >= _MOST_RESTING:
+            self._on_trial.intersection_update(self._until)
         if len(self._until) < _MOST_RESTING:
             self._until[id] = max(until, self._until.get(id, 0.0))
             self._on_trial.add(id)
@@ -120,6 +134,8 @@ class CooldownBook:
     ) -> bool:
         if error.status < 500 and error.status not in _FAULTS_OF_THE_DEPLOYMENT:
             return False  # the client's own mistake
+        if error.status == 404 and "*" in deployment.model_name:
+            return False  # one name among all that the star stands for
         load = self._load.of(deployment.id)
         allowed = policy_limit(self._settings.allowed_fails_policy, error)
         allowed = allowed if allowed is not None else self._settings.allowed_fails

@@ -9,7 +9,7 @@ import msgspec
 
 from ..deployment import Deployment
 from ..errors import UpstreamError
-from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events
+from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events, mock_type
 from ..protocols.openai import (
     BROKEN_JSON,
     DONE_FRAME,
@@ -18,12 +18,12 @@ from ..protocols.openai import (
     StreamFault,
     StreamRestamper,
     error_frame,
-    restamp,
 )
 from ..protocols.sse import EventTooLarge, SSEDecoder
 from ..settings import Settings
 from .accounting import CallRecord
 from .call import Call, Reply
+from .relay import relayed, safe_type
 from .upstream import Answer, Upstream, garbage_error, status_error
 
 _ROLE_IS_HELD_SECONDS = 1.0
@@ -43,13 +43,16 @@ class Exchange:
         """Ask one deployment. Raises UpstreamError while nothing was sent to the client, so that another may answer."""
         if deployment.mock_response is not None:
             return await self._mocked(request, deployment, record)
+        if request.is_relayed:
+            return await relayed(await self._post(call, request, deployment), request.estimated_usage(0), record)
         if request.is_stream:
             return await self._stream(call, request, deployment, record)
         return await self._whole(call, request, deployment, record)
 
     async def _whole(self, call: Call, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
         async with await self._post(call, request, deployment) as answer:
-            return self._settled(await answer.read(), answer.headers, request, deployment, record)
+            body = await answer.read()
+            return self._settled(body, answer.headers, request, deployment, record, answer.content_type)
 
     async def _post(self, call: Call, request: OpenAIRequest, deployment: Deployment) -> Answer:
         options = request.options
@@ -57,7 +60,8 @@ class Exchange:
             deployment,
             call.endpoint.path,
             request.upstream_body(deployment.upstream_model, deployment.defaults),
-            is_stream=request.is_stream,
+            is_stream=request.is_stream or request.is_relayed,
+            content_type=request.content_type,
             seconds=options.timeout or call.timeout,
             silence=options.stream_timeout or call.stream_timeout,
         )
@@ -69,13 +73,16 @@ class Exchange:
         request: OpenAIRequest,
         deployment: Deployment,
         record: CallRecord,
+        content_type: str,
     ) -> Reply:
         try:
-            stamped, usage = restamp(body, request.model)
+            stamped, usage = request.endpoint.answered(body, content_type, request)
         except BROKEN_JSON:
             raise garbage_error(deployment) from None
-        record.succeed(usage or request.estimated_usage(len(body)), stamped)
-        return Reply({**upstream_headers, **record.headers()}, stamped)
+        answer = None if request.passes_type_on else stamped
+        record.succeed(usage or request.estimated_usage(len(body)), answer)
+        kind = safe_type(content_type) if request.passes_type_on else None
+        return Reply({**upstream_headers, **record.headers()}, stamped, content_type=kind)
 
     async def _stream(self, call: Call, request: OpenAIRequest, deployment: Deployment, record: CallRecord) -> Reply:
         """Open a stream and look at how it begins: until it has said something, another deployment may take over."""
@@ -106,7 +113,8 @@ class Exchange:
             body = msgspec.json.encode({"error": {"message": f"mock_response: {text}", "code": code}})
             raise status_error(status, body, {}, deployment)
         if not request.is_stream:
-            return self._settled(mock_answer(request.endpoint, text), {}, request, deployment, record)
+            body, kind = mock_answer(request.endpoint, text), mock_type(request.endpoint)
+            return self._settled(body, {}, request, deployment, record, kind)
         restamper = self._restamper(request)
         frames = _mock_frames(mock_events(request.endpoint, text), restamper)
         return Reply(record.headers(), frames=await _started(_billed(b"", frames, None, restamper, record)))
@@ -129,9 +137,17 @@ async def _beginning(
             following.cancel()
             raise
         if not following.done():
+            # The client may leave before anybody waits for it: then its failure is nobody's business.
+            following.add_done_callback(_noticed)
             return first, following
         first = following.result() if first == PING_FRAME else first + following.result()
     return first, None
+
+
+def _noticed(task: asyncio.Task[bytes]) -> None:
+    """Keep a task that failed from being reported as forgotten."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _next(frames: AsyncIterator[bytes]) -> bytes:
@@ -213,7 +229,7 @@ async def _billed(
             record.end_of_stream(restamper)
             yield frame
     except UpstreamError as error:
-        record.fail(error.status, "MidStreamError", error.message, record.usage_of(restamper))
+        record.break_off(error, record.usage_of(restamper))
         yield error_frame(error.message, str(error.status))
     finally:
         # Reached open only when the client left: what it received is billed, and the provider is told to stop.

@@ -15,7 +15,8 @@ from decimal import Decimal
 
 from ..deployments import Deployment, DeploymentCatalog
 from ..errors import GatewayError, UpstreamError
-from ..protocols.openai import OpenAIRequest, parse_request
+from ..protocols.call_options import USUAL
+from ..protocols.openai import OpenAIRequest
 from ..routing_settings import FallbackTarget
 from ..settings import Settings
 from ..spend.budget import BudgetBook, ModelBudgetExceeded, Reservation
@@ -24,11 +25,13 @@ from ..spend.pricing import estimate_of
 from ..spend.shared_scopes import SharedScopes
 from .accounting import CallRecord
 from .admission import Admission, Application, AttemptAdmission, NoRoom
+from .cache_keys import CacheControls
 from .call import Call, Reply
 from .exchange import Exchange
-from .fallbacks import configured_targets, targets_after
+from .fallbacks import has_special_fallbacks, possible_targets, successors_after
 from .keepalive import kept_alive
 from .observation import Observer
+from .response_cache import CachedCall, ResponseCache
 from .retries import pause_before, tries_again
 from .routing import Route, Router
 from .upstream import Upstream
@@ -38,12 +41,13 @@ _NAME_LENGTH = 255
 
 @dataclass(slots=True, kw_only=True)
 class Walk:
-    """One call on its way from group to group. `tried` are the groups that it came by."""
+    """One call on its way from group to group. `tried` are the groups that it came by; `controls`: of the cache."""
 
     call: Call
     request: OpenAIRequest
     record: CallRecord
     tried: set[str] = field(default_factory=set)
+    controls: CacheControls | None = None
 
 
 class Gateway:
@@ -57,12 +61,14 @@ class Gateway:
         shared: SharedScopes,
         router: Router,
         observers: Observer,
+        answers: ResponseCache | None = None,
     ) -> None:
         self._settings = settings
         self._catalog = catalog
         self._ledger = ledger
         self._exchange = Exchange(settings, upstream)
         self._observers = observers
+        self.answers = answers
         self._admission = Admission(budgets, shared)
         self._attempt_admission = AttemptAdmission(settings, budgets, shared)
         self.router = router
@@ -74,22 +80,38 @@ class Gateway:
         self._attempt_admission.reconfigure(settings)
         self.router.reconfigure(settings)
         self._catalog.reconfigure(settings)
+        if self.answers is not None:
+            self.answers.reconfigure(settings)
+
+    def hear(self, message: str) -> None:
+        """Another process says what it learned or dropped."""
+        self.router.cooldowns.hear(message)
+        if self.answers is not None:
+            self.answers.hear(message)
+
+    async def close(self) -> None:
+        """Send what still waits on its way."""
+        if self.answers is not None:
+            await self.answers.close()
 
     async def run(self, call: Call) -> Reply:
         """Answer one call. Raises a GatewayError that the edge renders; what a failed call cost is settled by then."""
-        request = parse_request(call.endpoint, call.body, call.path_model)
+        request = call.endpoint.read(call.body, call.path_model, call.content_type)
         if call.num_retries is not None and request.options.num_retries is None:
             request.options = replace(request.options, num_retries=call.num_retries)
         call.end_user = (call.end_user or request.end_user)[:_NAME_LENGTH]
         call.tags = list(dict.fromkeys([*request.tags, *call.tags]))
         self._observers.call_started(call)
         try:
+            controls = None if self.answers is None else self.answers.controls_of(call, request)
             group, deployments, reservation = await self._admit(call, request)
         except GatewayError as error:
             self._observers.call_refused(call, error)
             raise
-        record = CallRecord(call, request, reservation, self._ledger, self._observers, self.router.load)
-        walk = Walk(call=call, request=request, record=record, tried={group})
+        record = CallRecord(
+            call, request, reservation, self._ledger, self._observers, self.router.load, self._learn_from_stream
+        )
+        walk = Walk(call=call, request=request, record=record, tried={group}, controls=controls)
         answering = self._answer(walk, group, deployments)
         if request.is_stream and self._settings.stream_keepalive is not None:
             return await kept_alive(answering, self._settings.stream_keepalive)
@@ -99,10 +121,12 @@ class Gateway:
         """Serve an admitted call and close its record whatever happens."""
         record = walk.record
         try:
+            if self.answers is not None and walk.controls is not None:
+                return await self._answer_from(self.answers, walk.controls, walk, group, deployments)
             return await self._serve(walk, group, deployments, walk.request)
         except GatewayError as error:
             record.fail(error.status, getattr(error, "error_class", type(error).__name__), error.message)
-            error.headers.update(record.headers_of_failure())
+            error.headers.update(record.headers_of_attempts())
             raise
         except asyncio.CancelledError:
             record.fail(499, "ClientDisconnected", "the client left before the answer")
@@ -111,6 +135,31 @@ class Gateway:
             # A bug of ours must not leave money held for ever; the edge logs it and answers 500.
             record.fail(500, "InternalServerError", "internal error")
             raise
+
+    async def _answer_from(
+        self,
+        answers: ResponseCache,
+        controls: CacheControls,
+        walk: Walk,
+        group: str,
+        deployments: tuple[Deployment, ...],
+    ) -> Reply:
+        """An earlier answer to the same request, else one of the providers."""
+
+        async def serve(request: OpenAIRequest) -> Reply:
+            return await self._serve(walk, group, deployments, request)
+
+        return await answers.answer(
+            CachedCall(
+                controls=controls,
+                call=walk.call,
+                request=walk.request,
+                group=group,
+                deployments=deployments,
+                record=walk.record,
+                serve=serve,
+            )
+        )
 
     # ---- admission -------------------------------------------------------------------------------------------------
 
@@ -155,23 +204,27 @@ class Gateway:
             return await self._ask_group(walk, group, deployments, request)
         except UpstreamError as error:
             last = error
-        for target in targets_after(last, group, request.options, self._settings):
-            if target.model in walk.tried or walk.record.fallbacks >= self._settings.max_fallbacks:
+        successors = successors_after(last, group, request.options, self._settings)
+        for target in successors.targets:
+            if not self._may_go_on(walk, target):
                 continue
             try:
-                return await self._go_on(walk, target)
+                return await self._go_on(walk, target, is_configured=not successors.are_the_client_s)
             except UpstreamError as error:
                 last = error
             except GatewayError:
                 continue  # this caller may not, or has no budget there; what the provider said matters more
         raise last
 
-    async def _go_on(self, walk: Walk, target: FallbackTarget) -> Reply:
+    def _may_go_on(self, walk: Walk, target: FallbackTarget) -> bool:
+        group = self._catalog.group_behind(target.model, walk.call.principal.team_id)
+        return group not in walk.tried and walk.record.fallbacks < self._settings.max_fallbacks
+
+    async def _go_on(self, walk: Walk, target: FallbackTarget, *, is_configured: bool) -> Reply:
         """Let a fallback's group answer, within the budgets and limits that hold for it."""
-        walk.tried.add(target.model)
         request = walk.request.replaced(target.fields)
         application = self._application(walk.call, request, target.model)
-        is_configured = walk.request.options.fallbacks is None
+        walk.tried.add(application.model)
         walk.record.go_on(application.model, await self._admission.admit(application, is_fallback=is_configured))
         return await self._serve(walk, application.model, tuple(application.deployments), request)
 
@@ -179,21 +232,20 @@ class Gateway:
         self, walk: Walk, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
     ) -> Reply:
         """Ask the deployments of a group, those of the first `order` before the others."""
-        settings, options = self._settings, request.options
-        has_fallback = not options.is_without_fallbacks and bool(
-            options.fallbacks or configured_targets(group, settings)
-        )
+        targets = possible_targets(group, request.options, self._settings)
         route = Route(
             group=group,
-            tags=walk.call.tags,
-            prompt_tokens=request.estimated_prompt_tokens,
+            tags=(*walk.call.principal.tags, *walk.call.tags),
+            prompt_tokens=request.estimated_text_tokens if self._settings.enable_pre_call_checks else 0,
             is_stream=request.is_stream,
-            has_fallback=has_fallback,
+            has_fallback=any(self._may_go_on(walk, target) for target in targets),
         )
         levels = self.router.levels(deployments, route)
         for number, level in enumerate(levels, start=1):
+            # A later level takes over as a fallback does.
+            here = route if number == len(levels) or route.has_fallback else replace(route, has_fallback=True)
             try:
-                return await self._ask_level(walk, route, level, request)
+                return await self._ask_level(walk, here, level, request)
             except UpstreamError:
                 if number == len(levels):
                     raise
@@ -219,12 +271,8 @@ class Gateway:
                         raise
                     continue
                 failures += 1
-                seconds = self.router.failed(
-                    deployment, error, is_alone=len(level) == 1, has_fallback=route.has_fallback
-                )
-                if seconds:
-                    self._observers.deployment_cooled(deployment, error.status, seconds)
-                if not self._hopes(error, failures, route, request, deployment, has_others=others is not None):
+                self._learn(deployment, error, is_alone=len(level) == 1, has_fallback=route.has_fallback)
+                if not self._hopes(error, failures, route, request, deployment, level, has_others=others is not None):
                     raise
                 pause = pause_before(
                     error,
@@ -235,6 +283,18 @@ class Gateway:
                 )
                 await asyncio.sleep(pause)
 
+    def _learn(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> None:
+        seconds = self.router.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
+        if seconds:
+            self._observers.deployment_cooled(deployment, error.status, seconds)
+
+    def _learn_from_stream(self, deployment: Deployment, error: UpstreamError) -> None:
+        """A stream broke after the client had seen it begin."""
+        group, team_id = deployment.public_name, deployment.team_id
+        is_alone = len(self._catalog.behind(group, team_id)) <= 1
+        has_fallback = bool(possible_targets(group, USUAL, self._settings))
+        self._learn(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
+
     def _hopes(
         self,
         error: UpstreamError,
@@ -242,15 +302,14 @@ class Gateway:
         route: Route,
         request: OpenAIRequest,
         deployment: Deployment,
+        level: list[Deployment],
         *,
         has_others: bool,
     ) -> bool:
-        """Whether the group is tried again. A limit that was hit is left to a fallback at once."""
-        if (
-            not has_others
-            and route.has_fallback
-            and (error.status == 429 or self.router.cooldowns.rests(deployment.id))
-        ):
+        """Whether the group is tried again: not while all of it rests, and a limit is left to a fallback at once."""
+        if not has_others and ((route.has_fallback and error.status == 429) or self.router.all_rest(level)):
+            return False
+        if has_special_fallbacks(error, request.options, self._settings):
             return False
         return tries_again(
             error,
@@ -279,5 +338,6 @@ class Gateway:
 
 def _estimate(request: OpenAIRequest, deployments: tuple[Deployment, ...]) -> Decimal:
     """What to hold for a call: the dearest of the deployments may be the one that answers."""
-    size, most, choices = request.body_bytes, request.max_tokens, request.choices
-    return max((estimate_of(size, most, one.prices, choices=choices) for one in deployments), default=Decimal(0))
+    size, most, choices, asked = request.body_bytes, request.max_tokens, request.choices, request.asked
+    estimates = (estimate_of(size, most, one.prices, choices=choices, asked=asked) for one in deployments)
+    return max(estimates, default=Decimal(0))

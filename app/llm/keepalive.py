@@ -24,11 +24,16 @@ async def kept_alive(answering: Coroutine[Any, Any, Reply], seconds: float) -> R
         task.cancel()
         await asyncio.wait({task})
         raise
-    return task.result() if task.done() else Reply({}, frames=_late(task, seconds))
+    if task.done():
+        return task.result()
+    frames = _late(task, seconds)
+    await anext(frames)  # only a generator that has begun ends the call when it is dropped
+    return Reply({}, frames=frames)
 
 
 async def _late(task: asyncio.Task[Reply], seconds: float) -> AsyncGenerator[bytes]:
     try:
+        yield b""
         while not task.done():
             yield PING_FRAME
             await asyncio.wait({task}, timeout=seconds)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 _MINUTE = 60.0
 _MOST_LATENCIES = 10
+# After so long a measurement says nothing any more: a deployment that was slow once must get another chance.
+_LATENCY_MINUTES = 60
 # What a call that ran into its time limit counts as, in seconds.
 _TIMEOUT_LATENCY = 1000.0
 _MOST_DEPLOYMENTS = 20_000
@@ -23,9 +25,17 @@ class DeploymentLoad:
     requests: int = 0
     failures: int = 0
     tokens: int = 0
+    measured_minute: int = 0
     # Seconds per completion token of whole answers; seconds to the first chunk of streams.
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LATENCIES))
     first_chunks: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LATENCIES))
+
+    def start_minute(self, minute: int) -> None:
+        """Count anew, and forget what was measured too long ago."""
+        self.minute, self.requests, self.failures, self.tokens = minute, 0, 0, 0
+        if minute - self.measured_minute >= _LATENCY_MINUTES:
+            self.latencies.clear()
+            self.first_chunks.clear()
 
     def latency(self, *, is_stream: bool) -> float | None:
         """The mean of the last answers, None before the first."""
@@ -47,8 +57,13 @@ class LoadBook:
             load = self._loads[id] = DeploymentLoad()
         minute = int(self._clock() // _MINUTE)
         if load.minute != minute:
-            load.minute, load.requests, load.failures, load.tokens = minute, 0, 0, 0
+            load.start_minute(minute)
         return load
+
+    @property
+    def running(self) -> int:
+        """Calls that providers are working on now."""
+        return sum(load.running for load in self._loads.values())
 
     def _forget_idle(self) -> None:
         self._loads = {id: load for id, load in self._loads.items() if load.running}
@@ -68,6 +83,7 @@ class LoadBook:
         load = self.of(id)
         load.failures += 1
         if is_timeout:
+            load.measured_minute = load.minute
             load.latencies.append(_TIMEOUT_LATENCY)
             load.first_chunks.append(_TIMEOUT_LATENCY)
 
@@ -77,6 +93,7 @@ class LoadBook:
         """A good answer: what it used and how long it took, to its first chunk if it is a stream."""
         load = self.of(id)
         load.tokens += tokens
+        load.measured_minute = load.minute
         load.latencies.append(seconds / max(1, completion_tokens))
         if first_chunk is not None:
             load.first_chunks.append(first_chunk)

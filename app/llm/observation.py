@@ -10,6 +10,7 @@ import structlog
 from ..deployment import Deployment
 from ..errors import GatewayError
 from ..protocols.base import Usage
+from ..spend.budget import Reservation
 from ..spend.events import SpendEvent
 from ..spend.pricing import Cost
 from .call import Call
@@ -26,6 +27,8 @@ class FailedAttempt:
     error_class: str
     message: str
     seconds: float
+    # When it began, in seconds from the start of the call.
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class EndedCall:
 
     `deployment` is the one that answered, or that failed last. `answer` is a whole JSON answer; None for streams.
     `first_chunk_seconds` is counted from the start of the call, None for what is no stream. `is_success` False comes
-    with the contract's status and error class.
+    with the contract's status and error class. `reservation` is settled. `attempt_offset`: when the last attempt began,
+    in seconds from the start of the call.
     """
 
     call: Call
@@ -52,6 +56,8 @@ class EndedCall:
     upstream_seconds: float
     first_chunk_seconds: float | None
     answer: bytes | None
+    reservation: Reservation | None = None
+    attempt_offset: float = 0.0
 
 
 class Observer:
@@ -75,6 +81,14 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
+
+    def join(self, observer: Observer) -> None:
+        """Tell this one too from now on."""
+        self._observers = (*self._observers, observer)
+
+    def leave(self, observer: Observer) -> None:
+        """Tell this one no more."""
+        self._observers = tuple(one for one in self._observers if one is not observer)
 
     def call_started(self, call: Call) -> None:
         for observer in self._observers:

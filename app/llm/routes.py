@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from quart import Blueprint, Response, jsonify, request
@@ -12,22 +11,17 @@ from quart import Blueprint, Response, jsonify, request
 from ..auth.model_access import allows
 from ..auth.principal import current_principal
 from ..deployment import Deployment
-from ..errors import GatewayError, InvalidRequest, PlainDenial
+from ..errors import GatewayError, PlainDenial
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from ..services import services
-from ..version import VERSION
-from .call import Call, Reply
+from .call import Reply
+from .edge import EVENT_STREAM, name_call, read_call
 
 llm_blueprint = Blueprint("llm", __name__)
 models_blueprint = Blueprint("models", __name__)
 
 # The contract writes one moment for every model (llm.md §8).
 _MODEL_CREATED = 1677610602
-_EVENT_STREAM = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",
-}
 
 
 def _add(endpoint: Endpoint, view: Any) -> None:
@@ -37,15 +31,15 @@ def _add(endpoint: Endpoint, view: Any) -> None:
 
 
 async def chat_completions(path_model: str | None = None) -> Response:
-    return await _run(CHAT, path_model)
+    return await answer_call(CHAT, path_model)
 
 
 async def completions(path_model: str | None = None) -> Response:
-    return await _run(COMPLETIONS, path_model)
+    return await answer_call(COMPLETIONS, path_model)
 
 
 async def embeddings(path_model: str | None = None) -> Response:
-    return await _run(EMBEDDINGS, path_model)
+    return await answer_call(EMBEDDINGS, path_model)
 
 
 _add(CHAT, chat_completions)
@@ -53,38 +47,33 @@ _add(COMPLETIONS, completions)
 _add(EMBEDDINGS, embeddings)
 
 
-async def _run(endpoint: Endpoint, path_model: str | None) -> Response:
-    headers = request.headers
-    body = await _body()
-    call = Call(
+async def answer_call(endpoint: Endpoint, path_model: str | None) -> Response:
+    """Read the current request as a call, and answer it. Raises a GatewayError that names the call."""
+    body = await read_body()
+    house = services()
+    call = read_call(
+        cast(Mapping[str, str], request.headers),
         principal=current_principal(),
         endpoint=endpoint,
         path=request.path,
         body=body,
-        call_id=_call_id(headers.get("x-litellm-call-id")),
-        path_model=path_model,
-        end_user=_end_user(),
-        tags=[tag.strip()[:255] for tag in headers.get("x-litellm-tags", "").split(",") if tag.strip()][:50],
-        session_id=headers.get("x-litellm-session-id") or headers.get("x-litellm-trace-id"),
         ip_address=request.remote_addr,
-        user_agent=headers.get("user-agent", ""),
-        timeout=_seconds(headers.get("x-litellm-timeout"), "x-litellm-timeout"),
-        stream_timeout=_seconds(headers.get("x-litellm-stream-timeout"), "x-litellm-stream-timeout"),
-        num_retries=_retries(headers.get("x-litellm-num-retries")),
+        user_header=house.settings.user_header_name,
+        path_model=path_model,
     )
     try:
-        return _response(await services().gateway.run(call))
+        return _response(await house.gateway.run(call))
     except GatewayError as error:
-        # What a support ticket needs, on every refusal.
-        error.headers |= {
-            "x-litellm-call-id": call.call_id,
-            "x-litellm-version": VERSION,
-            "x-litellm-response-cost": "0",
-        }
+        name_call(error, call)
         raise
 
 
-async def _body() -> bytes:
+async def refuse_limited_keys() -> None:
+    """Before a view that reads much: 403 for a key that is limited to other routes (`allowed_routes`)."""
+    current_principal().refuse_route(request.path, "llm")
+
+
+async def read_body() -> bytes:
     """The raw body of the request.
 
     Quart reads it below `asyncio.wait_for`, which in Python 3.11 forgets a cancellation that meets the last byte: a
@@ -99,43 +88,12 @@ async def _body() -> bytes:
 
 def _response(reply: Reply) -> Response:
     if reply.frames is None:
-        return Response(reply.body, content_type="application/json", headers=reply.headers)
-    response = Response(reply.frames, headers={**reply.headers, **_EVENT_STREAM})
+        return Response(reply.body, content_type=reply.content_type or "application/json", headers=reply.headers)
+    kind = {"Content-Type": reply.content_type} if reply.content_type else EVENT_STREAM
+    response = Response(reply.frames, headers={**reply.headers, **kind})
     # Quart would cut a stream that lives longer than its default.
     response.timeout = None
     return response
-
-
-def _end_user() -> str:
-    """Whom the headers name; the body may name somebody too, and then the header wins."""
-    own_header = services().settings.user_header_name
-    names = [*([own_header] if own_header else []), "x-litellm-customer-id", "x-litellm-end-user-id"]
-    return next((request.headers[name] for name in names if request.headers.get(name)), "")
-
-
-def _call_id(given: str | None) -> str:
-    return given if given and len(given) <= 256 and given.isascii() and given.isprintable() else str(uuid.uuid4())
-
-
-def _retries(given: str | None) -> int | None:
-    if given is None:
-        return None
-    if not (given.isdigit() and int(given) <= 20):
-        name = "x-litellm-num-retries"
-        raise InvalidRequest(f"{name} must be a whole number from 0 to 20", param=name)
-    return int(given)
-
-
-def _seconds(given: str | None, name: str) -> float | None:
-    if given is None:
-        return None
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = -1
-    if not 0 < seconds < 86_400:
-        raise InvalidRequest(f"{name} must be a number of seconds above zero", param=name)
-    return seconds
 
 
 @models_blueprint.get("/v1/models")

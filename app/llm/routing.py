@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..deployment import Deployment
 from ..errors import Unauthenticated, UpstreamError
 from ..routing_settings import RoutingSettings
-from .cooldown import CooldownBook
+from .cooldown import CooldownBook, is_its_fault
 from .load import LoadBook
 from .strategies import choose, has_room
 
@@ -64,14 +64,22 @@ class Router:
             or self.cooldowns.rests(deployment.id)
         )
 
+    def all_rest(self, level: Sequence[Deployment]) -> bool:
+        """Whether nobody of a level is to be asked now."""
+        return all(self.cooldowns.rests(one.id) for one in level)
+
     def choose(self, level: Sequence[Deployment], tried: set[str], route: Route) -> Deployment | None:
         """The next of a level: one that was not tried and does not rest, or None."""
         left = [one for one in level if one.id not in tried and not self.cooldowns.rests(one.id)]
         return choose(left, self.load, self._settings, self.chance, is_stream=route.is_stream) if left else None
 
     def failed(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> float:
-        """Learn from a failure; answers for how many seconds the deployment rests now."""
-        self.load.failed(deployment.id, is_timeout=error.error_class == "Timeout")
+        """Learn from a failure; answers for how many seconds the deployment rests now.
+
+        What is the client's own mistake does not count: one tenant must not make a deployment rest for all.
+        """
+        if is_its_fault(error):
+            self.load.failed(deployment.id, is_timeout=error.error_class == "Timeout")
         return self.cooldowns.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
 
     # ---- filters ---------------------------------------------------------------------------------------------------

@@ -60,14 +60,24 @@ def _least_busy(
 def _fastest(
     deployments: Sequence[Deployment], load: LoadBook, settings: RoutingSettings, chance: random.Random, is_stream: bool
 ) -> Deployment:
-    """One whose mean is within the buffer of the best; those that nobody has asked yet go first."""
-    latencies = {one.id: load.of(one.id).latency(is_stream=is_stream) for one in deployments}
-    unknown = [one for one in deployments if latencies[one.id] is None]
-    if unknown:
-        return chance.choice(unknown)
-    best = min(latency for latency in latencies.values() if latency is not None)
+    """One whose mean is within the buffer of the best; those that nobody has asked yet go first.
+
+    One that only failed so far goes last: it has no mean either, and is no better for it.
+    """
+    unasked: list[Deployment] = []
+    latencies: list[tuple[Deployment, float]] = []
+    for one in deployments:
+        known = load.of(one.id)
+        latency = known.latency(is_stream=is_stream)
+        if latency is not None:
+            latencies.append((one, latency))
+        elif not known.failures:
+            unasked.append(one)
+    if unasked or not latencies:
+        return chance.choice(unasked or deployments)
     buffer = _number(settings.routing_strategy_args.get("lowest_latency_buffer"))
-    return chance.choice([one for one in deployments if (latencies[one.id] or 0.0) <= best * (1 + buffer)])
+    most = min(latency for _, latency in latencies) * (1 + buffer)
+    return chance.choice([one for one, latency in latencies if latency <= most])
 
 
 def _least_used(

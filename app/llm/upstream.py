@@ -7,20 +7,25 @@ bytes can be passed on as they come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
+from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from ..deployment import Deployment
 from ..errors import UpstreamError
-from ..protocols.openai import error_detail, error_message
+from ..protocols.json_fields import error_detail, error_message
 from ..settings import Settings
+from .raw_answer import TRANSPORT_PROBLEMS, RawAnswer, transport_fault
 
 _CONNECT_SECONDS = 10.0
 # Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
 _KEEP_ALIVE_SECONDS = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
+# What stays as it is in a query that is signed: providers that check signatures agree on this set.
+_PLAIN = "-._~"
 # The largest answer that is held in memory; embeddings of a full batch stay well below.
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
@@ -66,6 +71,16 @@ class Answer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def deployment(self) -> Deployment:
+        return self._deployment
+
+    @property
+    def content_type(self) -> str:
+        """As the provider says, on one line of ASCII, or ""."""
+        kind = self._response.headers.get("Content-Type", "")
+        return kind if _is_plain(kind) else ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -159,26 +174,83 @@ class Upstream:
         is_stream: bool,
         seconds: float | None = None,
         silence: float | None = None,
+        content_type: str = "application/json",
     ) -> Answer:
         """Send a call and wait for its status. Raises UpstreamError for a bad status and for no answer at all.
 
         `seconds` for the whole call and `silence` for each gap of a stream win over what is configured.
         """
+        timeout = self._timeouts(deployment, is_stream=is_stream, seconds=seconds, silence=silence)
+        return await self._sent("POST", deployment, deployment.url(endpoint), body, content_type, timeout)
+
+    async def send(
+        self,
+        method: str,
+        deployment: Deployment,
+        url: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """The same for any method and any address of a deployment's account; `query` is added to that of the `url`."""
+        timeout = self._timeouts(deployment, is_stream=True, seconds=None, silence=None)
+        return await self._sent(method, deployment, URL(url).extend_query(query), body, content_type, timeout)
+
+    async def _sent(
+        self,
+        method: str,
+        deployment: Deployment,
+        url: str | URL,
+        body: bytes | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the client's own, for each step of a request
+    ) -> Answer:
         if self._session is None:
             raise RuntimeError("the upstream client is not open")
+        headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
-            response = await self._session.post(
-                deployment.url(endpoint),
-                data=body,
-                headers={"Content-Type": "application/json", **deployment.headers},
-                allow_redirects=False,
-                timeout=self._timeouts(deployment, is_stream=is_stream, seconds=seconds, silence=silence),
+            response = await self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as problem:
             raise transport_error(problem, deployment) from problem
         if not 200 <= response.status < 300:
             await self._refuse(response, deployment)
         return Answer(response, deployment)
+
+    async def open_raw(
+        self,
+        method: str,
+        url: str,
+        query: Sequence[tuple[str, str]],
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        silence: float,
+    ) -> RawAnswer:
+        """Send a request as it is and wait for its status, whatever that is. Raises UpstreamError for no answer.
+
+        `url` is percent-encoded already, `query` is not. `silence`: seconds without a byte after which it is given up.
+        """
+        if self._session is None:
+            raise RuntimeError("the upstream client is not open")
+        parameters = "&".join(f"{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}" for name, value in query)
+        try:
+            response = await self._session.request(
+                method,
+                URL(f"{url}?{parameters}" if parameters else url, encoded=True),
+                data=body or None,
+                headers=headers,
+                skip_auto_headers=("Content-Type",),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=min(_CONNECT_SECONDS, silence), sock_read=silence
+                ),
+            )
+        except TRANSPORT_PROBLEMS as problem:
+            raise transport_fault(problem) from problem
+        return RawAnswer(response)
 
     def _timeouts(
         self, deployment: Deployment, *, is_stream: bool, seconds: float | None, silence: float | None
@@ -265,6 +337,12 @@ def garbage_error(deployment: Deployment) -> UpstreamError:
     """A good status with a body that is not the dialect's."""
     text = "the provider's answer is not valid JSON"
     worded = _worded("InternalServerError", deployment, text)
+    return UpstreamError(worded, status=500, is_retryable=True, error_class="InternalServerError")
+
+
+def empty_error(deployment: Deployment) -> UpstreamError:
+    """A good status with nothing behind it."""
+    worded = _worded("InternalServerError", deployment, "the provider's answer is empty")
     return UpstreamError(worded, status=500, is_retryable=True, error_class="InternalServerError")
 
 

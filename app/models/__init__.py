@@ -10,7 +10,7 @@ from .config_entry import ConfigEntry
 from .credential import Credential
 from .deployment import StoredDeployment
 from .end_user import EndUser
-from .health_check import HealthCheck
+from .health_check import BACKGROUND_CHECK, HealthCheck
 from .invitation import Invitation
 from .organization import Organization, OrganizationMembership
 from .session import ConsoleSession, LoginCode
@@ -22,6 +22,7 @@ from .versioned import ChangedMeanwhile, Versioned
 from .virtual_key import DeletedVirtualKey, DeprecatedKey, VirtualKey
 
 __all__ = [
+    "BACKGROUND_CHECK",
     "AccessGroup",
     "AuditLog",
     "Budget",

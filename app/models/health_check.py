@@ -10,6 +10,9 @@ from tortoise.models import Model
 
 from . import columns
 
+# Who made a check that nobody asked for, in `checked_by`.
+BACKGROUND_CHECK = "background health check"
+
 
 class HealthCheck(Model):
     """One check of one deployment. `error_message` never holds a credential."""

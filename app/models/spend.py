@@ -51,7 +51,6 @@ class SpendLog(Model):
             Index(fields=("user", "start_time"), name="idx_spend_log_user"),
             Index(fields=("team_id", "start_time"), name="idx_spend_log_team"),
             Index(fields=("end_user",), name="idx_spend_log_end_user"),
-            Index(fields=("session_id",), name="idx_spend_log_session"),
         )
 
     def as_wire(self) -> dict[str, Any]:
@@ -180,7 +179,4 @@ class DailyEntitySpend(Model):
                 "endpoint",
             ),
         )
-        indexes = (
-            Index(fields=("kind", "date", "spend"), name="idx_daily_entity_spend_largest"),
-            Index(fields=("api_key", "kind", "date", "spend"), name="idx_daily_entity_spend_key"),
-        )
+        # Indexes of a part of the table are in migrations/0003_scale.py.

@@ -10,6 +10,7 @@ from tortoise.expressions import Q
 from tortoise.indexes import Index
 from tortoise.models import Model
 
+from ..callback_entries import shown_metadata
 from . import columns
 from .versioned import Versioned
 
@@ -84,7 +85,7 @@ class KeyColumns(Model):
     def as_wire(self) -> dict[str, Any]:
         """The row as the management API writes it. It never held the secret."""
         row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
-        row["metadata"] = _shown_metadata(self.metadata)
+        row["metadata"] = shown_metadata(self.metadata)
         return {**row, "object_permission": None, "status": self.status}
 
     @classmethod
@@ -101,18 +102,6 @@ class KeyColumns(Model):
         if status == "expired":
             return Q(blocked=False, expires__lte=now)
         return Q(blocked=False) & (Q(expires__isnull=True) | Q(expires__gt=now))
-
-
-def _shown_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The metadata without credentials of callbacks, which clients of the field keep under `logging`."""
-    callbacks = metadata.get("logging")
-    if not isinstance(callbacks, list):
-        return metadata
-    starred = [
-        {**one, "callback_vars": "****"} if isinstance(one, dict) and one.get("callback_vars") else one
-        for one in callbacks
-    ]
-    return {**metadata, "logging": starred}
 
 
 class VirtualKey(KeyColumns, Versioned):

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call. `cache_read` and `cache_write` are parts of `prompt`, `reasoning` of `completion`."""
+    """Tokens of one call. `cache_read` and `cache_write` are parts of `prompt`, `reasoning` of `completion`.
+
+    What is not counted in tokens: pictures made, characters spoken, seconds of audio heard, searches.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    images: int = 0
+    characters: int = 0
+    seconds: Decimal = Decimal(0)
+    queries: int = 0
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     @property

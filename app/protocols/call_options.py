@@ -13,6 +13,8 @@ from ..errors import InvalidRequest
 from ..routing_settings import Fallbacks, FallbackTarget, fallback_groups, fallback_targets
 
 _any = msgspec.json.Decoder().decode
+# Raw values are split off unread: their text may be no UTF-8, their numbers none that fit.
+_BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _MOST_SECONDS = 86_400.0
 _MOST_RETRIES = 20
 
@@ -44,7 +46,10 @@ def read_options(fields: Mapping[str, Raw]) -> CallOptions:
         return USUAL
     given: dict[str, Any] = {}
     for name in _NAMES.intersection(fields):
-        value = _any(fields[name])
+        try:
+            value = _any(fields[name])
+        except _BROKEN_JSON as problem:
+            raise InvalidRequest(f"Invalid JSON payload: '{name}': {problem}", param=name) from None
         if value is not None:
             given[name] = value
     return CallOptions(

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from .openai import CHAT, DONE, EMBEDDINGS, Endpoint
+from .openai_media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
 _PIECE = 3
@@ -24,7 +25,9 @@ MOCK_ERRORS = {
 
 
 def mock_answer(endpoint: Endpoint, text: str) -> bytes:
-    """The JSON body that a provider would have sent."""
+    """The body that a provider would have sent: JSON, but for speech."""
+    if endpoint in _MEDIA:
+        return _media_answer(endpoint, text)
     if endpoint is EMBEDDINGS:
         data: list[Any] = [{"object": "embedding", "index": 0, "embedding": [0.0, 0.0, 0.0]}]
         return _encode(
@@ -34,6 +37,27 @@ def mock_answer(endpoint: Endpoint, text: str) -> bytes:
     if endpoint is CHAT:
         body["choices"][0]["message"] = {"role": "assistant", "content": text}
     return _encode({**body, "usage": _USAGE})
+
+
+def mock_type(endpoint: Endpoint) -> str:
+    """The content type of that body."""
+    return "audio/mpeg" if endpoint is SPEECH else "application/json"
+
+
+_MEDIA = (IMAGES, IMAGE_EDITS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, MODERATIONS, RERANK)
+
+
+def _media_answer(endpoint: Endpoint, text: str) -> bytes:
+    if endpoint is SPEECH:
+        return text.encode()
+    if endpoint in (IMAGES, IMAGE_EDITS):
+        return _encode({"created": int(time.time()), "data": [{"b64_json": "", "revised_prompt": text}]})
+    if endpoint is MODERATIONS:
+        result: dict[str, Any] = {"flagged": False, "categories": {}, "category_scores": {}}
+        return _encode({"id": f"modr-{uuid.uuid4()}", "model": "", "results": [result]})
+    if endpoint is RERANK:
+        return _encode({"id": str(uuid.uuid4()), "results": [{"index": 0, "relevance_score": 1.0}], "meta": {}})
+    return _encode({"text": text})
 
 
 def mock_events(endpoint: Endpoint, text: str) -> list[bytes]:

@@ -6,7 +6,8 @@ the few that steer the gateway are read, and the rest is copied. A 300 KB prompt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,18 +17,12 @@ from msgspec import Raw
 from ..errors import InvalidRequest
 from .base import Usage
 from .call_options import USUAL, CallOptions, read_options
+from .json_fields import BROKEN_JSON as BROKEN_JSON
+from .json_fields import RawFields, as_count, as_mapping, error_message, read_fields
 
-RawFields = dict[str, Raw]
-
-_fields = msgspec.json.Decoder(RawFields).decode
 _text = msgspec.json.Decoder(str).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-
-_MOST_TOKENS = 10**9
-
-# What decoding raises for bytes that are no JSON, no UTF-8, or nested beyond any purpose.
-BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 DONE = b"[DONE]"
 DONE_FRAME = b"data: [DONE]\n\n"
@@ -35,7 +30,7 @@ DONE_FRAME = b"data: [DONE]\n\n"
 PING_FRAME = b": ping\n\n"
 
 # What a client may say to the gateway; providers never see it (contract llm.md §4.3, §4.4).
-_GATEWAY_FIELDS = frozenset(
+GATEWAY_FIELDS = frozenset(
     "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
     "cache litellm_metadata tags guardrails drop_params allowed_openai_params extra_headers extra_body user_config "
     "priority caching no-log mock_response mock_tool_calls callbacks service_callback logger_fn "
@@ -43,7 +38,7 @@ _GATEWAY_FIELDS = frozenset(
     "disable_global_guardrails litellm_call_id litellm_trace_id litellm_session_id".split()
 )
 # Where a client would point the gateway elsewhere, with the gateway's own credentials.
-_REFUSED_FIELDS = (
+REFUSED_FIELDS = (
     "api_base",
     "base_url",
     "api_key",
@@ -51,16 +46,31 @@ _REFUSED_FIELDS = (
     "custom_llm_provider",
     "litellm_credential_name",
 )
+# What a fallback cannot change: those, and what the client was promised already.
+_NOT_REPLACED = frozenset((*REFUSED_FIELDS, "model", "stream"))
+# Pictures and sound inside a body: bytes that are no text.
+_MEDIA = re.compile(rb'"(?:data:[^",]{0,200};base64,)?[A-Za-z0-9+/=\\]{1000,}"')
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One operation of the dialect. `required` is the field that a body cannot do without."""
+    """One operation of the dialect: how its body is read, and what its answer is.
+
+    `required` is the field that a body cannot do without. Other kinds are in openai_media.py.
+    """
 
     path: str
     call_type: str
     required: str
     may_stream: bool = True
+
+    def read(self, body: bytes, path_model: str | None, content_type: str) -> OpenAIRequest:
+        """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
+        return parse_request(self, body, path_model)
+
+    def answered(self, body: bytes, content_type: str, request: OpenAIRequest) -> tuple[bytes, Usage | None]:
+        """A provider's whole answer as the client gets it, and what it used. Raises one of BROKEN_JSON."""
+        return restamp(body, request.model)
 
 
 CHAT = Endpoint("/chat/completions", "acompletion", "messages")
@@ -83,16 +93,45 @@ class OpenAIRequest:
     end_user: str = ""
     tags: list[str] = field(default_factory=list)
     options: CallOptions = USUAL
+    # Units that the call asks for, where its operation is not counted in tokens alone.
+    asked: Usage | None = None
+    # Whether the answer is passed on as bytes while it comes, whatever they are.
+    is_relayed: bool = False
+    # Whether a whole answer keeps the provider's content type: it is no JSON.
+    passes_type_on: bool = False
+
+    @property
+    def content_type(self) -> str:
+        """Of the body that a provider gets."""
+        return "application/json"
 
     def replaced(self, changes: Mapping[str, Any]) -> OpenAIRequest:
-        """The request with other values of some fields, as a fallback may want them. The gateway's own stay."""
-        raw = {key: Raw(_encode(value)) for key, value in changes.items() if key not in _REFUSED_FIELDS}
-        return replace(self, fields={**self.fields, **raw}) if raw else self
+        """The request with other values of some fields, as a fallback may want them. The gateway's own stay.
+
+        Raises InvalidRequest for values that no client may send either.
+        """
+        raw = {key: Raw(_encode(value)) for key, value in changes.items() if key not in _NOT_REPLACED}
+        if not raw:
+            return self
+        changed = self.endpoint.read(_encode({**self.fields, **raw}), self.model, "application/json")
+        return replace(
+            changed,
+            model=self.model,
+            wants_usage=self.wants_usage,
+            end_user=self.end_user,
+            tags=self.tags,
+            options=self.options,
+        )
 
     @property
     def estimated_prompt_tokens(self) -> int:
         """Before the provider has counted: four bytes a token."""
         return self.body_bytes // 4
+
+    @property
+    def estimated_text_tokens(self) -> int:
+        """The same without pictures and sound, whose bytes say little about their tokens."""
+        return sum(len(_MEDIA.sub(b"", bytes(raw))) for raw in self.fields.values()) // 4
 
     def estimated_usage(self, answer_bytes: int) -> Usage:
         """For an answer whose provider counted nothing, which must not make it free. A vector has no tokens."""
@@ -101,7 +140,7 @@ class OpenAIRequest:
 
     def upstream_body(self, upstream_model: str, defaults: Mapping[str, Any]) -> bytes:
         """The body for a provider: its own model name, the deployment's defaults beneath what the client sent."""
-        fields = {key: value for key, value in self.fields.items() if key not in _GATEWAY_FIELDS}
+        fields = {key: value for key, value in self.fields.items() if key not in GATEWAY_FIELDS}
         if bytes(fields.get("store", b"")) != b"true":
             fields.pop("metadata", None)
         for key, value in defaults.items():
@@ -117,17 +156,12 @@ class OpenAIRequest:
 def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
     """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
     try:
-        fields = _fields(body if body.strip() else b"{}")
+        fields = read_fields(body if body.strip() else b"{}")
     except msgspec.ValidationError:
         raise InvalidRequest("Invalid JSON payload: the body must be a JSON object", param="request_body") from None
     except BROKEN_JSON as problem:
         raise InvalidRequest(f"Invalid JSON payload: {problem}", param="request_body") from None
-    for name in _REFUSED_FIELDS:
-        if name in fields:
-            raise InvalidRequest(
-                f"{endpoint.path}: '{name}' cannot be set by a client; providers are configured on the gateway",
-                param=name,
-            )
+    refuse_fields(endpoint, fields)
     _check_required(endpoint, fields)
     model = _string(endpoint, fields, "model") or path_model
     if not model:
@@ -151,6 +185,16 @@ def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None
         tags=_tags(endpoint, fields, metadata),
         options=read_options(fields),
     )
+
+
+def refuse_fields(endpoint: Endpoint, fields: Container[str]) -> None:
+    """Raises InvalidRequest (400) for a field that would point the gateway elsewhere."""
+    for name in REFUSED_FIELDS:
+        if name in fields:
+            raise InvalidRequest(
+                f"{endpoint.path}: '{name}' cannot be set by a client; providers are configured on the gateway",
+                param=name,
+            )
 
 
 def _check_required(endpoint: Endpoint, fields: RawFields) -> None:
@@ -223,26 +267,17 @@ def read_usage(raw: Raw | bytes | None) -> Usage | None:
     value = _any(raw) if raw is not None else None
     if not isinstance(value, dict) or not value:
         return None
-    details = _mapping(value.get("prompt_tokens_details"))
-    output = _mapping(value.get("completion_tokens_details"))
+    details = as_mapping(value.get("prompt_tokens_details"))
+    output = as_mapping(value.get("completion_tokens_details"))
     return Usage(
-        prompt_tokens=_count(value.get("prompt_tokens")),
-        completion_tokens=_count(value.get("completion_tokens")),
+        prompt_tokens=as_count(value.get("prompt_tokens")),
+        completion_tokens=as_count(value.get("completion_tokens")),
         # DeepSeek reports cache hits at the top level.
-        cache_read_tokens=_count(details.get("cached_tokens")) or _count(value.get("prompt_cache_hit_tokens")),
-        cache_write_tokens=_count(details.get("cache_creation_tokens")),
-        reasoning_tokens=_count(output.get("reasoning_tokens")),
+        cache_read_tokens=as_count(details.get("cached_tokens")) or as_count(value.get("prompt_cache_hit_tokens")),
+        cache_write_tokens=as_count(details.get("cache_creation_tokens")),
+        reasoning_tokens=as_count(output.get("reasoning_tokens")),
         raw=value,
     )
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: Any) -> int:
-    """A number of tokens. A provider that reports nonsense must not break the sums of everyone else."""
-    return max(0, min(int(value), _MOST_TOKENS)) if isinstance(value, int | float) else 0
 
 
 def restamp(body: bytes, model: str) -> tuple[bytes, Usage | None]:
@@ -250,7 +285,7 @@ def restamp(body: bytes, model: str) -> tuple[bytes, Usage | None]:
 
     Raises one of BROKEN_JSON when the body is not a JSON object.
     """
-    fields = _fields(body)
+    fields = read_fields(body)
     usage = read_usage(fields.get("usage"))
     fields["model"] = Raw(_encode(model))
     return _encode(fields), usage
@@ -279,7 +314,7 @@ class StreamRestamper:
     def has_finish_reason(self) -> bool:
         """Whether the last choice said why it ended: such an answer is whole, also where `[DONE]` never comes."""
         choices = _any(self._choices) if self._choices is not None else None
-        return isinstance(choices, list) and any(_mapping(choice).get("finish_reason") for choice in choices)
+        return isinstance(choices, list) and any(as_mapping(choice).get("finish_reason") for choice in choices)
 
     def frame(self, data: bytes) -> bytes | None:
         """The frame to send for one event, or None for one that the client did not ask for.
@@ -289,7 +324,7 @@ class StreamRestamper:
         if data == DONE:
             self.finished = True
             return DONE_FRAME
-        fields = _fields(data)
+        fields = read_fields(data)
         if "error" in fields and bytes(fields["error"]) != b"null":
             raise StreamFault(error_message(data) or "the provider reported an error")
         if "usage" in fields:
@@ -322,35 +357,11 @@ def _says_something(choices: Raw) -> bool:
     """Whether a chunk is more than the announcement of a role."""
     value = _any(choices)
     for choice in value if isinstance(value, list) else ():
-        parts = _mapping(choice)
-        delta = _mapping(parts.get("delta"))
+        parts = as_mapping(choice)
+        delta = as_mapping(parts.get("delta"))
         if parts.get("text") or parts.get("finish_reason") or any(delta[key] for key in delta if key != "role"):
             return True
     return False
-
-
-def error_message(body: bytes) -> str | None:
-    """The text of a provider's error body, in any of the shapes that compatible providers use."""
-    value = _object_or_none(body)
-    error = value.get("error", value) if value is not None else None
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail")
-    return error if isinstance(error, str) else None
-
-
-def error_detail(body: bytes, name: str) -> str | None:
-    """One text of a provider's error: its `code`, as `context_length_exceeded`, or the `param` that it is about."""
-    error = (_object_or_none(body) or {}).get("error")
-    detail = error.get(name) if isinstance(error, dict) else None
-    return detail if isinstance(detail, str) else None
-
-
-def _object_or_none(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = _any(body)
-    except BROKEN_JSON:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def error_frame(message: str, code: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -49,6 +49,11 @@ class Reservation:
                 return hold.spends[index] if hold is not None else scope.spend
         return None
 
+    def spends(self) -> Iterator[tuple[BudgetScope, Decimal]]:
+        """Each scope and what it had spent when the call was admitted, this call and others that ran left out."""
+        spends = self._hold.spends if self._hold is not None else [scope.spend for scope in self.scopes]
+        return zip(self.scopes, spends, strict=False)
+
     def headers(self) -> dict[str, str]:
         """What is left of each limit (contract llm.md §4.9)."""
         headers: dict[str, str] = {}
@@ -70,6 +75,8 @@ class BudgetBook:
     def __init__(self, counters: Counters, exceeded_status: int = 422) -> None:
         self._counters = counters
         self.exceeded_status = exceeded_status
+        # Is told of each budget of a caller: its spend, and whether it is in the way.
+        self.listener: Callable[[BudgetScope, Decimal, bool], None] | None = None
         self._warned: dict[str, float] = {}
 
     async def reserve(
@@ -92,10 +99,14 @@ class BudgetBook:
         for scope, spend in zip(scopes, verdict.spends, strict=True):
             if scope.soft_budget is not None and spend >= scope.soft_budget:
                 self._warn(scope, spend)
+            if self.listener is not None:
+                self.listener(scope, spend, False)
         return Reservation(scopes, limits, verdict)
 
     def _budget_error(self, scopes: Sequence[BudgetScope], refusal: Refusal) -> BudgetExceeded:
         scope = scopes[refusal.index]
+        if self.listener is not None:
+            self.listener(scope, refusal.used, True)
         kind = ModelBudgetExceeded if scope.model else BudgetExceeded
         return kind(_exceeded(scope, refusal.used), status=self.exceeded_status)
 

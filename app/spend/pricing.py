@@ -2,6 +2,7 @@
 
 Rates come from the deployment (custom pricing), else from prices.json by provider and model name. Token classes are
 disjoint: cached tokens are taken out of the prompt before the input rate is applied. An unknown price is None, never 0.
+What is not counted in tokens (pictures, characters, seconds, searches) has a price of the deployment, or none.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -61,14 +62,46 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRates:
+    """USD per unit, None where it is not known."""
+
+    image: Decimal | None = None
+    character: Decimal | None = None
+    second: Decimal | None = None
+    query: Decimal | None = None
+
+
+_NO_UNITS = UnitRates()
+# Where two keys may hold the price of a unit, the first that is set counts: a unit is never billed twice.
+_UNIT_KEYS = {
+    "image": ("output_cost_per_image", "input_cost_per_image"),
+    "character": ("input_cost_per_character",),
+    "second": ("input_cost_per_second", "output_cost_per_second"),
+    "query": ("input_cost_per_query",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Rates of one deployment. Without a rate of their own, cached tokens cost what other input does."""
+    """Rates of one deployment. Without a rate of their own, cached tokens cost what other input does.
+
+    `counts_tokens` False: only units have a price, and tokens none that is known.
+    """
 
     input: Rate
     output: Rate
     cache_read: Rate | None = None
     cache_write: Rate | None = None
     max_input_tokens: int | None = None
+    units: UnitRates = _NO_UNITS
+    counts_tokens: bool = True
+
+    @property
+    def are_free(self) -> bool:
+        """Whether nothing that is called there can cost anything."""
+        units = self.units
+        per_token = (self.input.base, self.input.tiers, self.output.base, self.output.tiers)
+        return not any((*per_token, units.image, units.character, units.second, units.query))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +114,7 @@ class Cost:
 
 
 def custom_prices(params: Mapping[str, Any]) -> Prices | None:
-    """Prices of a deployment's own parameters (USD per token), or None when it sets none.
+    """Prices of a deployment's own parameters (USD per token or unit), or None when it sets none.
 
     Raises ValueError for an amount that is none.
     """
@@ -92,23 +125,36 @@ def custom_prices(params: Mapping[str, Any]) -> Prices | None:
         "cache_creation_input_token_cost",
     )
     given = {name: _amount(name, params[name]) for name in names if params.get(name) is not None}
-    if "input_cost_per_token" not in given and "output_cost_per_token" not in given:
+    units = _unit_rates(params)
+    counts_tokens = "input_cost_per_token" in given or "output_cost_per_token" in given
+    if not counts_tokens and units == _NO_UNITS:
         return None
     return Prices(
         input=Rate(given.get("input_cost_per_token", Decimal(0))),
         output=Rate(given.get("output_cost_per_token", Decimal(0))),
         cache_read=Rate(given[names[2]]) if names[2] in given else None,
         cache_write=Rate(given[names[3]]) if names[3] in given else None,
+        units=units,
+        counts_tokens=counts_tokens,
     )
+
+
+def _unit_rates(params: Mapping[str, Any]) -> UnitRates:
+    found: dict[str, Decimal] = {}
+    for unit, names in _UNIT_KEYS.items():
+        for name in names:
+            if params.get(name) is not None:
+                found.setdefault(unit, _amount(name, params[name]))
+    return UnitRates(**found)
 
 
 def _amount(name: str, value: Any) -> Decimal:
     try:
         amount = Decimal(str(value))
     except ArithmeticError:
-        raise ValueError(f"{name} is not an amount in USD per token, as 0.0000025") from None
+        raise ValueError(f"{name} is not an amount in USD, as 0.0000025") from None
     if not amount.is_finite() or not 0 <= amount <= _MOST_PER_TOKEN:
-        raise ValueError(f"{name} must be zero or more USD per token, and at most {_MOST_PER_TOKEN}")
+        raise ValueError(f"{name} must be zero or more USD, and at most {_MOST_PER_TOKEN}")
     return amount
 
 
@@ -118,7 +164,7 @@ def listed_prices(provider: str, model: str) -> Prices | None:
     for name in (_TABLE_NAMES.get(provider, provider), *_PRICED_LIKE.get(provider, ())):
         for row in _table().get(name, ()):
             if row["id"] == model or _matches(row["match"], model):
-                rates = {side: _rate(value) for side, value in row["rates"].items()}
+                rates: dict[str, Any] = {side: _rate(value) for side, value in row["rates"].items()}
                 rates.setdefault("output", Rate(Decimal(0)))
                 return Prices(**rates, max_input_tokens=row["max_input_tokens"])
     return None
@@ -157,8 +203,38 @@ def _matches(clause: Mapping[str, Any], model: str) -> bool:
     raise ValueError(f"prices.json has a clause that we do not know: {kind}")
 
 
+def price_of(usage: Usage, prices: Prices | None) -> Cost | None:
+    """The cost of a call, or None when something of what it used has no known price."""
+    if prices is None:
+        return None
+    if usage.total_tokens and prices.counts_tokens:
+        return cost_of(usage, prices)
+    is_known = all(rate is not None for amount, rate in _units(usage, prices.units) if amount)
+    has_units = any(amount for amount, _ in _units(usage, prices.units))
+    if not is_known or (usage.total_tokens and not has_units):
+        return None
+    return cost_of(usage, prices)
+
+
+def _units(usage: Usage, rates: UnitRates) -> tuple[tuple[Decimal | int, Decimal | None], ...]:
+    return (
+        (usage.images, rates.image),
+        (usage.characters, rates.character),
+        (usage.seconds, rates.second),
+        (usage.queries, rates.query),
+    )
+
+
 def cost_of(usage: Usage, prices: Prices) -> Cost:
-    """The cost of a call. Each side is rounded once, to what the database keeps, so that the parts sum to the total."""
+    """The cost of a call, what has no price left out. Who counts tokens, and has a price for them, is billed by them.
+
+    Each side is rounded once, to what the database keeps, so that the parts sum to the total.
+    """
+    if not (usage.total_tokens and prices.counts_tokens):
+        (images, per_image), *heard = _units(usage, prices.units)
+        into = _rounded(sum((amount * rate for amount, rate in heard if rate is not None), Decimal(0)))
+        made = _rounded(images * (per_image or Decimal(0)))
+        return Cost(into + made, into, made)
     prompt = usage.prompt_tokens
     cached = min(usage.cache_read_tokens, prompt)
     written = min(usage.cache_write_tokens, prompt - cached)
@@ -173,14 +249,25 @@ def cost_of(usage: Usage, prices: Prices) -> Cost:
     return Cost(input_cost + output_cost, input_cost, output_cost)
 
 
-def estimate_of(body_bytes: int, max_tokens: int | None, prices: Prices | None, *, choices: int = 1) -> Decimal:
-    """What to hold for a call before it runs: prompt by its size, answer by its limit. Unpriced calls hold nothing."""
+def estimate_of(
+    body_bytes: int, max_tokens: int | None, prices: Prices | None, *, choices: int = 1, asked: Usage | None = None
+) -> Decimal:
+    """What to hold for a call before it runs: prompt by its size, answer by its limit. Unpriced calls hold nothing.
+
+    `asked`: the units that the call asks for. A model may be billed by them or by tokens: the dearer is held.
+    """
     if prices is None:
         return Decimal(0)
     prompt = body_bytes // _BYTES_PER_TOKEN
     each = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else max_tokens
     completion = min(each * choices, _MOST_COMPLETION_TOKENS)
-    return cost_of(Usage(prompt_tokens=prompt, completion_tokens=completion), prices).total
+    tokens = Usage(prompt_tokens=prompt, completion_tokens=completion)
+    by_tokens = cost_of(tokens, prices).total
+    return by_tokens if asked is None else max(by_tokens, cost_of(_only_units(asked), prices).total)
+
+
+def _only_units(usage: Usage) -> Usage:
+    return replace(usage, prompt_tokens=0, completion_tokens=0)
 
 
 def _rounded(amount: Decimal) -> Decimal:

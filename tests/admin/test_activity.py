@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from quart import Quart
 
+from app.admin import activity, activity_rows
 from app.admin.activity_rows import TEAMS, Scope
 from app.models import DailyEntitySpend, DailySpend
 from app.services import EXTENSION
@@ -107,6 +108,41 @@ async def test_only_the_largest_keys_are_named(admin: Caller, spend: Spend) -> N
     assert (answer["metadata"]["api_keys_are_capped"], answer["metadata"]["total_spend"]) == (True, 1.5)
     whole = (await admin.get("/user/daily/activity", **PERIOD)).json()
     assert (len(whole["results"][0]["breakdown"]["api_keys"]), whole["metadata"]["api_keys_are_capped"]) == (5, False)
+
+
+async def test_every_key_is_summed_and_the_largest_are_in_the_groups_too(
+    admin: Caller, spend: Spend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "_KEY_DAYS", 0)
+    for number in range(5):
+        of_key = {"key_hash": f"k{number}", "user_id": "alice"}
+        await spend(f"a{number}", f"0.{number + 1}", **of_key, tags=["red"], model="m1")
+        await spend(f"b{number}", "0.01", **of_key, tags=["blue"], model="m2")
+        await spend(f"c{number}", "0.02", **of_key, tags=["blue"], model="m2", days_ago=1)
+    for path, group in (("/tag/daily/activity", "blue"), ("/user/daily/activity", "alice")):
+        today, yesterday = ((day["breakdown"]) for day in (await admin.get(path, **PERIOD)).json()["results"])
+        spent = {key: entry["metrics"]["spend"] for key, entry in today["api_keys"].items()}
+        assert spent == {f"k{number}": round(0.11 + number / 10, 2) for number in range(5)}
+        assert set(yesterday["api_keys"]) == set(spent)
+        assert set(today["models"]["m1"]["api_key_breakdown"]) == {"k2", "k3", "k4"}
+        assert today["models"]["m2"]["api_key_breakdown"]["k4"]["metrics"]["spend"] == 0.01
+        assert today["providers"]["openai"]["api_key_breakdown"]["k4"]["metrics"]["spend"] == 0.51
+        assert set(yesterday["entities"][group]["api_key_breakdown"]) == {"k2", "k3", "k4"}
+
+
+async def test_more_than_is_looked_at_is_told(admin: Caller, spend: Spend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity_rows, "_MOST_CANDIDATES", 5)
+    for number in range(6):
+        await spend(f"r{number}", f"0.{number + 1}", key_hash=f"k{number}", tags=[f"t{number}"])
+    for path in ("/user/daily/activity", "/tag/daily/activity"):
+        answer = (await admin.get(path, **PERIOD)).json()
+        assert set(answer["results"][0]["breakdown"]["api_keys"]) == {f"k{number}" for number in range(1, 6)}
+        assert (answer["metadata"]["api_keys_are_capped"], answer["metadata"]["total_spend"]) == (True, 2.1)
+        only = (await admin.get(path, **PERIOD, api_key="k0")).json()
+        assert (list(only["results"][0]["breakdown"]["api_keys"]), only["metadata"]["api_keys_are_capped"]) == (
+            ["k0"],
+            False,
+        )
 
 
 async def test_sums_of_the_instance_are_read_and_not_computed(admin: Caller, instance: Quart, spend: Spend) -> None:

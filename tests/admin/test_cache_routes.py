@@ -1,10 +1,11 @@
-"""The cache as admins see it, with Redis, without it, and with Redis away."""
+"""The cache of answers as admins see it: off, in memory, in Redis, and with Redis away."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -16,10 +17,24 @@ from app.settings import Settings
 from tests.admin.conftest import Caller
 from tests.conftest import MASTER_KEY
 
+_CHAT = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
+_MODEL = {"model_name": "chat", "litellm_params": {"model": "openai/gpt-4o-mini", "mock_response": "Hello"}}
+
+
+def caching(settings: Settings, **more: Any) -> Quart:
+    return create_app(replace(settings, caches_answers=True, model_list=(_MODEL,), **more))
+
 
 @pytest.fixture
-async def beside_redis(settings: Settings, redis_url: str) -> AsyncIterator[Quart]:
-    app = create_app(replace(settings, redis_url=redis_url))
+async def in_redis(settings: Settings, redis_url: str) -> AsyncIterator[Quart]:
+    app = caching(settings, redis_url=redis_url)
+    async with app.test_app():
+        yield app
+
+
+@pytest.fixture
+async def in_memory(settings: Settings) -> AsyncIterator[Quart]:
+    app = caching(settings)
     async with app.test_app():
         yield app
 
@@ -29,11 +44,28 @@ def admin_of(app: Quart) -> Caller:
     return Caller(httpx.AsyncClient(transport=transport, base_url="http://worker"), MASTER_KEY)
 
 
-async def test_without_redis_there_is_no_cache(admin: Caller) -> None:
+async def cache_key(admin: Caller) -> str | None:
+    """The key that a call is answered under, None for one that a provider answered."""
+    answer = await admin.post("/v1/chat/completions", **_CHAT)
+    assert answer.status_code == 200, answer.text
+    key: str | None = answer.headers.get("x-litellm-cache-key")
+    return key
+
+
+async def hit(admin: Caller) -> str:
+    """The same once the answer is kept: writes to Redis go out beside the calls."""
+    for _ in range(100):
+        key = await cache_key(admin)
+        if key is not None:
+            return key
+    raise AssertionError("never a hit")
+
+
+async def test_without_a_cache_every_route_says_so(admin: Caller) -> None:
     answer = await admin.get("/cache/ping")
     error = answer.json()["error"]
     assert (answer.status_code, error["type"]) == (503, "cache_ping_error")
-    assert "REDIS_URL" in json.loads(error["message"])["message"]
+    assert "litellm_settings.cache" in json.loads(error["message"])["message"]
     for answer in (
         await admin.post("/cache/flushall"),
         await admin.post("/cache/delete", keys=["a"]),
@@ -44,28 +76,47 @@ async def test_without_redis_there_is_no_cache(admin: Caller) -> None:
     assert (await admin.post("/cache/delete")).status_code == 422
 
 
-async def test_redis_answers_and_nothing_but_responses_is_dropped(beside_redis: Quart) -> None:
-    admin, cache = admin_of(beside_redis), beside_redis.extensions[EXTENSION].cache
+async def test_in_memory_answers_are_dropped_by_key_and_all_at_once(in_memory: Quart) -> None:
+    admin = admin_of(in_memory)
     body = (await admin.get("/cache/ping")).json()
-    assert (body["status"], body["cache_type"], body["ping_response"]) == ("healthy", "redis", True)
-    await cache.set("login-code:x", "code", 60)
-    await cache.set("response:x", "cached", 60)
-    assert (await admin.post("/cache/flushall")).json()["status"] == "success"
-    assert (await admin.post("/cache/delete", keys=["x", "login-code:x", "../login-code:x"])).status_code == 200
-    assert await cache.take("response:x") is None
-    assert await cache.take("login-code:x") == "code"
-    assert (await admin.get("/cache/redis/info")).status_code == 200
+    assert (body["status"], body["cache_type"], body["litellm_cache_params"]["scope"]) == ("healthy", "local", "team")
+    assert await cache_key(admin) is None
+    key = await cache_key(admin)
+    assert key is not None
+    assert (await admin.post("/cache/delete", keys=[key, "unknown"])).json() == {"status": "success", "deleted": 1}
+    assert await cache_key(admin) is None
+    assert await cache_key(admin) == key
+    assert (await admin.post("/cache/flushall")).json() == {"status": "success", "deleted": 1}
+    assert await cache_key(admin) is None
+    assert (await admin.get("/cache/redis/info")).status_code == 503
     await admin.client.aclose()
 
 
-async def test_with_redis_away_the_answer_is_503(settings: Settings) -> None:
-    app = create_app(replace(settings, redis_url="redis://127.0.0.1:1/0"))
+async def test_in_redis_nothing_but_answers_is_dropped(in_redis: Quart) -> None:
+    admin, cache = admin_of(in_redis), in_redis.extensions[EXTENSION].cache
+    assert (await admin.get("/cache/ping")).json()["cache_type"] == "redis"
+    assert (await admin.get("/cache/redis/info")).status_code == 200
+    for name in ("x", "y"):
+        await cache.set(f"login-code:{name}", "code", 60)
+    key = await hit(admin)
+    assert (await admin.post("/cache/delete", keys=[key, "login-code:x", "../login-code:x"])).json()["deleted"] == 1
+    assert await cache_key(admin) is None
+    await hit(admin)
+    assert (await admin.post("/cache/flushall")).json()["deleted"] >= 1
+    assert await cache_key(admin) is None
+    assert [await cache.take(f"login-code:{name}") for name in ("x", "y")] == ["code", "code"]
+    await admin.client.aclose()
+
+
+async def test_with_redis_away_the_answer_is_503_and_calls_go_on(settings: Settings) -> None:
+    app = caching(settings, redis_url="redis://127.0.0.1:1/0")
     async with app.test_app():
         admin = admin_of(app)
         assert (await admin.get("/cache/ping")).json()["error"]["type"] == "cache_ping_error"
         for path in ("/cache/flushall", "/cache/delete"):
             assert (await admin.post(path, keys=["a"])).status_code == 503
         assert (await admin.get("/cache/redis/info")).status_code == 503
+        assert await cache_key(admin) is None
         await admin.client.aclose()
 
 

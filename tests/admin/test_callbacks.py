@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.admin.conftest import Caller
 
 
@@ -54,3 +56,28 @@ async def test_alerting_is_a_form_with_the_stored_values(admin: Caller) -> None:
     assert (rows["outage_alert_ttl"]["field_value"], rows["outage_alert_ttl"]["stored_in_db"]) == (5, True)
     assert rows["report_check_interval"]["stored_in_db"] is False
     assert (await admin.get("/callbacks/configs")).json() == []
+
+
+async def test_stored_callbacks_run_while_the_instance_does(admin: Caller) -> None:
+    variables = {"LANGFUSE_PUBLIC_KEY": "pk", "LANGFUSE_SECRET_KEY": "sk", "WEBHOOK_URL": "http://127.0.0.1:9"}
+    await admin.post(
+        "/config/update",
+        litellm_settings={"success_callback": ["langfuse"]},
+        general_settings={"alerting": ["webhook"]},
+        environment_variables={**variables, "LANGFUSE_HOST": "http://127.0.0.1:9"},
+    )
+    async with asyncio.timeout(10):
+        while not (active := (await admin.get("/active/callbacks")).json())["num_callbacks"]:
+            await asyncio.sleep(0.02)
+    assert (active["litellm.success_callback"], active["num_callbacks"]) == (["langfuse"], 1)
+    assert (active["alerting"], active["num_alerting"]) == (["webhook"], 1)
+    for path in ("/get/config/callbacks", "/callbacks/list"):
+        assert "x-quarterdeck-no-effect" not in (await admin.get(path)).headers
+    configured = (await admin.get("/get/config/callbacks")).json()
+    assert configured["active_alerting_destinations"] == ["webhook"]
+    assert "budget_alerts" in configured["alerts"][0]["active_alerts"]
+
+
+async def test_only_admins_send_test_messages(admin: Caller, vera: Caller) -> None:
+    assert (await vera.get("/health/services", service="slack")).status_code in (401, 403)
+    assert (await admin.get("/health/services", service="slack")).status_code == 422

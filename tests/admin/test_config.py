@@ -151,8 +151,8 @@ async def test_a_list_of_fields_says_where_values_come_from(admin: Caller) -> No
 
 async def test_one_field_is_read_written_and_deleted(admin: Caller) -> None:
     name = {"field_name": "proxy_batch_write_at"}
-    unset = await admin.get("/config/field/info", field_name="alerting")
-    assert (unset.status_code, unset.json()) == (400, {"detail": {"error": "Field name=alerting is not set"}})
+    unset = await admin.get("/config/field/info", field_name="alert_types")
+    assert (unset.status_code, unset.json()) == (400, {"detail": {"error": "Field name=alert_types is not set"}})
     answer = await admin.post("/config/field/update", **name, field_value=5, config_type="general_settings")
     assert answer.json() == {
         "param_name": "general_settings",

@@ -77,10 +77,14 @@ async def test_calls_and_tokens_per_day(admin: Caller, spend: Spend) -> None:
     assert {entry["model"]: entry["sum_api_requests"] for entry in models} == {"other": 1, "sample-chat": 1}
     cached = (await admin.get("/global/activity/cache_hits", **PERIOD)).json()
     assert (cached["totals"]["api_requests"], cached["totals"]["cache_hits"], len(cached["groups"])) == (2, 0, 2)
+    await spend("c", "0", is_cache_hit=True, cache_key="k")
+    cached = (await admin.get("/global/activity/cache_hits", **PERIOD)).json()
+    assert cached["totals"]["cache_hits"] == 1
+    assert {group["model_group"]: group["cache_hits"] for group in cached["groups"]} == {"sample-chat": 1, "other": 0}
     gateway = (await admin.get("/gateway/daily/activity", **PERIOD)).json()
-    assert (gateway["total_successful_requests"], gateway["total_failed_requests"]) == (2, 0)
+    assert (gateway["total_successful_requests"], gateway["total_failed_requests"]) == (3, 0)
     assert gateway["by_route"] == [
-        {"category": "llm", "route": "/chat/completions", "successful_requests": 2, "failed_requests": 0}
+        {"category": "llm", "route": "/chat/completions", "successful_requests": 3, "failed_requests": 0}
     ]
 
 

@@ -97,6 +97,18 @@ async def test_a_cut_says_so(admin: Caller, spend: Spend, monkeypatch: pytest.Mo
     assert [row["request_id"] for row in examined["data"]] == ["r2"]
 
 
+async def test_every_page_of_a_filter_without_an_index_has_the_total(admin: Caller, spend: Spend) -> None:
+    for number in range(5):
+        await spend(f"r{number}", f"0.{number + 1}", days_ago=number % 2, model="rare" if number == 0 else "m")
+    expected = {"startTime": ["r4", "r2", "r3", "r1"], "spend": ["r4", "r3", "r2", "r1"]}
+    for sort_by, ids in expected.items():
+        query = {**PERIOD, "model": "m", "sort_by": sort_by, "page_size": 3}
+        for page, found in ((1, ids[:3]), (2, ids[3:]), (3, [])):
+            answer = (await admin.get(TABLE, **query, page=page)).json()
+            assert [row["request_id"] for row in answer["data"]] == found
+            assert (answer["total"], answer["total_pages"], answer["total_is_capped"]) == (4, 2, False)
+
+
 async def test_one_call_has_no_prompt_and_is_for_those_who_may_see_it(
     admin: Caller, alice: Caller, bob: Caller, spend: Spend
 ) -> None:

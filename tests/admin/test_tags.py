@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from quart import Quart
 
@@ -25,7 +26,10 @@ async def _tag(admin: Caller, name: str = "t1", **fields: Any) -> dict[str, Any]
 async def _traffic(instance: Quart, name: str, days_ago: int = 0, **columns: Any) -> None:
     with instance.extensions[EXTENSION].database.active():
         date = (TODAY - timedelta(days=days_ago)).isoformat()
-        await DailyEntitySpend.create(kind="tag", entity_id=name, date=date, **columns)
+        await DailyEntitySpend.create(kind="tag", entity_id=name, date=date, **{"api_key": "k", **columns})
+        for entity_id in (name, ""):
+            # The sums that the ledger keeps as well; counting them would count calls twice.
+            await DailyEntitySpend.create(kind="tag", entity_id=entity_id, date=date, model=uuid4().hex, api_requests=9)
 
 
 async def test_a_tag_is_made_read_changed_and_deleted(admin: Caller) -> None:

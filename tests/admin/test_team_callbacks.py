@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import pytest
 from quart import Quart
 
-from app.admin.team_callback_fields import opened_variables
+from app.callback_entries import opened_variables
 from app.models import AuditLog, Team
+from app.services import EXTENSION
+from app.settings import Settings
 from tests.admin.conftest import Caller
 from tests.admin.organization_cast import database_of, new_team, send
 
 SECRET = "sk-lf-very-secret"
 _VARIABLES = {"langfuse_secret_key": SECRET, "langfuse_host": "https://logs.example"}
 _MEMBERS = [{"user_id": "alice", "role": "admin"}, {"user_id": "bob", "role": "user"}]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return replace(settings, callback_hosts=("https://logs.example", "https://other.example"))
 
 
 async def _with_callback(admin: Caller) -> str:
@@ -29,8 +38,7 @@ async def _with_callback(admin: Caller) -> str:
 async def _opened(instance: Quart, team_id: str) -> dict[str, str]:
     with database_of(instance).active():
         team = await Team.get(team_id=team_id)
-    async with instance.app_context():
-        return opened_variables(team.metadata["logging"][0])
+    return opened_variables(team.metadata["logging"][0], instance.extensions[EXTENSION].settings.salt_key)
 
 
 async def test_a_callback_is_stored_encrypted_and_answered_masked(

@@ -65,6 +65,28 @@ def test_a_header_of_the_settings_wins_and_needs_bearer() -> None:
         key_from(headers(x_deck_key="sk-deck"), "X-Deck-Key")
 
 
+def test_clients_of_aws_sign_with_the_key() -> None:
+    signed = "AWS4-HMAC-SHA256 Credential=sk-1/20261122/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=f"
+    assert key_from(headers(Authorization=signed)) == "sk-1"
+
+
+def test_a_key_in_the_query_counts_where_no_header_has_one() -> None:
+    assert key_from({}, None, "sk-query") == "sk-query"
+    assert key_from(headers(x_api_key="sk-header"), None, "sk-query") == "sk-header"
+
+
+def test_pass_through_needs_the_lists_of_key_and_team() -> None:
+    lists = (("/openai/*", "/gemini/*"), (), ("/openai/*", "/azure/*"))
+    caller = Principal(
+        role=Role.KEY_ONLY, key_hash="h", pass_through_routes=lists, denied_pass_through_routes=("/openai/v2/*",)
+    )
+    caller.refuse_pass_through("/openai/v1/files")
+    for path in ("/gemini/v1", "/azure/x", "/openai/v2/x"):
+        with pytest.raises(PlainDenial):
+            caller.refuse_pass_through(path)
+    Principal(role=Role.KEY_ONLY, key_hash="h").refuse_pass_through("/anything")
+
+
 def test_no_key_at_all_says_so() -> None:
     with pytest.raises(Unauthenticated) as refused:
         key_from(headers(Accept="*/*"))
@@ -104,6 +126,10 @@ def is_refused(caller: Principal, path: str, group: str) -> bool:
         ("/key/*", "/user/new", "admin", False),
         ("llm_api_routes", "/v1/chat/completions", "llm", True),
         ("llm_api_routes", "/v1/models", "models", True),
+        ("llm_api_routes", "/openai/x", "pass_through", True),
+        ("openai_routes", "/openai/x", "pass_through", False),
+        ("anthropic_routes", "/anthropic/v1/messages", "pass_through", True),
+        ("google_routes", "/openai/x", "pass_through", False),
         ("llm_api_routes", "/key/generate", "admin", False),
         ("management_routes", "/key/generate", "admin", True),
         ("management_routes", "/v1/chat/completions", "llm", False),

@@ -19,6 +19,8 @@ PROVIDER_KEY = "sk-provider-secret-that-clients-never-see"
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 SPEND_SECONDS = 5.0  # the promise: spend is visible within this time
 FAST = {"PROXY_BATCH_WRITE_AT": "0.1"}
+# Headers of a call that wants exactly one attempt in each group.
+ONCE = {"x-litellm-num-retries": "0"}
 
 
 def deployment(name: str, api_base: str, model: str = "openai/gpt-4o-mini", **params: Any) -> dict[str, Any]:

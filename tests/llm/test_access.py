@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.llm.live_worker import FAST, LiveWorker, error_of
+from tests.llm.live_worker import FAST, ONCE, LiveWorker, error_of
 from tests.services.quarterdeck import QuarterdeckFactory
 from tests.upstream import Reply, ScriptedUpstream, Usage
 
@@ -197,7 +197,7 @@ async def test_a_budget_of_team_or_user_bounds_all_their_keys(
 async def test_failed_calls_cost_nothing(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
     key = await worker.new_key(max_budget=5)
     for _ in range(10):
-        error_of(await worker.chat(key, "refused"), 500)
+        error_of(await worker.chat(key, "refused", headers=ONCE), 500)
     assert Decimal(str((await worker.key_info(key))["spend"])) == 0
 
 

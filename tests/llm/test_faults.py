@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from tests.llm.live_worker import LiveWorker, error_of
+from tests.llm.live_worker import ONCE, LiveWorker, deployment, error_of
 from tests.upstream import Fault, Reply, ScriptedUpstream, Step
 
 
@@ -56,14 +57,27 @@ FAULTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def model_list(model_list: list[dict[str, Any]], upstream_port: int) -> list[dict[str, Any]]:
+    """Besides the usual models two deployments for each fault, so that none rests for what another test did to it."""
+    here = f"http://127.0.0.1:{upstream_port}/v1"
+    pairs = [
+        deployment(f"pair {name}", here, model, id=f"{half} of {name}")
+        for name in [*FAULTS, "both fail", "rested"]
+        for half, model in (("one", "openai/gpt-4o-mini"), ("other", "openai/gpt-4o"))
+    ]
+    return [*model_list, *pairs]
+
+
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_fault_has_the_contract_s_status_and_an_honest_row(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str, name: str
 ) -> None:
     expected = FAULTS[name]
     upstream.plan(expected.step)
-    answer = await worker.chat(key)
+    answer = await worker.chat(key, headers=ONCE)
     error = error_of(answer, expected.status)
+    assert len(upstream.requests) == 1
     assert error["type"] == expected.type
     assert error["message"].startswith(f"litellm.{expected.name}: {expected.name}: OpenaiException - ")
     assert answer.headers["x-litellm-call-id"] and answer.headers["x-litellm-response-cost"] == "0"
@@ -80,7 +94,7 @@ async def test_another_deployment_answers_what_it_may(
 ) -> None:
     expected = FAULTS[name]
     upstream.plan(expected.step, Reply("from the other one"))
-    answer = await worker.chat(key, "pair")
+    answer = await worker.chat(key, f"pair {name}")
     if not expected.is_retried:
         error_of(answer, expected.status)
         assert len(upstream.requests) == 1
@@ -92,7 +106,7 @@ async def test_another_deployment_answers_what_it_may(
     row = await worker.spend_row(key)
     (attempt,) = row["metadata"]["failed_attempts"]
     assert (row["status"], attempt["status"]) == ("success", expected.status)
-    assert {attempt["model_id"], answer.headers["x-litellm-model-id"]} == {"pair-a", "pair-b"}
+    assert {attempt["model_id"], answer.headers["x-litellm-model-id"]} == {f"one of {name}", f"other of {name}"}
 
 
 async def test_the_provider_s_own_words_reach_the_client(
@@ -127,13 +141,13 @@ async def test_the_time_to_wait_reaches_the_client(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str, given: str
 ) -> None:
     upstream.plan(Fault.status(429, retry_after=given))
-    answer = await worker.chat(key)
+    answer = await worker.chat(key, headers=ONCE)
     error_of(answer, 429)
     assert answer.headers["retry-after"] == given
 
 
 async def test_a_provider_that_refuses_connections(worker: LiveWorker, key: str) -> None:
-    error = error_of(await worker.chat(key, "refused"), 500)
+    error = error_of(await worker.chat(key, "refused", headers=ONCE), 500)
     assert "APIConnectionError" in error["message"]
     assert "127.0.0.1" not in error["message"]
     assert (await worker.spend_row(key))["status"] == "failure"
@@ -154,7 +168,7 @@ async def test_when_every_deployment_fails_the_last_failure_is_the_answer(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
     upstream.plan(Fault.status(500, "first"), Fault.status(503, "second"))
-    answer = await worker.chat(key, "pair")
+    answer = await worker.chat(key, "pair both fail", num_retries=1)
     assert "second" in error_of(answer, 503)["message"]
     assert answer.headers["x-litellm-attempted-retries"] == "1"
     row = await worker.spend_row(key)
@@ -169,7 +183,7 @@ async def test_a_provider_that_hangs_is_given_up(
 ) -> None:
     upstream.plan(step)
     async with asyncio.timeout(2.5):
-        error = error_of(await worker.chat(key, "impatient"), 408)
+        error = error_of(await worker.chat(key, "impatient", headers=ONCE), 408)
     assert error["type"] == "invalid_request_error"
     assert error["message"].startswith("litellm.Timeout: Timeout: ")
     await upstream.wait_for_disconnects(1, seconds=2)
@@ -179,7 +193,7 @@ async def test_a_provider_that_hangs_is_given_up(
 async def test_a_client_may_set_a_shorter_time(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
     upstream.plan(Fault.hang())
     async with asyncio.timeout(2):
-        error_of(await worker.chat(key, headers={"x-litellm-timeout": "0.3"}), 408)
+        error_of(await worker.chat(key, headers={"x-litellm-timeout": "0.3", **ONCE}), 408)
     for wrong in ("soon", "0", "-1", "nan", "inf", "1e9"):
         error = error_of(await worker.chat(key, headers={"x-litellm-timeout": wrong}), 400)
         assert error["param"] == "x-litellm-timeout"
@@ -187,7 +201,7 @@ async def test_a_client_may_set_a_shorter_time(worker: LiveWorker, upstream: Scr
 
 @pytest.mark.parametrize("model", ["mocked-limit"])
 async def test_a_mocked_failure_is_a_failure(worker: LiveWorker, key: str, model: str) -> None:
-    assert error_of(await worker.chat(key, model), 429)["type"] == "throttling_error"
+    assert error_of(await worker.chat(key, model, headers=ONCE), 429)["type"] == "throttling_error"
     assert (await worker.spend_row(key))["status"] == "failure"
 
 

@@ -33,14 +33,16 @@ def error_event(frames: list[str]) -> dict[str, Any]:
     return error
 
 
-async def raw_request(worker: LiveWorker, key: str, body: dict[str, Any]) -> asyncio.StreamWriter:
+async def raw_call(
+    worker: LiveWorker, key: str, body: dict[str, Any]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Send a whole request and do not wait for anything."""
-    _, writer = await asyncio.open_connection("127.0.0.1", worker.process.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.process.port)
     data = json.dumps(body).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: worker\r\nAuthorization: Bearer {key}\r\n"
     writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
     await writer.drain()
-    return writer
+    return reader, writer
 
 
 # ---- good streams --------------------------------------------------------------------------------------------------
@@ -130,6 +132,31 @@ async def test_a_hundred_streams_at_once_all_finish(worker: LiveWorker, upstream
     assert {(row["status"], row["total_tokens"]) for row in rows} == {("success", 12)}
 
 
+async def test_five_hundred_streams_at_once_never_stall(
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str
+) -> None:
+    """Read without an HTTP client, whose pool would be what is slow."""
+    words = tuple(f"word{number} " for number in range(6))
+    upstream.on_model("gpt-4o-mini", Stream(words, interval=0.2))
+
+    async def gap_of_one() -> float:
+        reader, writer = await raw_call(worker, key, {"model": "chat", "messages": MESSAGES, "stream": True})
+        times, text = list[float](), b""
+        while b"[DONE]" not in text:
+            part = await reader.read(65536)
+            assert part, f"cut after {text!r}"
+            if b"data: " in part:
+                times.append(time.monotonic())
+            text += part
+        writer.close()
+        assert all(word.encode() in text for word in words)
+        return max(later - earlier for earlier, later in pairwise(times))
+
+    async with asyncio.timeout(30):
+        gaps = await asyncio.gather(*(gap_of_one() for _ in range(512)))
+    assert max(gaps) < 2.0
+
+
 # ---- clients that leave --------------------------------------------------------------------------------------------
 
 
@@ -173,7 +200,7 @@ async def test_clients_that_leave_at_any_moment_leave_nothing_held(
     key = await worker.new_key(max_budget=15)
     upstream.on_model("gpt-4o-mini", Stream(("a", "b"), hang_after=2, first_delay=0.005))
     for _ in range(20):
-        writer = await raw_request(worker, key, {"model": "costly", "messages": MESSAGES, "stream": True})
+        _, writer = await raw_call(worker, key, {"model": "costly", "messages": MESSAGES, "stream": True})
         await asyncio.sleep(pause)
         writer.transport.abort()
         await asyncio.sleep(0.01)
@@ -253,7 +280,7 @@ async def test_a_fault_before_the_first_event_is_a_plain_error(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str, step: Step, status: int
 ) -> None:
     upstream.plan(step)
-    async with worker.stream(key) as answer:
+    async with worker.stream(key, num_retries=0) as answer:
         await answer.aread()
     assert answer.headers["content-type"] == "application/json"
     error_of(answer, status)

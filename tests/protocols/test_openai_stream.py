@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
+from app.protocols.json_fields import error_detail, error_message
 from app.protocols.openai import (
     BROKEN_JSON,
     DONE,
     DONE_FRAME,
     StreamFault,
     StreamRestamper,
-    error_detail,
     error_frame,
-    error_message,
 )
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}

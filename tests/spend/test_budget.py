@@ -128,3 +128,12 @@ def test_names_of_counters_fit_their_column_and_stay_apart() -> None:
     assert counter_name("key", "a" * 400, "b" * 400) != counter_name("key", "a" * 400, "b" * 401)
     assert len(counter_name("key", "a" * 4000)) <= 700
     assert counter_name("a", "bc") != counter_name("ab", "c")
+
+
+async def test_a_listener_hears_of_every_budget_and_of_the_refusal(book: BudgetBook) -> None:
+    heard: list[tuple[str, Decimal, bool]] = []
+    book.listener = lambda scope, spend, is_refused: heard.append((scope.id, spend, is_refused))
+    await book.reserve([KEY, TEAM], estimate=Decimal(9))
+    await refusal(book, spent(KEY, "10.5"))
+    assert [(id, is_refused) for id, _, is_refused in heard] == [("k1", False), ("t1", False), ("k1", True)]
+    assert heard[-1][1] >= Decimal(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.protocols.base import Usage
-from app.spend.pricing import Prices, Rate, cost_of, custom_prices, estimate_of, listed_prices
+from app.spend.pricing import Prices, Rate, cost_of, custom_prices, estimate_of, listed_prices, price_of
 
 TOKENS = st.integers(min_value=0, max_value=10**9)
 RATES = st.decimals(min_value=0, max_value=1, places=14, allow_nan=False).map(Rate)
@@ -158,3 +159,73 @@ def test_an_estimate_counts_every_answer_that_was_asked_for() -> None:
     prices = custom_prices({"output_cost_per_token": 2})
     assert estimate_of(0, 5, prices, choices=3) == 30
     assert estimate_of(0, 10**9, prices, choices=10**9) == 2 * 10**7
+
+
+# ---- units ---------------------------------------------------------------------------------------------------------
+
+_UNITS = {
+    "output_cost_per_image": "0.04",
+    "input_cost_per_character": "0.000015",
+    "input_cost_per_second": "0.0001",
+    "input_cost_per_query": "0.002",
+}
+
+
+def custom(**params: Any) -> Prices:
+    prices = custom_prices(params)
+    assert prices is not None
+    return prices
+
+
+def test_units_have_prices_of_their_own() -> None:
+    usage = Usage(images=2, characters=1000, seconds=Decimal("2.5"), queries=3)
+    cost = cost_of(usage, custom(**_UNITS))
+    assert (cost.input, cost.output) == (Decimal("0.02125"), Decimal("0.08"))
+    assert price_of(usage, custom(**_UNITS)) == cost
+
+
+def test_a_unit_with_two_keys_is_billed_once() -> None:
+    pictures = custom(input_cost_per_image="0.01", output_cost_per_image="0.04")
+    assert cost_of(Usage(images=1), pictures).total == Decimal("0.04")
+    assert cost_of(Usage(images=1), custom(input_cost_per_image="0.01")).total == Decimal("0.01")
+    heard = custom(input_cost_per_second="0.1", output_cost_per_second="0.2")
+    assert cost_of(Usage(seconds=Decimal(2)), heard).total == Decimal("0.2")
+    assert cost_of(Usage(seconds=Decimal(2)), custom(output_cost_per_second="0.2")).total == Decimal("0.4")
+
+
+def test_tokens_win_over_units_where_both_are_counted_and_priced() -> None:
+    usage = Usage(prompt_tokens=10, completion_tokens=100, images=1)
+    both = custom(input_cost_per_token=1, output_cost_per_token=2, output_cost_per_image=5)
+    assert cost_of(usage, both).total == 210
+    assert cost_of(usage, custom(output_cost_per_image=5)).total == 5
+    assert cost_of(replace(usage, prompt_tokens=0, completion_tokens=0), both).total == 5
+
+
+def test_what_has_no_price_is_unpriced_never_free() -> None:
+    tokens_only = custom(input_cost_per_token=1)
+    assert price_of(Usage(characters=5), tokens_only) is None
+    assert price_of(Usage(prompt_tokens=5), custom(output_cost_per_image=1)) is None
+    assert price_of(Usage(images=1, queries=1), custom(output_cost_per_image=1)) is None
+    assert price_of(Usage(images=1), None) is None
+    nothing = price_of(Usage(), tokens_only)
+    assert nothing is not None and nothing.total == 0
+
+
+def test_a_deployment_with_a_unit_price_is_not_free() -> None:
+    assert not custom(input_cost_per_token=0, output_cost_per_image="0.04").are_free
+    assert custom(input_cost_per_token=0, output_cost_per_image=0).are_free
+
+
+def test_an_estimate_is_the_dearer_of_units_and_tokens() -> None:
+    asked = Usage(images=2)
+    assert estimate_of(400, 100, custom(output_cost_per_image=3), choices=2, asked=asked) == 6
+    assert estimate_of(400, 100, custom(output_cost_per_token=1), choices=2, asked=asked) == 200
+    both = custom(output_cost_per_token=1, output_cost_per_image=3)
+    assert estimate_of(400, 100, both, choices=2, asked=asked) == 200
+    assert estimate_of(400, 100, None, asked=asked) == 0
+
+
+@pytest.mark.parametrize("wrong", ["much", "-1", "NaN", "1e9"])
+def test_a_unit_price_that_is_none_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="input_cost_per_query"):
+        custom_prices({"input_cost_per_query": wrong})

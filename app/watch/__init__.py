@@ -1,0 +1,1 @@
+"""Callbacks and alerts: who is told of calls, and of trouble. Nothing here may slow or fail a call."""

@@ -1,0 +1,110 @@
+"""Alerts as they arrive: in Slack's format, as JSON, as mail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email import message_from_string
+from email.policy import default
+from typing import Any
+
+import pytest
+
+from app.watch.alert_routes import destination
+from app.watch.alerts import Alert
+from app.watch.outbox import Undelivered
+from app.watch.post import open_client
+from tests.watch.calls import settings
+from tests.watch.receivers import HttpReceiver, MailReceiver
+
+BUDGET = Alert("budget_alerts", "Key=<alice> & co is over", {"event": "budget_crossed", "spend": 1.5})
+OUTAGE = Alert("outage_alerts", "d1 is away", {"event": "outage_alerts"})
+
+
+async def deliver(name: str, alerts: Sequence[Alert], **fields: Any) -> None:
+    async with open_client() as http:
+        send = destination(name, settings(**fields), http)
+        assert send is not None
+        await send(alerts)
+
+
+async def test_slack_gets_one_message_with_all_lines() -> None:
+    async with HttpReceiver() as receiver:
+        await deliver("slack", [BUDGET, OUTAGE], slack_webhook_url=receiver.url)
+        (post,) = receiver.posts
+    lines = post.json["text"].split("\n")
+    assert list(post.json) == ["text"]
+    assert lines[0] == "*Quarterdeck* `budget_alerts` Key=&lt;alice&gt; &amp; co is over"
+    assert len(lines) == 2
+
+
+async def test_types_may_have_webhooks_of_their_own() -> None:
+    async with HttpReceiver() as usual, HttpReceiver() as own:
+        await deliver(
+            "slack",
+            [BUDGET, OUTAGE],
+            slack_webhook_url=usual.url,
+            alert_to_webhook_url={"outage_alerts": (own.url, f"{own.url}/two")},
+        )
+        assert ["is over" in post.json["text"] for post in usual.posts] == [True]
+        assert [post.path for post in own.posts] == ["/", "/two"]
+
+
+async def test_a_test_message_goes_to_every_webhook_of_slack() -> None:
+    async with HttpReceiver() as receiver:
+        own = {"outage_alerts": (f"{receiver.url}/one",), "budget_alerts": (f"{receiver.url}/two",)}
+        await deliver("slack", [Alert("test", "hello", {})], alert_to_webhook_url=own)
+        assert [post.path for post in receiver.posts] == ["/one", "/two"]
+
+
+async def test_a_webhook_gets_each_alert_as_json() -> None:
+    async with HttpReceiver() as receiver:
+        await deliver("webhook", [BUDGET, OUTAGE], webhook_url=receiver.url)
+        assert [post.json for post in receiver.posts] == [dict(BUDGET.fields), dict(OUTAGE.fields)]
+
+
+async def test_mail_is_sent_with_the_account_of_the_settings() -> None:
+    async with MailReceiver("postman", "p4ss") as server:
+        mail = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_tls": False}
+        account = {"smtp_username": "postman", "smtp_password": "p4ss", "smtp_sender_email": "deck@acme.example"}
+        await deliver("email", [BUDGET, OUTAGE], **mail, **account, alert_emails=("a@acme.example", "b@acme.example"))
+        (arrived,) = server.mails
+    assert (arrived.sender, arrived.recipients) == ("deck@acme.example", ["a@acme.example", "b@acme.example"])
+    message = message_from_string(arrived.text, policy=default)
+    assert message["Subject"] == "Quarterdeck: 2 alerts"
+    assert "d1 is away" in message.get_content()
+
+
+async def test_mail_goes_to_the_sender_when_nobody_else_is_named() -> None:
+    async with MailReceiver() as server:
+        mail = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_tls": False}
+        await deliver("email", [BUDGET], **mail, smtp_sender_email="deck@acme.example")
+        (arrived,) = server.mails
+    assert arrived.recipients == ["deck@acme.example"]
+    assert message_from_string(arrived.text, policy=default)["Subject"] == "Quarterdeck: Key=<alice> & co is over"
+
+
+async def test_a_subject_is_one_line_whatever_a_name_holds() -> None:
+    odd = Alert("budget_alerts", "Key=x\r\nBcc: evil@example.com is over", {})
+    async with MailReceiver() as server:
+        mail = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_tls": False}
+        await deliver("email", [odd], **mail, smtp_sender_email="deck@acme.example")
+        (arrived,) = server.mails
+    assert arrived.recipients == ["deck@acme.example"]
+    assert message_from_string(arrived.text, policy=default)["Bcc"] is None
+
+
+async def test_a_mail_server_that_refuses_is_no_delivery() -> None:
+    async with MailReceiver("postman", "other") as server:
+        mail = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_sender_email": "deck@acme.example"}
+        with pytest.raises(Undelivered, match="SMTPAuthenticationError"):
+            await deliver("email", [BUDGET], **mail, smtp_tls=False, smtp_username="postman", smtp_password="p4ss")
+        with pytest.raises(Undelivered, match="SMTPNotSupportedError"):
+            await deliver("email", [BUDGET], **mail)  # it does not encrypt, and that was asked for
+    with pytest.raises(Undelivered):
+        await deliver("email", [BUDGET], **mail, smtp_tls=False)
+
+
+async def test_places_without_an_address_are_none() -> None:
+    async with open_client() as http:
+        for name in ("slack", "webhook", "email", "pagerduty"):
+            assert destination(name, settings(), http) is None
