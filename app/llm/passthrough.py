@@ -18,14 +18,14 @@ from ..auth.guard import authenticate
 from ..auth.policy import CALLS_OF_GOOGLE
 from ..auth.principal import Principal, current_principal
 from ..auth.roles import Role
-from ..errors import GatewayError, InvalidRequest, PlainDenial
+from ..errors import Forbidden, GatewayError, InvalidRequest, PlainDenial
 from ..passthrough_settings import METHODS, PassThroughEndpoint
 from ..protocols.openai import Endpoint
 from ..route_paths import is_own_path
 from ..services import EXTENSION, Services, services
 from .call import Call
 from .edge import name_call, read_call
-from .passthrough_path import read_query, safe_segments, sent_on
+from .passthrough_path import read_query, resource_of_the_account, safe_segments, sent_on
 from .passthrough_relay import Passage, Relayed
 from .passthrough_targets import PREFIXES
 
@@ -43,10 +43,12 @@ _NOBODY = Principal(role=Role.KEY_ONLY, key_hash="")
 
 def _view(name: str) -> Callable[..., Awaitable[Response]]:
     async def relay(rest: str) -> Response:
+        segments = safe_segments(_raw_rest(f"/{name}"))
+        _refuse_what_all_share(current_principal(), segments)
         passage = Passage(
             method=request.method,
             name=name,
-            segments=safe_segments(_raw_rest(f"/{name}")),
+            segments=segments,
             query=read_query(request.query_string),
             headers=_headers(),
         )
@@ -100,6 +102,17 @@ async def _relay_configured(endpoint: PassThroughEndpoint, house: Services) -> R
         # Nobody is known, so nobody may speak for an end user or a tag that has a budget.
         call.end_user, call.tags = "", []
     return await _run(call, passage)
+
+
+def _refuse_what_all_share(principal: Principal, segments: tuple[str, ...]) -> None:
+    """Files and batches of one tenant are no other tenant's business; /v1/files and /v1/batches keep them apart."""
+    shared = resource_of_the_account(segments)
+    if shared is not None and not principal.is_admin:
+        raise Forbidden(
+            f"'{shared}' belong to the gateway's account at the provider, which all callers share: for admins only. "
+            "Use /v1/files and /v1/batches of the gateway.",
+            param="path",
+        )
 
 
 # ---- both ----------------------------------------------------------------------------------------------------------

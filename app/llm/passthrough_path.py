@@ -52,6 +52,14 @@ _PATH_MODELS = {
 }
 
 
+# What belongs to the account behind the stored credential, and so to all callers of this gateway at once.
+_OF_THE_ACCOUNT = frozenset(
+    "files uploads batches fine_tuning fine-tunes assistants threads vector_stores containers evals conversations "
+    "organization organizations skills cachedContents tunedModels fileSearchStores batchPredictionJobs tuningJobs "
+    "model-invocation-job model-invocation-jobs datasets".split()
+)
+
+
 class _Body(msgspec.Struct):
     model: Any = None
 
@@ -71,6 +79,11 @@ def safe_segments(raw: str) -> tuple[str, ...]:
     if not all(_is_safe(segment) for segment in decoded):
         raise InvalidRequest("The path has a segment that cannot be relayed", param="path")
     return decoded
+
+
+def resource_of_the_account(segments: Iterable[str]) -> str | None:
+    """The part of a path that names what every caller of this gateway would share, as `files`."""
+    return next((segment for segment in segments if segment.partition(":")[0] in _OF_THE_ACCOUNT), None)
 
 
 def _is_safe(segment: str) -> bool:

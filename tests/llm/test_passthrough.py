@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 
+from tests.conftest import MASTER_KEY
 from tests.llm.live_worker import LiveWorker, error_of
 from tests.llm.relaying import CHAT, OPENAI_KEY, OTHERS, relaying, send
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
@@ -59,7 +60,7 @@ async def test_the_credential_is_swapped_and_nothing_of_the_caller_goes_up(
 @pytest.mark.parametrize(
     ("path", "arrives", "header", "value"),
     [
-        ("/openai/v1/assistants", "/v1/assistants", "authorization", f"Bearer {OPENAI_KEY}"),
+        ("/openai/v1/chatkit", "/v1/chatkit", "authorization", f"Bearer {OPENAI_KEY}"),
         ("/openai_passthrough/responses", "/v1/responses", "authorization", f"Bearer {OPENAI_KEY}"),
         ("/anthropic/v1/messages", "/v1/messages", "x-api-key", OTHERS["ANTHROPIC_API_KEY"]),
         ("/azure/openai/deployments/d/x", "/openai/deployments/d/x", "api-key", OTHERS["AZURE_API_KEY"]),
@@ -156,7 +157,7 @@ async def test_a_missing_credential_is_named(relay: LiveWorker, upstream: Script
     key = await relay.new_key()
     error = error_of(await send(relay, key, "/mistral/v1/chat/completions", json=CHAT), 503)
     assert "MISTRAL_API_KEY" in error["message"]
-    assert error["type"] == "authentication_error"
+    assert error["type"] == "service_unavailable_error"
     assert (await relay.spend_row(key))["status"] == "failure"
     assert upstream.requests == []
 
@@ -236,6 +237,19 @@ async def test_blocked_keys_routes_limits_and_budgets_hold(relay: LiveWorker, up
     spent = await relay.new_key(max_budget=0.2)
     assert (await send(relay, spent, "/v9/rerank", json={})).status_code == 200
     assert error_of(await send(relay, spent, "/openai/models", "GET"), 422)["type"] == "budget_exceeded"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/openai/files", "/openai/v2/batches/b-1", "/anthropic/v1/messages/batches", "/gemini/v1beta/cachedContents"],
+)
+async def test_what_all_callers_share_at_a_provider_is_for_admins(
+    relay: LiveWorker, upstream: ScriptedUpstream, path: str
+) -> None:
+    error = error_of(await send(relay, await relay.new_key(), path, "GET"), 403)
+    assert "/v1/files" in error["message"]
+    assert upstream.requests == []
+    assert (await send(relay, MASTER_KEY, path, "GET")).status_code == 200
 
 
 # ---- configured endpoints ------------------------------------------------------------------------------------------

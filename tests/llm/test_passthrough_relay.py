@@ -42,9 +42,9 @@ async def test_answers_come_back_as_they_are_but_for_cookies(relay: LiveWorker, 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
 async def test_every_method_is_relayed(relay: LiveWorker, upstream: ScriptedUpstream, method: str) -> None:
     upstream.plan(Reply(raw=b"" if method == "HEAD" else b"{}"))
-    answer = await send(relay, await relay.new_key(), "/openai/v1/assistants/a-1", method)
+    answer = await send(relay, await relay.new_key(), "/openai/v1/videos/a-1", method)
     assert answer.status_code == 200
-    assert [(one.method, one.path) for one in upstream.requests] == [(method, "/v1/assistants/a-1")]
+    assert [(one.method, one.path) for one in upstream.requests] == [(method, "/v1/videos/a-1")]
 
 
 async def test_refusals_are_relayed_without_the_credential_and_logged_as_failures(
@@ -124,7 +124,7 @@ async def test_large_and_multipart_bodies_pass_as_they_are(relay: LiveWorker, up
     files = {"file": ("a.bin", b"\x00" * 3_000_000)}
     upstream.plan(Reply(body={"id": "file-1"}))
     answer = await send(
-        relay, key, "/openai/uploads/u-1/parts", files=files, data={"purpose": "batch", "model": "whisper-1"}
+        relay, key, "/openai/images/variations", files=files, data={"purpose": "batch", "model": "whisper-1"}
     )
     assert answer.status_code == 200
     (sent,) = upstream.requests
