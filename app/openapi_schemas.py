@@ -171,6 +171,7 @@ ANSWERS: dict[str, Schema] = {
 # "METHOD /path" as declared -> {status: media type, or None for an answer without a body}.
 SUCCESSES: dict[str, dict[int, str | None]] = {
     "GET /": {302: "text/html"},
+    "GET /metrics": {200: "text/plain"},
     "GET /docs": {200: "text/html"},
     "GET /docs/<path:name>": {200: "*/*"},
     "GET /redoc": {302: "text/html"},

@@ -120,7 +120,7 @@ def test_it_starts_as_the_documentation_of_the_field_writes_it(
         "config": "cp_config.yaml",
         "database": "SQLite .quarterdeck/quarterdeck.db",
         "cache": "in memory",
-        "routes": "health, discovery, login, models, admin, console",
+        "routes": "health, metrics, discovery, login, models, admin, console",
         "url": f"http://localhost:{free_port}/ui/",
     }
     assert (tmp_path / ".quarterdeck/quarterdeck.db").is_file()
@@ -138,18 +138,18 @@ def test_a_worker_on_postgresql_and_redis_says_so_without_their_passwords(
     text = instance.log_text()
     for row in ("role      worker", "database  PostgreSQL", "cache     Redis", "url       https://gw.example.com\n"):
         assert row in text
-    assert "routes    health, discovery, login, models, llm, admin\n" in text
+    assert "routes    health, metrics, discovery, login, models, llm, admin\n" in text
     assert "hidden-word" not in text
 
 
 def test_warnings_of_the_configuration_are_printed_once_each(quarterdeck_process: QuarterdeckFactory) -> None:
-    config = {"general_settings": {"master_key": "sk-1234", "alerting": ["slack"]}, "guardrails": [{"a": 1}]}
-    text = quarterdeck_process(config, env={"SMTP_HOST": "mail"}).log_text()
+    config = {"general_settings": {"master_key": "sk-1234", "enforce_rbac": True}, "guardrails": [{"a": 1}]}
+    text = quarterdeck_process(config, env={"SAML_IDP_METADATA_URL": "https://idp.example.com"}).log_text()
     warnings = [line for line in text.splitlines() if line.startswith("WARNING  ")]
     assert len(warnings) == 3
     assert "PUBLICLY KNOWN" in warnings[0]
-    assert "guardrails, general_settings.alerting" in warnings[1]
-    assert "SMTP_HOST" in warnings[2]
+    assert "guardrails, general_settings.enforce_rbac" in warnings[1]
+    assert "SAML_IDP_METADATA_URL" in warnings[2]
 
 
 # ---- what it refuses -----------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ blueprint = Blueprint("admin_activity", __name__)
 # How many keys and entities a day names when nobody says: an answer of a month stays small, one of a day names many.
 _KEY_DAYS = 300
 _FEWEST, _FEWEST_IN_GROUPS = 10, 3
+# A key has a row for each of its tags, so naming one costs more.
+_FEWEST_OF_TAGS = 6
 _MOST_KEY_DAYS = 30_000
 _ALL_DAYS = 1000
 
@@ -223,7 +225,8 @@ async def _figures(scope: Scope, limit: int | None) -> tuple[Figures, bool]:
         return Figures(), False
     keys, entities = await largest(scope)
     usual = max(_FEWEST, _KEY_DAYS // len(scope.days))
-    most = usual if limit is None else min(limit, max(_FEWEST, _MOST_KEY_DAYS // len(scope.days)))
+    named = max(_FEWEST_OF_TAGS, _KEY_DAYS // len(scope.days) // 2) if scope.entity is TAGS else usual
+    most = named if limit is None else min(limit, max(_FEWEST, _MOST_KEY_DAYS // len(scope.days)))
     tokens, ids = keys.largest(most), entities.largest(usual)
     is_cut = keys.is_cut or len(keys.spend) > most
     within = scope

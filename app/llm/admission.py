@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -153,7 +153,7 @@ class AttemptAdmission:
             settings.enforces_deployment_limits or settings.routing_strategy == "usage-based-routing-v2"
         )
 
-    async def admit(self, deployment: Deployment, estimate: Decimal, tokens: int) -> Reservation | None:
+    async def admit(self, deployment: Deployment, estimate: Callable[[], Decimal], tokens: int) -> Reservation | None:
         """Hold an attempt's estimate and its place, None where nothing bounds it. Raises NoRoom."""
         scope = self._shared.of_provider(deployment.provider.name)
         limit = self._limit(deployment)
@@ -161,7 +161,7 @@ class AttemptAdmission:
             return None
         scopes, limits = ([scope] if scope else []), ([limit] if limit else [])
         try:
-            return await self._budgets.reserve(scopes, limits, estimate, tokens)
+            return await self._budgets.reserve(scopes, limits, estimate(), tokens)
         except (BudgetExceeded, TooManyRequests) as full:
             message = full.message
             if isinstance(full, TooManyRequests):

@@ -324,7 +324,7 @@ class Gateway:
     async def _attempt(self, walk: Walk, deployment: Deployment, request: OpenAIRequest) -> Reply:
         record = walk.record
         record.attempt_reservation = await self._attempt_admission.admit(
-            deployment, _estimate(request, (deployment,)), request.estimated_prompt_tokens
+            deployment, lambda: _estimate(request, (deployment,)), request.estimated_prompt_tokens
         )
         record.start_attempt(deployment)
         try:

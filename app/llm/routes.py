@@ -70,7 +70,8 @@ async def answer_call(endpoint: Endpoint, path_model: str | None) -> Response:
 
 async def refuse_limited_keys() -> None:
     """Before a view that reads much: 403 for a key that is limited to other routes (`allowed_routes`)."""
-    current_principal().refuse_route(request.path, "llm")
+    if request.method != "OPTIONS":
+        current_principal().refuse_route(request.path, "llm")
 
 
 async def read_body() -> bytes:

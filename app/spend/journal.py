@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_MAX_EVENTS = 5000
+# Larger ones add up more, smaller ones are added up while the database still works on the one before.
+_MAX_EVENTS = 2500
 _PIECE_BYTES = 256 * 1024
 
 

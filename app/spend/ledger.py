@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections import deque
 from hashlib import sha256
-from itertools import zip_longest
 
 import asyncpg
 import msgspec
@@ -29,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _ORPHAN_LOOK_SECONDS = 30.0
 _ATTEMPTS_BEFORE_SETTING_ASIDE = 2
+_SHORTEST_PAUSE = 0.005
 # Events that are held while the journal's disk takes none; beyond it the oldest go.
 _MAX_UNSAVED = 20_000
 
@@ -67,6 +67,8 @@ class SpendLedger:
         self._task: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
         self._failed_attempts = 0
+        # Whether the last flush was told no, or nothing at all.
+        self._is_held_up = False
         self._unsaved: deque[SpendEvent] = deque(maxlen=_MAX_UNSAVED)
 
     @property
@@ -105,7 +107,8 @@ class SpendLedger:
                 await self._flush_unsaved()
             # What waits goes first. Nothing is closed behind it: each segment is an open file, and outages are long.
             for segments in (self._journal.left_over, self._journal.closed):
-                if not await self._flush_segments(segments()):
+                self._is_held_up = not await self._flush_segments(segments())
+                if self._is_held_up:
                     return
 
     async def _flush_forever(self) -> None:
@@ -121,8 +124,9 @@ class SpendLedger:
                 await self.flush()
             except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the writing of spend for good
                 log.error("spend could not be written", reason=type(problem).__name__)
-            # When calls are many, writing takes long: then what came meanwhile is due nearly at once.
-            await asyncio.sleep(max(started + self._period - time.monotonic(), self._period / 10))
+            # When calls are many, writing takes long: then what came meanwhile is due at once.
+            pause = _SHORTEST_PAUSE if self._journal.left_over() and not self._is_held_up else self._period / 10
+            await asyncio.sleep(max(started + self._period - time.monotonic(), pause))
 
     def _adopt_orphans(self) -> None:
         adopted = self._journal.adopt_orphans()
@@ -143,14 +147,20 @@ class SpendLedger:
             self._unsaved.popleft()
 
     async def _flush_segments(self, segments: list[Segment]) -> bool:
-        """Write segment after segment; while the database works on one, the next is read and added up."""
+        """Write segment after segment; while the database works on one, the next is read and added up.
+
+        Segments that were filled meanwhile are next ones as well.
+        """
+        waiting = deque(segments)
         following: asyncio.Task[Batch] | None = None
         try:
-            for segment, next_one in zip_longest(segments, segments[1:]):
+            while waiting:
+                segment = waiting.popleft()
                 current = following or asyncio.create_task(self._prepare(segment))
-                following = asyncio.create_task(self._prepare(next_one)) if next_one is not None else None
+                following = asyncio.create_task(self._prepare(waiting[0])) if waiting else None
                 if not await self._flush_segment(segment, current):
                     return False
+                waiting.extend(one for one in self._journal.left_over() if one is not segment and one not in waiting)
             return True
         finally:
             if following is not None:

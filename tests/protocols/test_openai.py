@@ -191,7 +191,7 @@ def test_numbers_and_spelling_are_not_rewritten() -> None:
     "field", ["fallbacks", "num_retries", "mock_response", "cache", "litellm_metadata", "tags", "timeout", "guardrails"]
 )
 def test_what_steers_the_gateway_stays_here(field: str) -> None:
-    value = ["a"] if field == "tags" else "x"
+    value = {"tags": ["a"], "num_retries": 1, "timeout": 5}.get(field, "x")
     assert field not in sent_upstream(chat(**{field: value}))
 
 

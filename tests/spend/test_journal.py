@@ -65,10 +65,10 @@ def test_a_finished_segment_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_full_segment_is_closed_by_itself(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    for _ in range(5001):
+    for _ in range(2501):
         journal.append(b"x")
     assert len(files(tmp_path)) == 2
-    assert journal.waiting == 5001
+    assert journal.waiting == 2501
     journal.release()
 
 
