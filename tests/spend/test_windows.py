@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.db import Database
-from app.durations import BudgetCalendar
+from app.durations import BudgetCalendar, period_end, period_start
 from app.models import BudgetWindow
 from app.settings import Settings
 from app.spend.windows import budget_windows, model_windows, window_scopes
@@ -34,6 +36,22 @@ async def test_spend_of_an_older_period_counts_as_zero_and_that_of_a_changed_tim
         (scope,) = await window_scopes(ceilings, BudgetCalendar(), NOW)
         assert (scope.spend, scope.starts_at) == (Decimal(0), datetime(2026, 11, 1, tzinfo=UTC))
     await database.close()
+
+
+WORDS = st.sampled_from(["max_budget", "budget_limit", "budget_duration", "time_period", "gpt-4o", "30d", "1mo", "0d"])
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS
+STORED = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4), max_leaves=12
+)
+
+
+@given(STORED, st.timedeltas(timedelta(days=-2000), timedelta(days=9000)))
+def test_whatever_is_stored_its_windows_have_an_amount_and_contain_the_moment(stored: object, later: timedelta) -> None:
+    now = NOW + later
+    for ceiling in (*budget_windows("key", "k", "Key", stored), *model_windows("key", "k", "Key", stored)):
+        assert ceiling.max_budget.is_finite() and ceiling.max_budget >= 0
+        if ceiling.period:
+            assert period_start(ceiling.period, now, NEW_YORK) <= now < period_end(ceiling.period, now, NEW_YORK)
 
 
 @pytest.mark.parametrize("period", ["30 days", "999999999d", None, [1]])
