@@ -57,7 +57,7 @@ lock: $(VENV_READY) ## Resolve the dependencies of pyproject.toml anew into requ
 	$(EXPORT) --all-groups --output-file requirements-dev.lock >/dev/null
 
 clean: ## Remove the environment and all caches; the data of the demo in .quarterdeck/ stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) tests/clients/.venv tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test-services: # PostgreSQL, Redis and Chromium for the tests; they start their own private ones

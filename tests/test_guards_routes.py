@@ -16,7 +16,7 @@ from app.auth.guard import access_of_routes
 from app.auth.policy import ROUTES, Access
 from tests.auth.instance import CONSOLE, Instance, bearer, serving
 from tests.conftest import MASTER_KEY
-from tests.test_mounts import calls, group_of, is_answered_503_here
+from tests.test_mounts import calls, group_of, is_without_means
 
 _BODIES = (
     b"",
@@ -115,7 +115,7 @@ def _bad_calls(instance: Instance) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _is_wrong(answer: httpx.Response) -> bool:
-    if answer.status_code == 503 and is_answered_503_here(answer.request.url.path):
+    if is_without_means(answer):
         return not is_error_of_contract(answer)
     return answer.status_code >= 500 or (answer.status_code >= 400 and not is_error_of_contract(answer))
 

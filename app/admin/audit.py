@@ -12,7 +12,7 @@ from ..errors import NotFound
 from ..models import AuditLog
 from ..models.columns import wire_value
 from .activity_figures import Answer
-from .body import Table, bad_request, identifier, range_end, read_query, takes, text
+from .body import Table, bad_request, identifier, range_edge, read_query, takes, text
 from .capped_page import read_capped_page
 from .paging import order_of, page_field, rows_of, size_field
 
@@ -29,8 +29,8 @@ _LIST: Table = {
     "action": identifier(32),
     "table_name": identifier(64),
     "search": identifier(),
-    "start_date": range_end(is_end=False),
-    "end_date": range_end(is_end=True),
+    "start_date": range_edge(is_end=False),
+    "end_date": range_edge(is_end=True),
     "sort_by": text(),
     "sort_order": text(),
     "page": page_field(),

@@ -317,8 +317,8 @@ def moment() -> Field:
     return Field(read, schema={"type": "string", "format": "date-time"})
 
 
-def range_end(*, is_end: bool) -> Field:
-    """ISO 8601 in UTC; a day alone is its first moment, or its last as the end of a range."""
+def range_edge(*, is_end: bool) -> Field:
+    """One end of a range of times: ISO 8601 in UTC. A day alone is its first moment, or its last with `is_end`."""
 
     def read(value: Any) -> datetime:
         try:

@@ -18,7 +18,7 @@ from ..auth.principal import Principal, current_principal
 from ..errors import InvalidRequest
 from ..models import SpendLog, VirtualKey
 from ..services import services
-from .body import Table, bad_request, flag, identifier, money, range_end, read_query, takes, text
+from .body import Table, bad_request, flag, identifier, money, range_edge, read_query, takes, text
 from .key_access import is_team_admin, refused
 from .paging import page_field, size_field
 from .spend_logs import shown, visible
@@ -57,8 +57,8 @@ _EXAMINED = {
 }
 _PAGING: Table = {"page": page_field(), "page_size": size_field(1000)}
 _TABLE: Table = {
-    "start_date": range_end(is_end=False),
-    "end_date": range_end(is_end=True),
+    "start_date": range_edge(is_end=False),
+    "end_date": range_edge(is_end=True),
     **dict.fromkeys(("api_key", "user_id", "key_alias", "search", *_INDEXED, *_EXAMINED), identifier()),
     "request_id": identifier(128),
     "status_filter": identifier(16),
@@ -101,7 +101,7 @@ async def calls_of_session() -> Answer:
 
 
 @blueprint.get("/spend/logs/ui/<path:request_id>")
-@takes(query={"start_date": range_end(is_end=False)})
+@takes(query={"start_date": range_edge(is_end=False)})
 async def call_details(request_id: str) -> Answer | tuple[str, int, dict[str, str]]:
     """Prompts and answers are not kept: for a call that the caller may see all three are empty, else null."""
     read_query()

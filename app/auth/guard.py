@@ -67,10 +67,7 @@ async def _admitted(access: Access) -> Principal:
     principal = await authenticate(cast(Mapping[str, str], request.headers), query_key=query_key)
     if access.is_admitted_later:
         return principal
-    principal.refuse_route(request.path, services().route_groups.get(request.blueprint or "", "admin"))
-    principal.refuse_blocked()
-    principal.refuse_expired()
-    principal.refuse_blocked_team()
+    principal.refuse_unfit(request.path, services().route_groups.get(request.blueprint or "", "admin"))
     if access.is_master_only and principal.key_hash != MASTER_KEY_HASH:
         raise _refusal(principal, access)
     if principal.role not in access.roles and not (access.opens_to_org_admins and principal.organizations):

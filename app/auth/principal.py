@@ -87,6 +87,13 @@ class Principal:
                 param=self.key_name,
             )
 
+    def refuse_unfit(self, path: str, group: str) -> None:
+        """401 or 403 for a key that may not be used here, or no more: in the contract's order."""
+        self.refuse_route(path, group)
+        self.refuse_blocked()
+        self.refuse_expired()
+        self.refuse_blocked_team()
+
     def refuse_blocked(self) -> None:
         if self.is_blocked:
             raise Unauthenticated("Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin.")

@@ -232,38 +232,22 @@ class CallRecord:
         )
 
     def _event(self, status: str, usage: Usage, cost: Decimal, metadata: dict[str, Any]) -> SpendEvent:
-        call, principal, deployment = self._call, self._call.principal, self._deployment
-        return SpendEvent(
-            request_id=str(uuid.uuid4()),
-            call_type=call.endpoint.call_type,
-            endpoint=call.endpoint.path,
+        deployment = self._deployment
+        return event_of(
+            self._call,
+            usage,
+            self._reservation,
             start_time=self._started_at,
-            end_time=datetime.now(UTC),
             first_chunk_time=self._first_chunk_at,
             cost=cost,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            key_hash=principal.key_hash,
-            user_id=principal.user_id,
-            team_id=principal.team_id,
-            is_session=principal.is_session,
             model=deployment.upstream_model[:_NAME_LENGTH] if deployment else "",
             model_id=deployment.id[:_NAME_LENGTH] if deployment else "",
             model_group=self._group[:_NAME_LENGTH],
             provider=deployment.provider.name if deployment else "",
             api_base=deployment.api_base if deployment else None,
-            organization_id=principal.organization_id,
-            access_groups=[scope.id for scope in self._reservation.scopes if scope.kind == "access_group"],
             windows=self._windows,
-            end_user=call.end_user,
-            session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
-            call_id=call.call_id[:_NAME_LENGTH],
-            ip_address=call.ip_address,
             is_cache_hit=self._is_cache_hit,
             cache_key=self.cache_key,
-            tags=list(dict.fromkeys([*principal.tags, *call.tags])),
             metadata=metadata,
             status=status,
         )
@@ -307,6 +291,33 @@ class CallRecord:
             "x-litellm-attempted-retries": str(self._attempts - self._groups_asked),
             "x-litellm-attempted-fallbacks": str(self.fallbacks),
         }
+
+
+def event_of(call: Call, usage: Usage, reservation: Reservation, **facts: Any) -> SpendEvent:
+    """A call that ends now, as the ledger keeps it: who called and what was used; the rest are fields of the event."""
+    principal = call.principal
+    return SpendEvent(
+        request_id=str(uuid.uuid4()),
+        call_type=call.endpoint.call_type,
+        endpoint=call.endpoint.path,
+        end_time=datetime.now(UTC),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        key_hash=principal.key_hash,
+        user_id=principal.user_id,
+        team_id=principal.team_id,
+        is_session=principal.is_session,
+        organization_id=principal.organization_id,
+        access_groups=[scope.id for scope in reservation.scopes if scope.kind == "access_group"],
+        end_user=call.end_user,
+        session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
+        call_id=call.call_id[:_NAME_LENGTH],
+        ip_address=call.ip_address,
+        tags=list(dict.fromkeys([*principal.tags, *call.tags])),
+        **facts,
+    )
 
 
 def windows_of(reservation: Reservation) -> list[SpendWindow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +13,7 @@ from ..spend.budget import Reservation
 from ..spend.events import SpendEvent
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import Cost, Prices, cost_of, listed_prices
-from .accounting import windows_of
+from .accounting import event_of, windows_of
 from .call import Call
 from .observation import EndedCall, Observer
 from .passthrough_sources import Target
@@ -107,37 +106,21 @@ class PassThroughRecord:
     def _event(
         self, usage: Usage, cost: Decimal, facts: dict[str, Any], outcome: Outcome, *, is_stream: bool
     ) -> SpendEvent:
-        call, principal, target = self._call, self._call.principal, self.target
+        target = self.target
         source = target.source if target is not None else None
-        return SpendEvent(
-            request_id=str(uuid.uuid4()),
-            call_type=call.endpoint.call_type,
-            endpoint=call.endpoint.path,
+        return event_of(
+            self._call,
+            usage,
+            self._reservation,
             start_time=self._started_at,
-            end_time=datetime.now(UTC),
             first_chunk_time=self._first_chunk_at if is_stream else None,
             cost=cost,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            key_hash=principal.key_hash,
-            user_id=principal.user_id,
-            team_id=principal.team_id,
-            is_session=principal.is_session,
             model=(target.model if target is not None else self._model)[:_NAME_LENGTH],
             model_id=source.id[:_NAME_LENGTH] if source is not None else "",
             model_group=self._model[:_NAME_LENGTH],
             provider=target.provider[:_PROVIDER_LENGTH] if target is not None else "",
             api_base=target.base if target is not None else None,
-            organization_id=principal.organization_id,
-            access_groups=[scope.id for scope in self._reservation.scopes if scope.kind == "access_group"],
             windows=windows_of(self._reservation),
-            end_user=call.end_user,
-            session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
-            call_id=call.call_id[:_NAME_LENGTH],
-            ip_address=call.ip_address,
-            tags=list(dict.fromkeys([*principal.tags, *call.tags])),
             metadata=facts,
             status="failure" if outcome.error_class else "success",
         )

@@ -40,10 +40,7 @@ class ProviderAccounts:
 
     def refuse(self, principal: Principal, path: str) -> None:
         """Raises 401 or 403 for a caller who may not be here."""
-        principal.refuse_route(path, "llm")
-        principal.refuse_blocked()
-        principal.refuse_expired()
-        principal.refuse_blocked_team()
+        principal.refuse_unfit(path, "llm")
 
     async def admit(self, principal: Principal, path: str, models: Sequence[str]) -> None:
         """The same, and the caller must be granted all of these models and be within every budget and limit."""

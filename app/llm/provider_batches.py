@@ -16,14 +16,14 @@ from ..protocols.json_fields import as_mapping
 from ..protocols.openai import GATEWAY_FIELDS
 from .object_ids import ObjectRef
 from .provider_account import ProviderAccounts
-from .provider_files import Answered, Wanted, models_of_file
+from .provider_files import Wanted, models_of_file
+from .provider_lists import Answered, listed, read_limit
 
 _PATH = "/batches"
 _OWNER = "quarterdeck_owner"
 # A provider takes sixteen entries; one is ours.
 _MOST_METADATA = 15
 _FILES = ("input_file_id", "output_file_id", "error_file_id")
-_MOST_PAGES = 20
 _PAGE = 100
 _USUAL_LIMIT = 20
 
@@ -55,29 +55,19 @@ class ProviderBatches:
         """The caller's own batches at one account; an admin's list is whole."""
         self._accounts.refuse(principal, path)
         account = self._accounts.choose(principal, wanted.model, wanted.provider)
-        query = [("limit", str(_PAGE))]
-        after = asked.get("after")
-        if after:
-            after = self._accounts.open("batch", after, principal)[0].provider_id
-        most, owner = _limit(asked.get("limit")), self._accounts.owner(principal)
-        found: list[Answered] = []
-        has_more = True
-        for _ in range(_MOST_PAGES):
-            page = await self._accounts.ask(account, "GET", _PATH, [*query, ("after", after)] if after else query)
-            rows = [row for row in page.get("data") or () if isinstance(row, dict)]
-            found += [row for row in rows if principal.is_admin or _owner_of(row) == owner]
-            has_more = bool(page.get("has_more")) and bool(rows)
-            if not has_more or len(found) > most:
-                break
-            after = str(rows[-1].get("id"))
-        data = [self._shown(row, account, _owner_of(row)) for row in found[:most]]
-        return {
-            "object": "list",
-            "data": data,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-            "has_more": has_more or len(found) > most,
-        }
+        query = {"limit": str(_PAGE)}
+        if asked.get("after"):
+            query["after"] = self._accounts.open("batch", asked["after"], principal)[0].provider_id
+        owner = self._accounts.owner(principal)
+        return await listed(
+            self._accounts,
+            account,
+            _PATH,
+            query,
+            most=read_limit(asked.get("limit"), usual=_USUAL_LIMIT, most=_PAGE),
+            is_wanted=lambda row: principal.is_admin or _owner_of(row) == owner,
+            shown=lambda row: self._shown(row, account, _owner_of(row)),
+        )
 
     async def show(self, principal: Principal, path: str, id: str) -> Answered:
         """How far a batch is."""
@@ -118,11 +108,3 @@ def _stamped(metadata: Any, owner: str) -> dict[str, Any]:
 
 def _owner_of(row: Answered) -> str:
     return str(as_mapping(row.get("metadata")).get(_OWNER) or "")
-
-
-def _limit(given: str | None) -> int:
-    if not given:
-        return _USUAL_LIMIT
-    if not given.isdigit() or not given.isascii() or not 1 <= int(given[:9]) <= _PAGE:
-        raise InvalidRequest(f"'limit' must be a whole number from 1 to {_PAGE}.", param="limit")
-    return int(given)

@@ -11,7 +11,6 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
@@ -22,18 +21,15 @@ from ..protocols.batch_file import models_of_batch, renamed_batch
 from ..protocols.multipart import Form, Part, form_type, new_boundary, parse_form
 from ..protocols.openai import GATEWAY_FIELDS
 from .object_ids import ObjectRef
-from .provider_account import ProviderAccounts, Query
+from .provider_account import ProviderAccounts
+from .provider_lists import Answered, listed, read_limit
 from .upstream import Answer
-
-Answered = dict[str, Any]
 
 _PATH = "/files"
 _TAGGED = re.compile(r"([0-9a-f]{24})\.([A-Za-z0-9_-]*?)\.\.")
 _LONGEST_TAG = 200
 # Words of the gateway in a form, besides those of every call.
 _OWN_FIELDS = frozenset({"model", "target_model_names", "custom_llm_provider", "metadata"})
-# A list looks at this many pages of the provider's, so that one call ends in time.
-_MOST_PAGES = 20
 _PAGE = 1000
 _MOST_LISTED = 10_000
 
@@ -78,29 +74,19 @@ class ProviderFiles:
         """The caller's own files at one account, newest first as the provider lists them; an admin's list is whole."""
         self._accounts.refuse(principal, path)
         account = self._accounts.choose(principal, wanted.model, wanted.provider)
-        query = {name: asked[name] for name in ("purpose", "order") if asked.get(name)}
-        after = asked.get("after")
-        if after:
-            query["after"] = self._accounts.open("file", after, principal)[0].provider_id
-        most, owner = _limit(asked.get("limit")), self._accounts.owner(principal)
-        found: list[Answered] = []
-        has_more = True
-        for _ in range(_MOST_PAGES):
-            page = await self._accounts.ask(account, "GET", _PATH, _pairs(query, _PAGE))
-            rows = [row for row in page.get("data") or () if isinstance(row, dict)]
-            found += [row for row in rows if principal.is_admin or _owner_of(row) == owner]
-            has_more = bool(page.get("has_more")) and bool(rows)
-            if not has_more or len(found) > most:
-                break
-            query["after"] = str(rows[-1].get("id"))
-        data = [self._shown(row, account, _owner_of(row)) for row in found[:most]]
-        return {
-            "object": "list",
-            "data": data,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-            "has_more": has_more or len(found) > most,
-        }
+        query = {name: asked[name] for name in ("purpose", "order") if asked.get(name)} | {"limit": str(_PAGE)}
+        if asked.get("after"):
+            query["after"] = self._accounts.open("file", asked["after"], principal)[0].provider_id
+        owner = self._accounts.owner(principal)
+        return await listed(
+            self._accounts,
+            account,
+            _PATH,
+            query,
+            most=read_limit(asked.get("limit"), usual=_MOST_LISTED, most=_MOST_LISTED),
+            is_wanted=lambda row: principal.is_admin or _owner_of(row) == owner,
+            shown=lambda row: self._shown(row, account, _owner_of(row)),
+        )
 
     async def show(self, principal: Principal, path: str, id: str) -> Answered:
         """What the provider says about a file."""
@@ -173,15 +159,3 @@ def models_of_file(row: Answered) -> tuple[str, ...]:
 def _owner_of(row: Answered) -> str:
     match = _TAGGED.match(str(row.get("filename")))
     return match[1] if match is not None else ""
-
-
-def _limit(given: str | None) -> int:
-    if not given:
-        return _MOST_LISTED
-    if not given.isdigit() or not given.isascii() or not 1 <= int(given[:9]) <= _MOST_LISTED:
-        raise InvalidRequest(f"'limit' must be a whole number from 1 to {_MOST_LISTED}.", param="limit")
-    return int(given)
-
-
-def _pairs(query: dict[str, str], limit: int) -> Query:
-    return [*query.items(), ("limit", str(limit))]

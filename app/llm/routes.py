@@ -68,10 +68,10 @@ async def answer_call(endpoint: Endpoint, path_model: str | None) -> Response:
         raise
 
 
-async def refuse_limited_keys() -> None:
-    """Before a view that reads much: 403 for a key that is limited to other routes (`allowed_routes`)."""
+async def refuse_unfit_keys() -> None:
+    """Before a view that reads much, or that answers without the gateway: 401 or 403 for a key that may not be used."""
     if request.method != "OPTIONS":
-        current_principal().refuse_route(request.path, "llm")
+        current_principal().refuse_unfit(request.path, "llm")
 
 
 async def read_body() -> bytes:

@@ -16,11 +16,10 @@ from ..services import services
 from .provider_batches import ProviderBatches
 from .provider_files import ProviderFiles, Wanted
 from .relay import safe_type
-from .routes import read_body, refuse_limited_keys
+from .routes import read_body
 from .upstream import Answer
 
 files_blueprint = Blueprint("files", __name__)
-files_blueprint.before_request(refuse_limited_keys)
 
 _BELOW_PROVIDER = "/<provider>/v1"
 # Spelled out, since everything below these two is passed on otherwise.

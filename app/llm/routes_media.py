@@ -8,10 +8,10 @@ from quart import Blueprint, Response
 
 from ..protocols.openai import Endpoint
 from ..protocols.openai_media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
-from .routes import answer_call, refuse_limited_keys
+from .routes import answer_call, refuse_unfit_keys
 
 media_blueprint = Blueprint("media", __name__)
-media_blueprint.before_request(refuse_limited_keys)
+media_blueprint.before_request(refuse_unfit_keys)
 
 _PLAIN = ("/v1", "")
 # Azure's clients put the model into the path.

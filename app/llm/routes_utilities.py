@@ -17,11 +17,11 @@ from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ..protocols.openai_media import IMAGES, MODERATIONS, RERANK, SPEECH
 from ..protocols.openai_params import params_of_mode
 from ..services import services
-from .routes import read_body, refuse_limited_keys
+from .routes import read_body, refuse_unfit_keys
 from .token_count import count_tokens
 
 utilities_blueprint = Blueprint("utilities", __name__)
-utilities_blueprint.before_request(refuse_limited_keys)
+utilities_blueprint.before_request(refuse_unfit_keys)
 
 # What can be shown as JSON; a form with files cannot.
 _ENDPOINTS = {one.call_type[1:]: one for one in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, SPEECH, MODERATIONS, RERANK)}

@@ -179,7 +179,7 @@ async def test_a_list_looks_through_the_pages_of_the_provider(
     assert ([row["id"] for row in listed["data"]], listed["has_more"]) == ([id], False)
     assert [request.query for request in upstream.requests[1:]] == [
         "purpose=user_data&limit=1000",
-        "purpose=user_data&after=file-x&limit=1000",
+        "purpose=user_data&limit=1000&after=file-x",
     ]
 
 
