@@ -23,19 +23,19 @@ from .errors import GatewayError
 from .invalidation import open_announcer
 from .lifespan import add_lifespan
 from .llm.admission import Admission
+from .llm.caching.response_cache import open_response_cache
 from .llm.call_log import CallLog
 from .llm.connection_test import ConnectionTest
 from .llm.door import Door
 from .llm.gateway import Gateway
 from .llm.health_rounds import HealthRounds
-from .llm.metrics import Metrics
+from .llm.metrics.exporter import Metrics
 from .llm.observation import Observers
-from .llm.passthrough import serve_configured_endpoints
-from .llm.passthrough_relay import PassThrough
+from .llm.passthrough.relay import PassThrough
+from .llm.passthrough.routes import serve_configured_endpoints
 from .llm.probes import Prober
-from .llm.provider_account import ProviderAccounts
-from .llm.response_cache import open_response_cache
-from .llm.routing import Router
+from .llm.provider_objects.account import ProviderAccounts
+from .llm.routing.router import Router
 from .llm.traces import open_traces
 from .llm.upstream import Upstream
 from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints

@@ -19,7 +19,7 @@ from .auth.sign_in_pages import sign_in_blueprint
 from .control_plane import console_blueprint
 from .errors import PlainDenial
 from .health import health_blueprint
-from .llm.passthrough import passthrough_blueprint
+from .llm.passthrough.routes import passthrough_blueprint
 from .llm.routes import llm_blueprint, models_blueprint
 from .llm.routes_files import files_blueprint
 from .llm.routes_media import media_blueprint

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .invalidation import Announcer
     from .llm.gateway import Gateway
     from .llm.health_rounds import HealthRounds
-    from .llm.metrics import Metrics
-    from .llm.passthrough_relay import PassThrough
-    from .llm.provider_account import ProviderAccounts
+    from .llm.metrics.exporter import Metrics
+    from .llm.passthrough.relay import PassThrough
+    from .llm.provider_objects.account import ProviderAccounts
     from .llm.traces import Traces
     from .settings import Settings
     from .spend.budget import BudgetBook

@@ -23,7 +23,7 @@ from . import create_app
 from .asgi import spare_what_stays
 from .config_file import SettingsError
 from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
-from .llm.metric_files import TotalsFiles
+from .llm.metrics.files import TotalsFiles
 from .mounts import ROUTE_GROUPS
 from .services import EXTENSION
 from .settings import Settings, export_settings, load_database_settings, load_settings

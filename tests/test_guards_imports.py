@@ -65,7 +65,7 @@ MAY_SEE_REQUEST = (
     "app.auth",
     "app.control_plane",
     "app.demo",
-    "app.llm.passthrough",
+    "app.llm.passthrough.routes",
     "app.llm.routes",
     "app.llm.routes_files",
     "app.llm.routes_media",

@@ -19,8 +19,8 @@ from ..spend.ledger import SpendLedger
 from ..spend.pricing import Cost, price_of
 from ..version import VERSION
 from .call import Call
-from .load import LoadBook
 from .observation import EndedCall, FailedAttempt, Observer
+from .routing.load import LoadBook
 
 _NAME_LENGTH = 255
 _FREE = Cost(Decimal(0), Decimal(0), Decimal(0))

@@ -25,15 +25,15 @@ from ..spend.pricing import estimate_of
 from ..spend.shared_scopes import SharedScopes
 from .accounting import CallRecord
 from .admission import Admission, Application, AttemptAdmission, NoRoom
-from .cache_keys import CacheControls
+from .caching.cache_keys import CacheControls
+from .caching.response_cache import CachedCall, ResponseCache
 from .call import Call, Reply
 from .exchange import Exchange
-from .fallbacks import has_special_fallbacks, possible_targets, successors_after
 from .keepalive import kept_alive
 from .observation import Observer
-from .response_cache import CachedCall, ResponseCache
-from .retries import pause_before, tries_again
-from .routing import Route, Router
+from .routing.fallbacks import has_special_fallbacks, possible_targets, successors_after
+from .routing.retries import pause_before, tries_again
+from .routing.router import Route, Router
 from .upstream import Upstream
 
 _NAME_LENGTH = 255

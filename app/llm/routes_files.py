@@ -13,8 +13,8 @@ from quart import Blueprint, Response, jsonify, request
 from ..auth.principal import current_principal
 from ..protocols.json_fields import object_of
 from ..services import services
-from .provider_batches import ProviderBatches
-from .provider_files import ProviderFiles, Wanted
+from .provider_objects.batches import ProviderBatches
+from .provider_objects.files import ProviderFiles, Wanted
 from .relay import safe_type
 from .routes import read_body
 from .upstream import Answer

@@ -1,0 +1,290 @@
+"""Calls that were answered before: looked up after admission, kept when an answer came to its natural end.
+
+A hit is an honest call that cost nothing: it counts against limits of requests, holds no money, and its row in the
+spend log says `cache_hit`. Nothing here can fail a call: a cache that is away is a cache without answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import msgspec
+import structlog
+from msgspec import Raw
+
+from ...cache_settings import CacheParams, read_cache_params
+from ...deployment import Deployment
+from ...errors import UpstreamError
+from ...protocols.base import Usage
+from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, OpenAIRequest, restamp
+from ...protocols.openai_assembly import StreamAssembler, is_complete, replay, usage_of_answer
+from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
+from ...settings import Settings
+from ..accounting import CallRecord
+from ..call import Call, Reply
+from .answer_store import AnswerStore, MemoryAnswers, open_store
+from .cache_keys import CacheControls, answer_keys, input_items, read_controls, scope_of
+
+log = structlog.get_logger(__name__)
+
+_FLUSHED, _DELETED = "answers", "answer:"
+
+
+class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
+    """One cached answer. Times are seconds since the epoch; `tokens` are those of one embedding."""
+
+    stored_at: float
+    ends_at: float
+    deployment_id: str
+    body: Raw
+    tokens: int = 0
+
+
+_read_stored = msgspec.json.Decoder(StoredAnswer).decode
+_encode = msgspec.json.Encoder().encode
+_any = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedCall:
+    """An admitted call that may use the cache. `serve` asks the providers."""
+
+    controls: CacheControls
+    call: Call
+    request: OpenAIRequest
+    group: str
+    deployments: Sequence[Deployment]
+    record: CallRecord
+    serve: Callable[[OpenAIRequest], Awaitable[Reply]]
+
+
+class ResponseCache:
+    def __init__(
+        self,
+        settings: Settings,
+        params: CacheParams,
+        store: AnswerStore,
+        announce: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.params = params
+        self._store = store
+        self._announce = announce
+        self._clock = clock
+        self._endpoints = [one for one in (CHAT, COMPLETIONS, EMBEDDINGS) if _is_cached(one.call_type, params)]
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take settings that changed while running."""
+        self._always_includes_usage = settings.always_include_stream_usage
+        self._tags_decide = settings.enable_tag_filtering
+
+    def controls_of(self, call: Call, request: OpenAIRequest) -> CacheControls | None:
+        """What holds for a call, None for one that has no use of the cache. Raises InvalidRequest and Forbidden."""
+        if request.endpoint not in self._endpoints:
+            return None
+        return read_controls(request.fields, call.cache_control, self.params, call.principal.allowed_cache_controls)
+
+    async def answer(self, asked: CachedCall) -> Reply:
+        """The answer of an earlier call, else that of a provider."""
+        call, request = asked.call, asked.request
+        keys = answer_keys(
+            request,
+            group=asked.group,
+            scope=scope_of(call.principal, self.params.scope),
+            namespace=asked.controls.namespace,
+            tags=call.tags if self._tags_decide else (),
+        )
+        if not keys:
+            return await asked.serve(request)
+        asked.record.cache_key = keys[0]
+        found = await self._find(asked.controls, keys)
+        if request.endpoint is EMBEDDINGS:
+            return await self._vectors(asked, keys, found)
+        hit = self._hit(asked, found[0]) if found[0] is not None else None
+        return hit or await self._miss(asked, keys[0])
+
+    async def _find(self, controls: CacheControls, keys: list[str]) -> list[StoredAnswer | None]:
+        if not controls.reads:
+            return [None] * len(keys)
+        now, oldest = self._clock(), controls.max_age
+        found: list[StoredAnswer | None] = []
+        for value in await self._store.get_many(keys):
+            try:
+                stored = _read_stored(value) if value is not None else None
+            except BROKEN_JSON:
+                stored = None
+            if stored is not None and (
+                stored.ends_at <= now or (oldest is not None and now - stored.stored_at > oldest)
+            ):
+                stored = None
+            found.append(stored)
+        return found
+
+    def _keep(self, controls: CacheControls, key: str, deployment_id: str, body: bytes, tokens: int = 0) -> None:
+        now = self._clock()
+        value = _encode(StoredAnswer(now, now + controls.seconds, deployment_id, Raw(body), tokens))
+        if controls.seconds > 0 and len(value) <= self.params.max_entry_bytes:
+            self._store.put(key, value, controls.seconds)
+
+    # ---- chat and text completions ---------------------------------------------------------------------------------
+
+    def _hit(self, asked: CachedCall, stored: StoredAnswer) -> Reply | None:
+        request, record = asked.request, asked.record
+        try:
+            body, usage = restamp(bytes(stored.body), request.model)
+        except BROKEN_JSON:
+            return None
+        if request.is_stream and not is_complete(body):
+            return None
+        record.succeed_from_cache(
+            usage or Usage(), _one_of(asked.deployments, stored), None if request.is_stream else body
+        )
+        if not request.is_stream:
+            return Reply(record.headers(), body)
+        wants_usage = request.wants_usage or self._always_includes_usage
+        return Reply(record.headers(), frames=_replayed(request, body, wants_usage=wants_usage))
+
+    async def _miss(self, asked: CachedCall, key: str) -> Reply:
+        reply = await asked.serve(asked.request)
+        # A fallback's answer is not what this model would say once it is back.
+        if asked.controls.writes and not asked.record.fallbacks:
+            if reply.frames is not None:
+                reply.frames = self._collected(reply.frames, asked, key)
+                await anext(reply.frames)  # only a generator that has begun ends the call when it is dropped
+            elif is_complete(reply.body):
+                self._keep(asked.controls, key, asked.record.deployment_id, reply.body)
+        return reply
+
+    async def _collected(self, frames: AsyncGenerator[bytes], asked: CachedCall, key: str) -> AsyncGenerator[bytes]:
+        """Pass a stream on and put it together on the way. It is kept before its end is sent."""
+        assembler = StreamAssembler(asked.request.endpoint)
+        async with aclosing(frames):
+            yield b""
+            async for frame in frames:
+                if not assembler.is_given_up:
+                    assembler.feed(frame)
+                    if assembler.size > self.params.max_entry_bytes:
+                        assembler.give_up()
+                    elif assembler.is_finished:
+                        self._keep_stream(assembler, asked, key)
+                yield frame
+
+    def _keep_stream(self, assembler: StreamAssembler, asked: CachedCall, key: str) -> None:
+        usage = asked.record.usage
+        answer = assembler.answer(usage_of_answer(usage)) if usage is not None else None
+        assembler.give_up()
+        if answer is not None:
+            self._keep(asked.controls, key, asked.record.deployment_id, answer)
+
+    # ---- embeddings, item by item ----------------------------------------------------------------------------------
+
+    async def _vectors(self, asked: CachedCall, keys: list[str], found: list[StoredAnswer | None]) -> Reply:
+        cached = {index: stored for index, stored in enumerate(found) if stored is not None}
+        if len(cached) == len(keys):
+            return self._vectors_hit(asked, cached)
+        items = input_items(_any(asked.request.fields["input"])) or []
+        missing = [index for index in range(len(keys)) if index not in cached]
+        if not cached:
+            reply = await asked.serve(asked.request)
+        else:
+            try:
+                reply = await asked.serve(_of_items(asked.request, [items[index] for index in missing]))
+            except UpstreamError:
+                # A fallback's vectors are of another space, so it is asked for all of them.
+                return await asked.serve(asked.request)
+        vectors = read_vectors(reply.body, len(missing))
+        if vectors is None:
+            if not cached:
+                return reply
+            raise UpstreamError("litellm.APIError: the provider answered another number of embeddings", status=502)
+        if asked.controls.writes and not asked.record.fallbacks:
+            sizes = item_sizes([items[index] for index in missing])
+            for index, vector, tokens in zip(missing, vectors.embeddings, shares(vectors.tokens, sizes), strict=True):
+                self._keep(asked.controls, keys[index], asked.record.deployment_id, vector, tokens)
+        if cached:
+            fresh = dict(zip(missing, vectors.embeddings, strict=True))
+            reply.body = _merged(asked.request.model, cached, fresh, vectors)
+        return reply
+
+    def _vectors_hit(self, asked: CachedCall, cached: dict[int, StoredAnswer]) -> Reply:
+        record = asked.record
+        body = _merged(asked.request.model, cached, {}, Vectors([], 0))
+        tokens = sum(stored.tokens for stored in cached.values())
+        usage = Usage(prompt_tokens=tokens, raw={"prompt_tokens": tokens, "total_tokens": tokens})
+        record.succeed_from_cache(usage, _one_of(asked.deployments, cached[0]), body)
+        return Reply(record.headers(), body)
+
+    # ---- operation -------------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        return self._store.kind
+
+    async def ping(self) -> None:
+        """Raises CacheAway."""
+        await self._store.ping()
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        """Drop answers by the keys that `x-litellm-cache-key` named, in all processes. Raises CacheAway."""
+        if isinstance(self._store, MemoryAnswers):
+            for key in keys:
+                self._announce(f"{_DELETED}{key}")
+        return await self._store.delete(keys)
+
+    async def flush(self) -> int:
+        """Drop all answers, in all processes; how many this one had. Raises CacheAway."""
+        if isinstance(self._store, MemoryAnswers):
+            self._announce(_FLUSHED)
+        return await self._store.flush()
+
+    def hear(self, message: str) -> None:
+        """Another process says what it dropped."""
+        if isinstance(self._store, MemoryAnswers):
+            if message == _FLUSHED:
+                self._store.clear()
+            elif message.startswith(_DELETED):
+                self._store.forget(message.removeprefix(_DELETED))
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+def open_response_cache(settings: Settings, announce: Callable[[str], None]) -> ResponseCache | None:
+    """The cache of an instance, None where answers are not cached. `announce` tells the other processes."""
+    if not settings.caches_answers:
+        return None
+    params = read_cache_params(settings.cache_params, settings.redis_url)
+    for warning in params.warnings:
+        log.warning(warning)
+    return ResponseCache(settings, params, open_store(params), announce)
+
+
+def _is_cached(call_type: str, params: CacheParams) -> bool:
+    return params.call_types is None or not params.call_types.isdisjoint((call_type, call_type.removeprefix("a")))
+
+
+def _one_of(deployments: Sequence[Deployment], stored: StoredAnswer) -> Deployment | None:
+    """The deployment that gave an answer, None when it is gone."""
+    return next((one for one in deployments if one.id == stored.deployment_id), None)
+
+
+async def _replayed(request: OpenAIRequest, body: bytes, *, wants_usage: bool) -> AsyncGenerator[bytes]:
+    for frames in replay(request.endpoint, body, wants_usage=wants_usage):
+        yield frames
+
+
+def _of_items(request: OpenAIRequest, items: list[object]) -> OpenAIRequest:
+    """The same request for some of its items, without another model for them alone."""
+    size = sum(item_sizes(items))
+    options = replace(request.options, is_without_fallbacks=True)
+    return replace(request.replaced({"input": items}), body_bytes=size, options=options)
+
+
+def _merged(model: str, cached: dict[int, StoredAnswer], fresh: dict[int, Raw], vectors: Vectors) -> bytes:
+    embeddings = {index: stored.body for index, stored in cached.items()} | fresh
+    tokens = vectors.tokens + sum(stored.tokens for stored in cached.values())
+    return merged_vectors(model, [embeddings[index] for index in sorted(embeddings)], tokens)

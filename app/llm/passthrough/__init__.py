@@ -1,0 +1,1 @@
+"""Pass-through: providers' own APIs, with the gateway's credential in place of the caller's."""

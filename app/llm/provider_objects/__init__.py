@@ -1,0 +1,1 @@
+"""What providers keep and run for clients: files and batches, under ids of our own."""

@@ -1,0 +1,82 @@
+"""How often a failed call is tried again, and how long it waits before (contract llm.md §4.6). Pure."""
+
+from __future__ import annotations
+
+import random
+
+from ...errors import UpstreamError
+from ...routing_settings import DEFAULT_KIND, FailurePolicy, RoutingSettings
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 8.0
+_LONGEST_RETRY_AFTER = 60.0
+_JITTER = 0.75
+
+# Another deployment may hold a better credential.
+_RETRYABLE_ELSEWHERE = frozenset({401, 403})
+
+_KINDS = {
+    "BadRequestError": "BadRequest",
+    "UnprocessableEntityError": "BadRequest",
+    "ContextWindowExceededError": "BadRequest",
+    "AuthenticationError": "Authentication",
+    "PermissionDeniedError": "Authentication",
+    "Timeout": "Timeout",
+    "RateLimitError": "RateLimit",
+    "ContentPolicyViolationError": "ContentPolicyViolation",
+    "InternalServerError": "InternalServer",
+    "APIConnectionError": "InternalServer",
+    "ServiceUnavailableError": "ServiceUnavailable",
+    "BadGatewayError": "BadGateway",
+    "NotFoundError": "NotFound",
+}
+
+
+def kind_of(error: UpstreamError) -> str:
+    """The failure under the name that policies use; `Default` for what has none."""
+    return _KINDS.get(error.error_class, DEFAULT_KIND)
+
+
+def policy_limit(policy: FailurePolicy, error: UpstreamError) -> int | None:
+    """What a policy says of this failure, else by default; None: nothing."""
+    found = policy.get(kind_of(error))
+    return found if found is not None else policy.get(DEFAULT_KIND)
+
+
+def tries_again(
+    error: UpstreamError,
+    *,
+    failures: int,
+    group: str,
+    has_others: bool,
+    settings: RoutingSettings,
+    asked: int | None,
+    configured: int | None,
+) -> bool:
+    """Whether a group is tried again after its `failures`-th failure.
+
+    `has_others`: a deployment is left that was not tried yet. `asked` is the client's number of retries, which no
+    policy overrides when it is 0; `configured` the deployment's own.
+    """
+    if asked == 0:
+        return False
+    policy = settings.model_group_retry_policy.get(group) or settings.retry_policy
+    limit = policy_limit(policy, error) if policy else None
+    if limit is not None:
+        return failures <= limit
+    if not (error.is_retryable or (error.status in _RETRYABLE_ELSEWHERE and has_others)):
+        return False
+    usual = configured if configured is not None else settings.num_retries
+    return failures <= (asked if asked is not None else usual)
+
+
+def pause_before(
+    error: UpstreamError, *, failures: int, has_others: bool, least: float, chance: random.Random
+) -> float:
+    """Seconds to wait before the next try: none when another deployment can take over at once."""
+    if has_others:
+        return 0.0
+    if error.retry_after is not None and error.retry_after <= _LONGEST_RETRY_AFTER:
+        return max(least, error.retry_after + chance.random() * _JITTER)
+    grown: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (failures - 1))
+    return max(least, grown * (1 - chance.random() * 0.25))

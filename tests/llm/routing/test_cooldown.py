@@ -1,0 +1,227 @@
+"""Who rests after which failure, for how long, and how processes tell each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.deployment import Deployment, build_deployment
+from app.errors import UpstreamError
+from app.llm.routing.cooldown import CooldownBook, is_its_fault
+from app.llm.routing.load import LoadBook
+from app.routing_settings import FAILURE_KINDS, RoutingSettings
+
+NOON = 1_800_000_000.0
+
+
+def deployment(id: str = "a", name: str = "group", **params: Any) -> Deployment:
+    return build_deployment(name, {"model": "openai/m", **params}, {"id": id}, {})
+
+
+def failure(status: int, *, retry_after: float | None = None, error_class: str = "APIError") -> UpstreamError:
+    return UpstreamError("no", status=status, retry_after=retry_after, error_class=error_class)
+
+
+class Process:
+    """One process with a clock of the test's; `said` is what it announced."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = NOON
+        self.said: list[str] = []
+        self.load = LoadBook(lambda: self.now)
+        self.book = CooldownBook(RoutingSettings(**settings), self.load, self.said.append, lambda: self.now)
+
+    def fail(
+        self, error: UpstreamError, one: Deployment | None = None, *, is_alone: bool = False, has_fallback: bool = False
+    ) -> float:
+        one = one or deployment()
+        self.load.begin(one.id)
+        self.load.failed(one.id, is_timeout=False)
+        return self.book.failed(one, error, is_alone=is_alone, has_fallback=has_fallback)
+
+
+@pytest.mark.parametrize("status", [401, 402, 404, 429])
+def test_what_it_will_say_to_the_next_call_too_makes_it_rest_at_once(status: int) -> None:
+    process = Process()
+    assert process.fail(failure(status)) == 5
+    assert process.book.rests("a") and not process.book.rests("b")
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 413, 422])
+def test_what_the_client_did_wrong_never_does(status: int) -> None:
+    process = Process()
+    assert [process.fail(failure(status)) for _ in range(20)] == [0] * 20
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503])
+def test_an_outage_does_once_more_than_half_of_five_calls_failed(status: int) -> None:
+    process = Process()
+    assert [process.fail(failure(status)) for _ in range(5)] == [0, 0, 0, 0, 5]
+
+
+def test_a_few_failures_among_many_answers_do_not() -> None:
+    process = Process()
+    for _ in range(10):
+        process.load.begin("a")
+    assert [process.fail(failure(500)) for _ in range(9)] == [0] * 9
+    assert process.fail(failure(500)) == 0
+    assert process.fail(failure(500)) == 5
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+def test_the_only_deployment_rests_only_when_somebody_else_can_answer(status: int) -> None:
+    alone, with_fallback = Process(), Process()
+    assert {alone.fail(failure(status), is_alone=True) for _ in range(10)} == {0}
+    assert 5 in {with_fallback.fail(failure(status), is_alone=True, has_fallback=True) for _ in range(10)}
+
+
+def test_allowed_fails_count_for_the_only_one_too() -> None:
+    process = Process(allowed_fails=2)
+    assert [process.fail(failure(500), is_alone=True) for _ in range(3)] == [0, 0, 5]
+
+
+def test_failures_of_the_last_minute_are_forgiven() -> None:
+    process = Process(allowed_fails=1)
+    assert process.fail(failure(500)) == 0
+    process.now += 60
+    assert process.fail(failure(500)) == 0
+
+
+def test_allowed_fails_by_kind_win_over_the_number_for_all() -> None:
+    process = Process(allowed_fails=0, allowed_fails_policy={"RateLimit": 1})
+    assert process.fail(failure(429, error_class="RateLimitError")) == 0
+    assert process.fail(failure(429, error_class="RateLimitError")) == 5
+    assert process.fail(failure(500, error_class="InternalServerError"), deployment("b")) == 5
+    assert set(process.book.resting()) == {"a", "b"}
+    assert "RateLimit" in FAILURE_KINDS
+
+
+def test_how_long_is_the_deployment_s_own_then_the_provider_s_then_the_router_s() -> None:
+    process = Process(cooldown_seconds=30)
+    asked = failure(429, retry_after=7)
+    assert process.fail(asked, deployment("own", cooldown_time=2)) == 2
+    assert process.fail(asked, deployment("asked")) == 7
+    assert process.fail(failure(429), deployment("usual")) == 30
+    assert process.fail(failure(429, retry_after=10**9), deployment("absurd")) == 3600
+
+
+@pytest.mark.parametrize("settings", [{"disable_cooldowns": True}, {"cooldown_seconds": 0.0}])
+def test_cooldowns_can_be_turned_off(settings: dict[str, Any]) -> None:
+    assert Process(**settings).fail(failure(429)) == 0
+    assert Process().fail(failure(429), deployment(cooldown_time=0)) == 0
+
+
+def test_a_rest_ends_by_itself_at_its_moment() -> None:
+    process = Process()
+    process.fail(failure(429, retry_after=7))
+    process.now += 6.9
+    assert process.book.rests("a")
+    assert process.book.seconds_left(["a"]) == pytest.approx(0.1)
+    process.now += 0.2
+    assert not process.book.rests("a")
+    assert process.book.seconds_left(["a"]) == 0
+    assert process.book.resting() == {}
+
+
+def test_the_first_to_come_back_says_how_long_it_takes() -> None:
+    process = Process()
+    process.fail(failure(429, retry_after=7), deployment("a"))
+    process.fail(failure(429, retry_after=3), deployment("b"))
+    assert process.book.seconds_left(["a", "b"]) == 3
+
+
+def test_a_shorter_rest_does_not_end_a_longer_one() -> None:
+    process = Process()
+    process.fail(failure(429, retry_after=60))
+    process.fail(failure(429, retry_after=1))
+    assert process.book.seconds_left(["a"]) == 60
+
+
+def test_after_a_rest_one_more_failure_is_enough_until_it_answers() -> None:
+    process = Process()
+    process.fail(failure(429, retry_after=1))
+    process.now += 61
+    assert process.fail(failure(500)) == 5
+    process.now += 61
+    process.book.answered("a")
+    assert process.fail(failure(500)) == 0
+
+
+# ---- several processes ---------------------------------------------------------------------------------------------
+
+
+def test_another_process_takes_the_moment_over_not_the_time() -> None:
+    here, there = Process(), Process()
+    here.fail(failure(429, retry_after=7))
+    there.now += 2  # the word was on its way for so long
+    there.book.hear(here.said[0])
+    assert there.book.seconds_left(["a"]) == pytest.approx(5)
+    assert there.said == []
+
+
+def test_calls_that_fail_together_are_told_of_once() -> None:
+    process = Process()
+    for _ in range(100):
+        process.fail(failure(429, retry_after=7))
+    assert len(process.said) == 1
+    process.now += 2
+    process.fail(failure(429, retry_after=7))
+    assert len(process.said) == 2
+
+
+@pytest.mark.parametrize("id", ["x" * 500, "a\nb", "a\0"])
+def test_an_odd_id_is_not_told_of(id: str) -> None:
+    """The announcer would tell everybody to forget everything instead."""
+    process = Process()
+    process.fail(failure(429), deployment(id))
+    assert process.book.rests(id) and process.said == []
+
+
+def test_an_id_may_hold_colons() -> None:
+    here, there = Process(), Process()
+    here.fail(failure(429), deployment("a:b:c"))
+    there.book.hear(here.said[0])
+    assert there.book.rests("a:b:c")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("all", "key:abc", "cooldown", "cooldown:", "cooldown:soon:a", "cooldown:nan:a", "cooldown:inf:a"),
+        *("cooldown:1:a", f"cooldown:{NOON + 10**6}:a", f"cooldown:{NOON + 5}:"),
+    ],
+)
+def test_words_that_are_no_rest_are_passed_over(message: str) -> None:
+    process = Process()
+    process.book.hear(message)
+    assert process.book.resting() == {}
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    process = Process()
+    for number in range(10_100):
+        process.book.hear(f"cooldown:{NOON + 5}:{number}")
+    assert len(process.book.resting()) == 10_000
+    process.now += 6
+    process.book.hear(f"cooldown:{process.now + 5}:new")
+    assert set(process.book.resting()) == {"new"}
+
+
+# ---- whose fault ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 418, 422])
+def test_a_client_s_mistake_does_not_count_against_a_deployment(status: int) -> None:
+    assert not is_its_fault(failure(status))
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 429, 500, 503, 599])
+def test_what_the_provider_could_not_do_counts(status: int) -> None:
+    assert is_its_fault(failure(status))
+
+
+def test_a_name_that_a_star_stands_for_in_vain_does_not_make_all_the_others_rest() -> None:
+    process = Process()
+    assert process.fail(failure(404), deployment(name="openai/*")) == 0
+    assert process.fail(failure(429), deployment(name="openai/*")) == 5

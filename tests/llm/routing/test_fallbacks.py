@@ -1,0 +1,99 @@
+"""Which groups take over, and who chose them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.errors import UpstreamError
+from app.llm.routing.fallbacks import Successors, has_special_fallbacks, possible_targets, successors_after
+from app.protocols.call_options import CallOptions
+from app.routing_settings import RoutingSettings, fallback_groups, fallback_targets
+
+DOWN = UpstreamError("no", status=500, error_class="InternalServerError")
+TOO_LONG = UpstreamError("no", status=400, error_class="ContextWindowExceededError")
+IMPROPER = UpstreamError("no", status=400, error_class="ContentPolicyViolationError")
+USUAL = CallOptions()
+
+
+def settings(**fields: Any) -> RoutingSettings:
+    groups: dict[str, Any] = {
+        name: fallback_groups(value) for name, value in fields.items() if name != "default_fallbacks"
+    }
+    return RoutingSettings(**groups, default_fallbacks=fallback_targets(fields.get("default_fallbacks", [])))
+
+
+def names(found: Successors) -> list[str]:
+    return [target.model for target in found.targets]
+
+
+def test_a_group_s_own_fallbacks_come_before_those_of_all_and_the_default_ones() -> None:
+    own = settings(fallbacks=[{"chat": ["a", "b"]}, {"*": ["c"]}], default_fallbacks=["d"])
+    assert names(successors_after(DOWN, "chat", USUAL, own)) == ["a", "b"]
+    assert names(successors_after(DOWN, "other", USUAL, own)) == ["c"]
+    only_default = settings(default_fallbacks=["d"])
+    assert names(successors_after(DOWN, "chat", USUAL, only_default)) == ["d"]
+    assert names(successors_after(DOWN, "chat", USUAL, settings())) == []
+
+
+def test_a_group_may_be_without_fallbacks_among_others_that_have_them() -> None:
+    assert (
+        names(successors_after(DOWN, "chat", USUAL, settings(fallbacks=[{"chat": []}], default_fallbacks=["d"]))) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "name"), [(TOO_LONG, "context_window_fallbacks"), (IMPROPER, "content_policy_fallbacks")]
+)
+def test_a_reason_with_fallbacks_of_its_own_is_served_by_them_only(error: UpstreamError, name: str) -> None:
+    general = {"fallbacks": [{"chat": ["a"]}, {"other": ["a"]}]}
+    own = settings(**general, **{name: [{"chat": ["special"]}]})
+    assert names(successors_after(error, "chat", USUAL, own)) == ["special"]
+    assert names(successors_after(error, "other", USUAL, own)) == []
+    assert names(successors_after(DOWN, "chat", USUAL, own)) == ["a"]
+    assert has_special_fallbacks(error, USUAL, own) and not has_special_fallbacks(DOWN, USUAL, own)
+    # Unset, the reason is one among others.
+    assert names(successors_after(error, "chat", USUAL, settings(**general))) == ["a"]
+    assert not has_special_fallbacks(error, USUAL, settings(**general))
+
+
+def test_what_a_client_names_wins_and_is_known_to_be_the_client_s() -> None:
+    configured = settings(fallbacks=[{"chat": ["a"]}], context_window_fallbacks=[{"chat": ["long"]}])
+    own = CallOptions(fallbacks=fallback_targets(["mine"]))
+    for error in (DOWN, TOO_LONG):
+        found = successors_after(error, "chat", own, configured)
+        assert (names(found), found.are_the_client_s) == (["mine"], True)
+    assert not successors_after(DOWN, "chat", USUAL, configured).are_the_client_s
+    assert not successors_after(TOO_LONG, "chat", USUAL, configured).are_the_client_s
+
+
+@pytest.mark.parametrize(
+    ("error", "name"), [(TOO_LONG, "context_window_fallbacks"), (IMPROPER, "content_policy_fallbacks")]
+)
+def test_a_client_s_fallbacks_for_a_reason_are_the_client_s_too(error: UpstreamError, name: str) -> None:
+    options = CallOptions(**{name: fallback_groups([{"chat": ["mine"]}])})  # type: ignore[arg-type]
+    found = successors_after(error, "chat", options, settings(fallbacks=[{"chat": ["a"]}]))
+    assert (names(found), found.are_the_client_s) == (["mine"], True)
+    assert not successors_after(DOWN, "chat", options, settings(fallbacks=[{"chat": ["a"]}])).are_the_client_s
+
+
+@pytest.mark.parametrize("error", [DOWN, TOO_LONG, IMPROPER])
+def test_fallbacks_can_be_refused(error: UpstreamError) -> None:
+    every = settings(
+        fallbacks=[{"chat": ["a"]}],
+        context_window_fallbacks=[{"chat": ["b"]}],
+        content_policy_fallbacks=[{"chat": ["c"]}],
+        default_fallbacks=["d"],
+    )
+    options = CallOptions(is_without_fallbacks=True, fallbacks=fallback_targets(["mine"]))
+    assert names(successors_after(error, "chat", options, every)) == []
+    assert list(possible_targets("chat", options, every)) == []
+    assert not has_special_fallbacks(error, options, every)
+
+
+def test_who_would_take_over_is_known_before_anything_fails() -> None:
+    every = settings(fallbacks=[{"chat": ["a"]}], default_fallbacks=["d"])
+    assert [one.model for one in possible_targets("chat", USUAL, every)] == ["a"]
+    assert [one.model for one in possible_targets("other", USUAL, every)] == ["d"]
+    assert possible_targets("chat", CallOptions(fallbacks=()), every) == ()
