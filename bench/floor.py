@@ -13,8 +13,8 @@ import socket
 import sys
 from typing import Any
 
-import httptools  # type: ignore[import-not-found]
-import uvloop  # type: ignore[import-not-found]
+import httptools
+import uvloop
 
 _KEYS = {b"Bearer sk-bench": "bench"}
 

@@ -11,7 +11,7 @@ Results = dict[str, Any]
 
 _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _RUN = "### Run of "
-_PACKAGES = ("quarterdeck", "quart", "hypercorn", "granian", "aiohttp", "msgspec")
+_PACKAGES = ("quarterdeck", "quart", "hypercorn", "granian", "uvloop", "httptools", "msgspec")
 
 # server -> lane, figure of ours, what it is compared with, most that the ratio may be.
 _RATIOS = (

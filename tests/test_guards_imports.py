@@ -21,8 +21,8 @@ ENTRY_POINTS = ("app.cli", "app.__main__", "app.asgi", "app.demo", "app.referenc
 NEVER = {
     "app.control_plane": ("app.models", "app.admin", "app.llm", "app.protocols", "app.spend", "app.db", "tortoise"),
     "app.models": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.services"),
-    "app.protocols": ("quart", "httpx", "aiohttp", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
-    "app.providers": ("quart", "httpx", "aiohttp", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
+    "app.protocols": ("quart", "httpx", "httptools", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
+    "app.providers": ("quart", "httpx", "httptools", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
     "app.admin": ("app.llm", "app.control_plane"),
     "app.llm": ("app.admin", "app.control_plane", "app.watch"),
     "app.watch": ("quart", "tortoise", "app.admin", "app.control_plane", "app.models", "app.services"),

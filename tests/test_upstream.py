@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
 from openai import AsyncOpenAI
@@ -108,14 +107,11 @@ async def test_faults_before_headers(upstream: ScriptedUpstream, client: httpx.A
     assert upstream.disconnects == 0  # we left, not the client
 
 
-async def test_hang_until_the_client_leaves(upstream: ScriptedUpstream) -> None:
+async def test_hang_until_the_client_leaves(upstream: ScriptedUpstream, client: httpx.AsyncClient) -> None:
     upstream.plan(Fault.hang(), Fault.hang_after_headers())
-    async with aiohttp.ClientSession() as session:
-        for _ in range(2):
-            with pytest.raises(TimeoutError):
-                timeout = aiohttp.ClientTimeout(total=0.2)
-                async with session.post(f"{upstream.url}/chat/completions", json=CHAT, timeout=timeout) as answer:
-                    await answer.read()
+    for _ in range(2):
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(f"{upstream.url}/chat/completions", json=CHAT, timeout=0.2)
     await upstream.wait_for_disconnects(2)
 
 
@@ -152,13 +148,10 @@ async def test_stream_with_and_without_usage_and_done(upstream: ScriptedUpstream
     assert answer.text.startswith(": waiting\r\n\r\ndata: ") and answer.headers["set-cookie"] == "a=b"
 
 
-async def test_events_split_across_packets(upstream: ScriptedUpstream) -> None:
+async def test_events_split_across_packets(upstream: ScriptedUpstream, client: httpx.AsyncClient) -> None:
     upstream.plan(Stream(packet=7))
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{upstream.url}/chat/completions", json=STREAM) as answer,
-    ):
-        pieces = [piece async for piece, _ in answer.content.iter_chunks()]
+    async with client.stream("POST", f"{upstream.url}/chat/completions", json=STREAM) as answer:
+        pieces = [piece async for piece in answer.aiter_raw()]
     assert max(map(len, pieces)) <= 7
     assert b"".join(pieces).endswith(b"data: [DONE]\n\n")
 

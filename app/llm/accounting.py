@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -73,6 +73,8 @@ class CallRecord:
         self._is_cache_hit = False
         # What a call that ended well used.
         self.usage: Usage | None = None
+        # Of the provider's answer, as they are passed on.
+        self.upstream_headers: Mapping[str, str] = {}
         self._is_open = True
 
     def go_on(self, group: str, reservation: Reservation) -> None:
@@ -203,6 +205,7 @@ class CallRecord:
                 answer=answer,
                 reservation=self._reservation,
                 attempt_offset=self._attempt_clock - self._clock,
+                upstream_headers=self.upstream_headers,
             )
         )
 

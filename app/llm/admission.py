@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+
+import msgspec
 
 from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_others
 from ..auth.principal import Principal
@@ -18,8 +19,7 @@ from ..spend.shared_scopes import EndUserFacts, SharedScopes
 _NOBODY = EndUserFacts()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Application:
+class Application(msgspec.Struct, frozen=True, kw_only=True):
     """What admission looks at: who asks for which model, and what the call says about itself.
 
     `is_own_model`: the model was made for the caller's team, whose own list need not name it.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
@@ -37,6 +38,9 @@ _BODY_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
 # An answer of this size fits into the buffers of a socket; nobody need watch over its sending.
 _SMALL_ANSWER = 64 * 1024
+
+# Most calls that are over sooner are answered; a task that waits for the client to leave costs more than a timer.
+_GLANCE_SECONDS = 0.05
 
 _EVERY_ANSWER: RawHeaders = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 _JSON = "application/json"
@@ -121,7 +125,7 @@ class Door:
     async def _send_whole(
         self, send: Send, status: int, headers: Mapping[str, str], body: bytes, content_type: str
     ) -> None:
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        raw = _encoded(headers)
         raw.append((b"content-type", content_type.encode()))
         raw.append((b"content-length", b"%d" % len(body)))
         raw += self._every_answer
@@ -141,8 +145,8 @@ class Door:
         frames = reply.frames
         assert frames is not None
         try:
-            raw = [(name.lower().encode(), value.encode()) for name, value in {**reply.headers, **EVENT_STREAM}.items()]
-            await send({"type": "http.response.start", "status": 200, "headers": raw + self._every_answer})
+            raw = _encoded({**reply.headers, **EVENT_STREAM}) + self._every_answer
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
             async for frame in frames:
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
             visit.relax()
@@ -161,6 +165,7 @@ class Visit:
         self._receive = receive
         self._is_sent = False
         self._has_left = False
+        self._glance: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._served: asyncio.Task[Any] | None = None
 
@@ -201,12 +206,18 @@ class Visit:
         return piece
 
     def watch(self) -> None:
-        """From here on a client that leaves ends the call."""
+        """From here on a client that leaves ends the call, if that takes longer than a glance."""
         self._served = asyncio.current_task()
+        self._glance = asyncio.get_running_loop().call_later(_GLANCE_SECONDS, self._start_watching)
+
+    def _start_watching(self) -> None:
         self._watcher = asyncio.create_task(self._await_departure())
 
     def relax(self) -> None:
         """The answer is there: let it be sent, whoever reads it."""
+        if self._glance is not None:
+            self._glance.cancel()
+            self._glance = None
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
@@ -229,6 +240,16 @@ def _decoded(raw: RawHeaders) -> dict[str, str]:
     for name, value in raw:
         headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
     return headers
+
+
+def _encoded(headers: Mapping[str, str]) -> RawHeaders:
+    return [(_raw_name(name), value.encode()) for name, value in headers.items()]
+
+
+@lru_cache(maxsize=1024)
+def _raw_name(name: str) -> bytes:
+    """As a server wants it; the same few come with every answer."""
+    return name.lower().encode()
 
 
 def _length_of(headers: Mapping[str, str]) -> int | None:

@@ -80,6 +80,7 @@ class Exchange:
         except BROKEN_JSON:
             raise garbage_error(deployment) from None
         answer = None if request.passes_type_on else stamped
+        record.upstream_headers = upstream_headers
         record.succeed(usage or request.estimated_usage(len(body)), answer)
         kind = safe_type(content_type) if request.passes_type_on else None
         return Reply({**upstream_headers, **record.headers()}, stamped, content_type=kind)
@@ -98,7 +99,8 @@ class Exchange:
                 raise garbage_error(deployment) from None
             raise
         record.first_chunk()
-        headers = {**answer.headers, **record.headers()}
+        record.upstream_headers = answer.headers
+        headers = {**record.upstream_headers, **record.headers()}
         billed = _billed(first, frames if late is None else _resumed(late, frames), answer, restamper, record)
         return Reply(headers, frames=await _started(billed))
 
@@ -175,13 +177,17 @@ async def _frames(
     gave its reason to finish is finished, also without `[DONE]`.
     """
     decoder = SSEDecoder()
-    async for chunk in answer.chunks(ping_seconds):
+    while (chunk := await answer.next_chunk(ping_seconds)) is not None:
         if not chunk:
             yield PING_FRAME
             continue
         ready: list[bytes] = []
         try:
-            for data in decoder.feed(chunk):
+            events = decoder.feed(chunk)
+            if not events:
+                answer.overhear()  # comments, or a part of an event
+                continue
+            for data in events:
                 frame = restamper.frame(data)
                 if frame is not None:
                     ready.append(frame)
@@ -192,7 +198,7 @@ async def _frames(
                 raise status_error(500, msgspec.json.encode({"error": str(problem)}), {}, deployment) from None
             raise garbage_error(deployment) from None
         if ready:
-            yield b"".join(ready)
+            yield ready[0] if len(ready) == 1 else b"".join(ready)
         if restamper.finished:
             return
     if not decoder.has_partial_event and restamper.has_finish_reason:

@@ -37,6 +37,7 @@ from .routing.router import Route, Router
 from .upstream import Upstream
 
 _NAME_LENGTH = 255
+_NOTHING = Decimal(0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -339,5 +340,6 @@ class Gateway:
 def _estimate(request: OpenAIRequest, deployments: tuple[Deployment, ...]) -> Decimal:
     """What to hold for a call: the dearest of the deployments may be the one that answers."""
     size, most, choices, asked = request.body_bytes, request.max_tokens, request.choices, request.asked
-    estimates = (estimate_of(size, most, one.prices, choices=choices, asked=asked) for one in deployments)
-    return max(estimates, default=Decimal(0))
+    different = {id(one.prices): one.prices for one in deployments}.values()
+    estimates = (estimate_of(size, most, prices, choices=choices, asked=asked) for prices in different)
+    return max(estimates, default=_NOTHING)

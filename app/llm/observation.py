@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from ..deployment import Deployment
@@ -31,14 +32,13 @@ class FailedAttempt:
     offset: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedCall:
+class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call that was admitted, once it has ended. `model` is what the client asked for.
 
     `deployment` is the one that answered, or that failed last. `answer` is a whole JSON answer; None for streams.
     `first_chunk_seconds` is counted from the start of the call, None for what is no stream. `is_success` False comes
     with the contract's status and error class. `reservation` is settled. `attempt_offset`: when the last attempt began,
-    in seconds from the start of the call.
+    in seconds from the start of the call. `upstream_headers` are those of the provider's answer, as it is passed on.
     """
 
     call: Call
@@ -58,6 +58,7 @@ class EndedCall:
     answer: bytes | None
     reservation: Reservation | None = None
     attempt_offset: float = 0.0
+    upstream_headers: Mapping[str, str] = {}
 
 
 class Observer:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import aiohttp
-
 from ..errors import UpstreamError
+from .wire.answer import WireAnswer
 
 # What goes wrong between here and there.
-TRANSPORT_PROBLEMS = (aiohttp.ClientError, OSError, TimeoutError)
+TRANSPORT_PROBLEMS = (OSError, TimeoutError)
 
 
 class RawAnswer:
     """An open answer. `close` it, whatever happens."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
+    def __init__(self, answer: WireAnswer) -> None:
+        self._answer = answer
 
     @property
     def status(self) -> int:
-        return self._response.status
+        return self._answer.status
 
     @property
     def headers(self) -> list[tuple[str, str]]:
         """Every header, the repeated ones too."""
-        return list(self._response.headers.items())
+        return self._answer.headers
 
     def header(self, name: str) -> str:
-        """One header, "" when it is not there."""
-        return self._response.headers.get(name, "")
+        """One header by its name in lower case, "" when it is not there."""
+        return self._answer.header(name) or ""
 
     @property
     def length(self) -> int | None:
@@ -38,7 +37,7 @@ class RawAnswer:
 
     def has_ended(self) -> bool:
         """Whether everything was read."""
-        return self._response.content.at_eof()
+        return self._answer.has_ended
 
     async def read(self) -> bytes:
         """What has arrived, as soon as there is something; b"" at the end.
@@ -46,16 +45,13 @@ class RawAnswer:
         Raises UpstreamError for a connection that breaks, or that stays silent for too long.
         """
         try:
-            return await self._response.content.readany()
+            return await self._answer.read()
         except TRANSPORT_PROBLEMS as problem:
             raise transport_fault(problem) from problem
 
     def close(self) -> None:
         """Cut the connection unless the answer was read to its end: a stream that nobody reads must stop costing."""
-        if self.has_ended():
-            self._response.release()
-        else:
-            self._response.close()
+        self._answer.close()
 
 
 def transport_fault(problem: BaseException) -> UpstreamError:

@@ -47,7 +47,8 @@ async def relayed(answer: Answer, asked: Usage, record: CallRecord) -> Reply:
             raise empty_error(answer.deployment) from None
         raise
     record.first_chunk()
-    headers = {**answer.headers, **record.headers()}
+    record.upstream_headers = answer.headers
+    headers = {**record.upstream_headers, **record.headers()}
     frames = _billed(first, chunks, answer, meter, record, is_events=is_events)
     # Only a generator that has begun settles when it is dropped.
     await anext(frames)

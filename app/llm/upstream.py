@@ -1,8 +1,4 @@
-"""The only HTTP to providers: one shared client, and the contract's words for everything that can go wrong.
-
-The client keeps no cookies (they would cross tenants), follows no redirects and asks for no compression, so that
-bytes can be passed on as they come.
-"""
+"""The only HTTP to providers: one shared client (app/llm/wire), and the contract's words for all that can go wrong."""
 
 from __future__ import annotations
 
@@ -11,19 +7,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from urllib.parse import quote
 
-import aiohttp
-from yarl import URL
-
 from ..deployment import Deployment
 from ..errors import UpstreamError
 from ..protocols.json_fields import error_detail, error_message
 from ..settings import Settings
 from .raw_answer import TRANSPORT_PROBLEMS, RawAnswer, transport_fault
+from .wire.answer import Patience, WireAnswer
+from .wire.client import Wire
 
 _CONNECT_SECONDS = 10.0
 # Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
 _KEEP_ALIVE_SECONDS = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
+# A refusal is small and there at once; nobody waits for one that trickles.
+_ERROR_SECONDS = 10.0
 # What stays as it is in a query that is signed: providers that check signatures agree on this set.
 _PLAIN = "-._~"
 # The largest answer that is held in memory; embeddings of a full batch stay well below.
@@ -60,8 +57,8 @@ _POLICY_WORDS = ("content_policy_violation", "content_filter", "safety system", 
 class Answer:
     """An open answer of a provider with a good status. Use it as an async context manager: leaving closes it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, deployment: Deployment) -> None:
-        self._response = response
+    def __init__(self, answer: WireAnswer, deployment: Deployment) -> None:
+        self._answer = answer
         self._deployment = deployment
 
     async def __aenter__(self) -> Answer:
@@ -79,14 +76,14 @@ class Answer:
     @property
     def content_type(self) -> str:
         """As the provider says, on one line of ASCII, or ""."""
-        kind = self._response.headers.get("Content-Type", "")
+        kind = self._answer.header("content-type") or ""
         return kind if _is_plain(kind) else ""
 
     @property
     def headers(self) -> dict[str, str]:
         """The provider's headers as `llm_provider-…`, and its rate limits under their own names."""
         passed: dict[str, str] = {}
-        for name, value in self._response.headers.items():
+        for name, value in self._answer.headers:
             lower = name.lower()
             if lower in _NOT_PASSED_ON or not _is_plain(value):
                 continue
@@ -99,44 +96,45 @@ class Answer:
         """The whole body. A body that breaks off or has no end is an UpstreamError."""
         body = bytearray()
         try:
-            async for chunk in self._response.content.iter_any():
+            while chunk := await self._answer.read():
                 body += chunk
                 if len(body) > _MAX_ANSWER_BYTES:
                     raise garbage_error(self._deployment)
-        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+        except TRANSPORT_PROBLEMS as problem:
             raise transport_error(problem, self._deployment) from problem
         return bytes(body)
 
-    async def chunks(self, ping_seconds: float | None = None) -> AsyncIterator[bytes]:
-        """The body as it arrives, and nothing (b"") after each `ping_seconds` of silence.
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. A connection that breaks or stays silent is an UpstreamError."""
+        while chunk := await self.next_chunk():
+            yield chunk
+
+    async def next_chunk(self, ping_seconds: float | None = None) -> bytes | None:
+        """What has arrived, as soon as there is something; b"" after `ping_seconds` of silence, None at the end.
 
         A connection that breaks, or stays silent for the stream's time limit, is an UpstreamError.
         """
-        content = self._response.content
+        answer = self._answer
         try:
-            while not content.at_eof():
-                if ping_seconds is None:
-                    chunk = await content.readany()
-                else:
-                    chunk = await _read_or_ping(content, ping_seconds)
-                if chunk or ping_seconds is not None:
-                    yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            chunk = await (answer.read() if ping_seconds is None else _read_or_ping(answer, ping_seconds))
+        except TRANSPORT_PROBLEMS as problem:
             raise transport_error(problem, self._deployment) from problem
+        return chunk or (None if answer.has_ended else b"")
+
+    def overhear(self) -> None:
+        """The last chunk said nothing: for the time limit of silence, it does not count."""
+        self._answer.overhear()
 
     def close(self) -> None:
         """Cut the connection unless the answer was read to its end: a stream that nobody reads must stop costing."""
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        self._answer.close()
 
 
-async def _read_or_ping(content: aiohttp.StreamReader, seconds: float) -> bytes:
+async def _read_or_ping(answer: WireAnswer, seconds: float) -> bytes:
     """What arrives within the time, else nothing. The client's own limit for silence goes on counting."""
     try:
         async with asyncio.timeout(seconds) as patience:
-            return await content.readany()
+            return await answer.read()
     except TimeoutError:
         if not patience.expired():
             raise
@@ -146,24 +144,16 @@ async def _read_or_ping(content: aiohttp.StreamReader, seconds: float) -> bytes:
 class Upstream:
     def __init__(self, settings: Settings) -> None:
         self.reconfigure(settings)
-        self._session: aiohttp.ClientSession | None = None
+        self._wire = Wire(_KEEP_ALIVE_SECONDS)
 
     def reconfigure(self, settings: Settings) -> None:
         """Take time limits that changed while running."""
         self._request_timeout = settings.router_timeout or settings.request_timeout
         self._stream_timeout = settings.stream_timeout
 
-    async def open(self) -> None:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", "User-Agent": "quarterdeck"},
-            read_bufsize=256 * 1024,
-        )
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+    def close(self) -> None:
+        """Cut the connections that are left."""
+        self._wire.close()
 
     async def post(
         self,
@@ -180,8 +170,8 @@ class Upstream:
 
         `seconds` for the whole call and `silence` for each gap of a stream win over what is configured.
         """
-        timeout = self._timeouts(deployment, is_stream=is_stream, seconds=seconds, silence=silence)
-        return await self._sent("POST", deployment, deployment.url(endpoint), body, content_type, timeout)
+        patience = self._patience(deployment, is_stream=is_stream, seconds=seconds, silence=silence)
+        return await self._sent("POST", deployment, deployment.url(endpoint), body, content_type, patience)
 
     async def send(
         self,
@@ -194,30 +184,26 @@ class Upstream:
         content_type: str = "application/json",
     ) -> Answer:
         """The same for any method and any address of a deployment's account; `query` is added to that of the `url`."""
-        timeout = self._timeouts(deployment, is_stream=True, seconds=None, silence=None)
-        return await self._sent(method, deployment, URL(url).extend_query(query), body, content_type, timeout)
+        patience = self._patience(deployment, is_stream=True, seconds=None, silence=None)
+        return await self._sent(method, deployment, _with_query(url, query), body, content_type, patience)
 
     async def _sent(
         self,
         method: str,
         deployment: Deployment,
-        url: str | URL,
+        url: str,
         body: bytes | None,
         content_type: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the client's own, for each step of a request
+        patience: Patience,
     ) -> Answer:
-        if self._session is None:
-            raise RuntimeError("the upstream client is not open")
         headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
-            response = await self._session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, timeout=timeout
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+            answer = await self._wire.request(method, url, headers, body, patience)
+        except TRANSPORT_PROBLEMS as problem:
             raise transport_error(problem, deployment) from problem
-        if not 200 <= response.status < 300:
-            await self._refuse(response, deployment)
-        return Answer(response, deployment)
+        if not 200 <= answer.status < 300:
+            raise await _refusal(answer, deployment)
+        return Answer(answer, deployment)
 
     async def open_raw(
         self,
@@ -233,42 +219,43 @@ class Upstream:
 
         `url` is percent-encoded already, `query` is not. `silence`: seconds without a byte after which it is given up.
         """
-        if self._session is None:
-            raise RuntimeError("the upstream client is not open")
-        parameters = "&".join(f"{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}" for name, value in query)
+        patience = Patience(connect=min(_CONNECT_SECONDS, silence), silence=silence)
         try:
-            response = await self._session.request(
-                method,
-                URL(f"{url}?{parameters}" if parameters else url, encoded=True),
-                data=body or None,
-                headers=headers,
-                skip_auto_headers=("Content-Type",),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=min(_CONNECT_SECONDS, silence), sock_read=silence
-                ),
-            )
+            answer = await self._wire.request(method, _with_query(url, query), headers, body or None, patience)
         except TRANSPORT_PROBLEMS as problem:
             raise transport_fault(problem) from problem
-        return RawAnswer(response)
+        return RawAnswer(answer)
 
-    def _timeouts(
+    def _patience(
         self, deployment: Deployment, *, is_stream: bool, seconds: float | None, silence: float | None
-    ) -> aiohttp.ClientTimeout:
+    ) -> Patience:
         total = seconds or deployment.timeout or self._request_timeout
         if not is_stream:
-            return aiohttp.ClientTimeout(total=total, sock_connect=min(_CONNECT_SECONDS, total))
+            return Patience(connect=min(_CONNECT_SECONDS, total), total=total)
         silence = silence or deployment.stream_timeout or self._stream_timeout or total
-        return aiohttp.ClientTimeout(total=None, sock_connect=min(_CONNECT_SECONDS, silence), sock_read=silence)
+        return Patience(connect=min(_CONNECT_SECONDS, silence), silence=silence)
 
-    async def _refuse(self, response: aiohttp.ClientResponse, deployment: Deployment) -> None:
-        try:
-            body = await response.content.read(_MAX_ERROR_BYTES)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            body = b""
-        finally:
-            response.close()
-        raise status_error(response.status, body, response.headers, deployment)
+
+def _with_query(url: str, query: Sequence[tuple[str, str]]) -> str:
+    """The URL, which may have a query of its own, with more parameters."""
+    if not query:
+        return url
+    parameters = "&".join(f"{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}" for name, value in query)
+    return f"{url}{'&' if '?' in url else '?'}{parameters}"
+
+
+async def _refusal(answer: WireAnswer, deployment: Deployment) -> UpstreamError:
+    """What a provider says with a bad status, as far as it says it soon."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_ERROR_SECONDS):
+            while len(body) < _MAX_ERROR_BYTES and (chunk := await answer.read()):
+                body += chunk
+    except TRANSPORT_PROBLEMS:
+        body.clear()
+    finally:
+        answer.close()
+    return status_error(answer.status, bytes(body[:_MAX_ERROR_BYTES]), dict(answer.headers), deployment)
 
 
 def status_error(status: int, body: bytes, headers: Mapping[str, str], deployment: Deployment) -> UpstreamError:
@@ -280,7 +267,7 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
     param = None
     if status == 400:
         name, param = _refined(name, error_detail(body, "code") or "", text), error_detail(body, "param")
-    retry_after = headers.get("Retry-After")
+    retry_after = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
     passed = {"Retry-After": retry_after} if retry_after and _is_plain(retry_after) else {}
     return UpstreamError(
         _worded(name, deployment, text),

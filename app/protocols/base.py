@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one call. `cache_read` and `cache_write` are parts of `prompt`, `reasoning` of `completion`.
 
     What is not counted in tokens: pictures made, characters spoken, seconds of audio heard, searches.
@@ -24,7 +24,7 @@ class Usage:
     characters: int = 0
     seconds: Decimal = Decimal(0)
     queries: int = 0
-    raw: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = {}
 
     @property
     def total_tokens(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from .base import Usage
 from .json_fields import BROKEN_JSON, as_count, as_mapping, error_message
@@ -22,7 +23,12 @@ _ASSUMED_TOKENS = {"image": 4_200, "picture sent": 800, "second": 10}
 # Speech as people send it, 64 kbit/s.
 _BYTES_PER_SECOND = 8_000
 _MOST_SECONDS = Decimal(1_000_000)
-_WAV_RATE = slice(28, 32)
+# Of a WAV file's head: its encoding, channels, samples a second, and bits a sample, where the first block is `fmt `.
+_WAV = struct.Struct("<HHI6xH")
+_WAV_AT = 20
+# Encodings whose samples are plain numbers, so that their size follows from the head that a player goes by.
+_PLAIN_WAV = frozenset({0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE})
+_MOST_CHANNELS, _MOST_SAMPLES, _MOST_BITS = 8, 192_000, 32
 _ARROW = re.compile(rb"-->\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})")
 
 
@@ -37,10 +43,17 @@ def seconds_of_files(files: Iterable[bytes]) -> Decimal:
 
 
 def _seconds_of(file: bytes) -> Decimal:
-    rate = _BYTES_PER_SECOND
-    if file[:4] == b"RIFF" and file[8:12] == b"WAVE":
-        rate = int.from_bytes(file[_WAV_RATE], "little") or rate
-    return Decimal(len(file)) / rate
+    rate = _wav_rate(file) if file[:4] == b"RIFF" and file[8:16] == b"WAVEfmt " else None
+    return Decimal(len(file)) / (rate or _BYTES_PER_SECOND)
+
+
+def _wav_rate(file: bytes) -> int | None:
+    """Bytes a second, from what a player goes by: the rate that the head states is nobody's but its writer's."""
+    if len(file) < _WAV_AT + _WAV.size:
+        return None
+    encoding, channels, samples, bits = _WAV.unpack_from(file, _WAV_AT)
+    is_likely = 0 < channels <= _MOST_CHANNELS and 0 < samples <= _MOST_SAMPLES and 0 < bits <= _MOST_BITS
+    return int(channels * samples * -(-bits // 8)) if encoding in _PLAIN_WAV and is_likely else None
 
 
 def seconds_of_subtitles(text: bytes) -> Decimal | None:

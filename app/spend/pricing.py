@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..protocols.base import Usage
 
@@ -42,6 +44,8 @@ _ASSUMED_COMPLETION_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
 # No model answers more; a client may ask for any number.
 _MOST_COMPLETION_TOKENS = 10_000_000
+# What providers take for calls that they may answer within a day.
+_BATCH_SHARE = Decimal("0.5")
 # Beyond it the cost of a call would have more digits than the database keeps, and could not be settled.
 _MOST_PER_TOKEN = 1000
 
@@ -247,6 +251,12 @@ def cost_of(usage: Usage, prices: Prices) -> Cost:
     input_cost = _rounded(input_cost)
     output_cost = _rounded(usage.completion_tokens * prices.output.at(prompt))
     return Cost(input_cost + output_cost, input_cost, output_cost)
+
+
+def batch_cost(cost: Cost) -> Cost:
+    """What calls cost that ran in a batch, by what they would have cost one by one."""
+    into, made = _rounded(cost.input * _BATCH_SHARE), _rounded(cost.output * _BATCH_SHARE)
+    return Cost(into + made, into, made)
 
 
 def estimate_of(

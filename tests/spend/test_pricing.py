@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.protocols.base import Usage
-from app.spend.pricing import Prices, Rate, cost_of, custom_prices, estimate_of, listed_prices, price_of
+from app.spend.pricing import Prices, Rate, batch_cost, cost_of, custom_prices, estimate_of, listed_prices, price_of
 
 TOKENS = st.integers(min_value=0, max_value=10**9)
 RATES = st.decimals(min_value=0, max_value=1, places=14, allow_nan=False).map(Rate)
@@ -32,6 +32,14 @@ def test_gpt_4o_mini_with_a_cached_part_costs_what_openai_bills() -> None:
     cost = cost_of(usage, listed("openai", "gpt-4o-mini"))
     assert cost.total == Decimal("0.00000225")
     assert (cost.input, cost.output) == (Decimal("0.00000105"), Decimal("0.0000012"))
+
+
+@given(USAGES, PRICES)
+def test_a_batch_costs_half(usage: Usage, prices: Prices) -> None:
+    single = cost_of(usage, prices)
+    cost = batch_cost(single)
+    assert cost.total == cost.input + cost.output
+    assert abs(cost.total - single.total / 2) <= Decimal("0.000000000001")
 
 
 def test_custom_prices_bill_cached_tokens_at_the_full_rate() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ...protocols.base import Usage
 from ...protocols.sse import EventTooLarge, SSEDecoder
@@ -22,6 +23,14 @@ _TAIL_BYTES = 64 * 1024
 _LARGEST_FRAME = 16 * 1024 * 1024
 _PRELUDE = struct.Struct(">II")
 _USAGE_START = re.compile(rb'"(usage|usageMetadata)"\s*:\s*\{')
+# Where events of streams carry what a model says.
+_SAID = re.compile(
+    rb'"(?:text|content|delta|thinking|partial_json|arguments|input|reasoning_content|refusal|completion)"'
+    rb'\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
+)
+# A longer piece is sound or a picture, whose bytes say nothing about tokens.
+_LONGEST_PIECE = 4096
+_BYTES_PER_TOKEN = 4
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.failed", "response.incomplete"})
 
 
@@ -52,6 +61,7 @@ class UsageScanner:
         self.has_failed = False
         self.is_finished = False
         self._counts: dict[str, Any] = {}
+        self._said_bytes = 0
         self._reader: _Json | _Events | _Frames | None = None
         if kind == "text/event-stream":
             self._reader = _Events()
@@ -76,18 +86,35 @@ class UsageScanner:
 
     def end(self) -> None:
         """The answer is over."""
-        if isinstance(self._reader, _Json):
-            for event in self._reader.end():
+        reader = self._reader
+        if isinstance(reader, _Json):
+            self._reader = None
+            for event in reader.end():
                 self._take(event)
 
     @property
     def usage(self) -> Usage | None:
         return usage_of(self._counts) if self._counts else None
 
+    def billed(self, prompt_tokens: int, *, is_whole: bool) -> Usage | None:
+        """What to bill: what was said, else what a stream looks like, so that leaving early or not asking is not free.
+
+        `is_whole`: the answer came to its end. `prompt_tokens`: an estimate. None where no model spoke.
+        """
+        said = self.usage
+        if not self._said_bytes or (said is not None and (is_whole or "promptTokenCount" in self._counts)):
+            return said
+        seen = -(-self._said_bytes // _BYTES_PER_TOKEN)
+        if said is None:
+            return Usage(prompt_tokens=prompt_tokens, completion_tokens=seen, raw={"estimated": True})
+        return replace(said, completion_tokens=max(said.completion_tokens, seen))
+
     def _take(self, event: bytes) -> None:
         if event == b"[DONE]":
             self.is_finished = True
             return
+        if self.is_stream and b'.done"' not in event[:80]:
+            self._said_bytes += sum(size for piece in _SAID.findall(event) if (size := len(piece)) <= _LONGEST_PIECE)
         if not _tells(event) and (self.model or b'"model' not in event):
             return
         try:
@@ -115,7 +142,7 @@ class UsageScanner:
 def _tells(event: bytes) -> bool:
     """Whether an event may say what was used, that something failed, or that it was the last one. Most do not."""
     return (
-        (b'"usage' in event and b'"usage":null' not in event and b'"usage": null' not in event)
+        (b'"usage' in event and _USAGE_START.search(event) is not None)
         or b'"error"' in event
         or b"Count" in event
         or b'"meta"' in event
