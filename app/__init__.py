@@ -35,6 +35,8 @@ from .llm.passthrough.relay import PassThrough
 from .llm.passthrough.routes import serve_configured_endpoints
 from .llm.probes import Prober
 from .llm.provider_objects.account import ProviderAccounts
+from .llm.provider_objects.batch_bill import BatchBilling
+from .llm.provider_objects.batch_meter import BatchMeter
 from .llm.routing.router import Router
 from .llm.traces import open_traces
 from .llm.upstream import Upstream
@@ -114,6 +116,9 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
     catalog = DeploymentCatalog(settings, database)
     upstream = Upstream(settings)
     router = Router(settings, announcer.announce)
+    accounts = ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key)
+    kept = base.spend_logs_retention
+    billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_kept=kept)
     answers = open_response_cache(settings, announcer.announce)
     metrics = Metrics(settings)
     call_log, traces = CallLog(is_verbose=settings.lowest_log_level == "DEBUG"), open_traces(settings)
@@ -131,7 +136,8 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
         connection_tester=ConnectionTest(upstream, settings.environment),
         ledger=ledger,
         gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared, router, observers, answers),
-        accounts=ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key),
+        accounts=accounts,
+        batch_meter=BatchMeter(accounts, billing),
         pass_through=PassThrough(settings, base, catalog, budgets, shared, ledger, upstream, observers),
         watch=Watch(settings, observers, budgets),
         metrics=metrics,

@@ -13,6 +13,8 @@ from quart import Quart
 from .config_overrides import RUNTIME_SETTINGS, overridden, stored_overrides
 from .db import DATABASE_AWAY, DATABASE_REFUSED
 from .janitor import Janitor, JanitorPlan
+from .llm.caching.cache_switch import SETTINGS as SWITCHES_CACHE
+from .llm.caching.cache_switch import switch_cache
 from .llm.upstream import Upstream
 from .services import Services
 from .settings import Settings
@@ -43,7 +45,6 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
     @app.before_serving
     async def start() -> None:
         await house.database.open()
-        await upstream.open()
         await _read_deployments(house)
         await house.counters.start()
         await house.announcer.start(hear, hear_gap)
@@ -53,6 +54,7 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
             await house.traces.start()
         background.append(asyncio.create_task(house.metrics.share_forever(), name="metrics of all processes"))
         background.append(asyncio.create_task(house.health_rounds.run_forever(), name="health checks"))
+        background.append(asyncio.create_task(house.batch_meter.run_forever(), name="costs of batches"))
         reloading = _reload_forever(house, upstream, base, stale)
         background.append(asyncio.create_task(reloading, name="reload of deployments and settings"))
         background.append(asyncio.create_task(Janitor(house.database, _plan(base)).run_forever(), name="janitor"))
@@ -68,7 +70,7 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
             await house.traces.stop()
         await house.ledger.stop()
         await house.counters.stop()
-        await upstream.close()
+        upstream.close()
         await house.registry.aclose()
         await house.cache.close()
         await house.gateway.close()
@@ -129,6 +131,8 @@ async def _read_settings(house: Services, upstream: Upstream, base: Settings) ->
         return
     log.info("settings have changed", settings=sorted(changed))
     house.settings = replace(current, **changed)
+    if not SWITCHES_CACHE.isdisjoint(changed):
+        await switch_cache(house.gateway, house.settings, house.announcer.announce)
     house.gateway.reconfigure(house.settings)
     house.pass_through.reconfigure(house.settings)
     await house.watch.reconfigure(house.settings)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .llm.metrics.exporter import Metrics
     from .llm.passthrough.relay import PassThrough
     from .llm.provider_objects.account import ProviderAccounts
+    from .llm.provider_objects.batch_meter import BatchMeter
     from .llm.traces import Traces
     from .settings import Settings
     from .spend.budget import BudgetBook
@@ -58,6 +59,7 @@ class Services:
     gateway: Gateway
     pass_through: PassThrough
     accounts: ProviderAccounts
+    batch_meter: BatchMeter
     metrics: Metrics
     health_rounds: HealthRounds
     watch: Watch

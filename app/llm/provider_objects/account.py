@@ -17,6 +17,7 @@ from ...protocols.json_fields import BROKEN_JSON, as_mapping
 from ..admission import Admission, Application
 from ..upstream import Answer, Upstream, garbage_error
 from .object_ids import ObjectRef, opened_id, owner_tag, sealed_id
+from .owner_stamp import Payer, payer_in, stamp_of
 
 _any = msgspec.json.Decoder().decode
 
@@ -48,13 +49,14 @@ class ProviderAccounts:
         (await self._admission.admit_pass_through(applications)).settle(_NOTHING)
 
     def _application(self, principal: Principal, path: str, model: str) -> Application:
-        group = self._group(principal, model) if model else ""
+        named = principal.aliases.get(model, model)
+        group, groups = self._catalog.grants_of(named, principal.team_id) if model else ("", frozenset[str]())
         return Application(
             principal=principal,
             model=group,
             path=path,
             deployments=(),
-            groups=self._catalog.groups_of(group, principal.team_id) if group else frozenset(),
+            groups=groups,
             is_own_model=self._catalog.belongs_to_team(group, principal.team_id),
         )
 
@@ -90,18 +92,34 @@ class ProviderAccounts:
 
     def name_at(self, account: Deployment, principal: Principal, model: str) -> str:
         """What a model is called at the account of a deployment. Raises InvalidRequest for one that is not there."""
-        for one in self._catalog.behind(self._group(principal, model), principal.team_id):
-            if _account(one) == _account(account):
-                return one.upstream_model
+        _, found = self.found_at(account, principal, model)
+        if found is not None:
+            return found.upstream_model
         raise InvalidRequest(
             f"The model '{model}' is not served by the account that keeps this file; upload one for each account.",
             param="file",
         )
 
+    def found_at(self, account: Deployment, principal: Principal, model: str) -> tuple[str, Deployment | None]:
+        """The group that a model's name means to a caller, and which of its deployments is at this account."""
+        group = self._group(principal, model)
+        behind = self._catalog.behind(group, principal.team_id)
+        return group, next((one for one in behind if _account(one) == _account(account)), None)
+
+    def by_id(self, id: str) -> Deployment | None:
+        return self._catalog.by_id(id)
+
     # ---- what ------------------------------------------------------------------------------------------------------
 
     def owner(self, principal: Principal) -> str:
         return owner_tag(principal, self._salt_key)
+
+    def stamp(self, owner: str, payer: Payer) -> str:
+        """What goes into a batch's metadata."""
+        return stamp_of(owner, payer, self._salt_key)
+
+    def payer(self, stamp: str) -> Payer | None:
+        return payer_in(stamp, self._salt_key)
 
     def seal(self, kind: str, ref: ObjectRef) -> str:
         return sealed_id(kind, ref, self._salt_key)
@@ -154,14 +172,14 @@ def _decoded(body: bytes) -> Any:
 
 
 def _account(deployment: Deployment) -> tuple[str, tuple[tuple[str, str], ...]]:
-    return _root(deployment), tuple(sorted(deployment.headers.items()))
+    return account_root(deployment), tuple(sorted(deployment.headers.items()))
 
 
-def _root(deployment: Deployment) -> str:
-    """Azure keeps files beside its deployments, not below them."""
+def account_root(deployment: Deployment) -> str:
+    """The address below which a deployment's account is. Azure keeps files beside its deployments, not below them."""
     root, slash, _ = deployment.api_base.partition("/openai/deployments/")
     return f"{root}/openai" if slash else deployment.api_base
 
 
 def _url(deployment: Deployment, path: str) -> str:
-    return f"{_root(deployment)}{path}{deployment.query}"
+    return f"{account_root(deployment)}{path}{deployment.query}"

@@ -38,19 +38,32 @@ _decode = msgspec.json.Decoder(ObjectRef).decode
 
 def sealed_id(kind: str, ref: ObjectRef, salt_key: str) -> str:
     """The client's id of a `file` or a `batch`."""
-    sealed = _cipher(salt_key).encrypt(_encode(ref), [kind.encode()])
-    return _PREFIXES[kind] + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+    return _PREFIXES[kind] + sealed_note(kind, _encode(ref), salt_key)
 
 
 def opened_id(kind: str, id: str, salt_key: str) -> ObjectRef | None:
     """What an id says, None for one that is not ours or of another kind."""
     text = id.removeprefix(_PREFIXES[kind])
-    if text == id or len(id) > _LONGEST_ID:
+    note = opened_note(kind, text, salt_key) if text != id else None
+    try:
+        return _decode(note) if note is not None else None
+    except msgspec.MsgspecError:
+        return None
+
+
+def sealed_note(kind: str, note: bytes, salt_key: str) -> str:
+    """A note in the letters of an id, which only this instance can make and read; the same note is the same text."""
+    return base64.urlsafe_b64encode(_cipher(salt_key).encrypt(note, [kind.encode()])).decode().rstrip("=")
+
+
+def opened_note(kind: str, text: str, salt_key: str) -> bytes | None:
+    """The note, None for a text that is not ours, was changed, or is of another kind."""
+    if not text or len(text) > _LONGEST_ID:
         return None
     try:
         sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return _decode(_cipher(salt_key).decrypt(sealed, [kind.encode()]))
-    except (InvalidTag, binascii.Error, ValueError, msgspec.MsgspecError):
+        return _cipher(salt_key).decrypt(sealed, [kind.encode()])
+    except (InvalidTag, binascii.Error, ValueError):
         return None
 
 
