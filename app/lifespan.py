@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import structlog
@@ -63,18 +63,20 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
     async def stop() -> None:
         house.is_shutting_down = True
         await asyncio.gather(*(ended(task) for task in background))
-        house.metrics.close()
-        await house.announcer.stop()
-        await house.watch.stop()
-        if house.traces is not None:
-            await house.traces.stop()
-        await house.ledger.stop()
-        await house.counters.stop()
-        upstream.close()
-        await house.registry.aclose()
-        await house.cache.close()
-        await house.gateway.close()
-        await house.database.close()
+        # The last one first. One that fails does not keep the others from being closed.
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(house.database.close)
+            closing.push_async_callback(house.gateway.close)
+            closing.push_async_callback(house.cache.close)
+            closing.push_async_callback(house.registry.aclose)
+            closing.callback(upstream.close)
+            closing.push_async_callback(house.counters.stop)
+            closing.push_async_callback(house.ledger.stop)
+            if house.traces is not None:
+                closing.push_async_callback(house.traces.stop)
+            closing.push_async_callback(house.watch.stop)
+            closing.push_async_callback(house.announcer.stop)
+            closing.callback(house.metrics.close)
 
 
 def _plan(settings: Settings) -> JanitorPlan:

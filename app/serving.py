@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
-import os
+import multiprocessing
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,7 @@ def serve(options: ServeOptions) -> int:
     _refuse_busy_port(settings)
     _allow_many_files()
     app = create_app(settings)  # before anything is written: it refuses a deployment that cannot work
-    asyncio.run(_prepare_database(settings))
+    _in_a_child(lambda: asyncio.run(_prepare_database(settings)))
     TotalsFiles(settings).clear()
     print(describe(settings), flush=True)
     if options.server == "granian":
@@ -125,6 +126,34 @@ def describe(settings: Settings) -> str:
     return "\n".join([f"Quarterdeck {VERSION}", *(f"  {name:<9} {value}" for name, value in rows.items())])
 
 
+def _in_a_child(work: Callable[[], None]) -> None:
+    """Do something once that needs much memory, which goes with the child: migrations load their whole history.
+
+    Raises SettingsError as the work does, and with an exit code for a child that died.
+    """
+    heard, said = multiprocessing.Pipe(duplex=False)
+
+    def run() -> None:
+        try:
+            work()
+        except SettingsError as problem:
+            said.send(str(problem))
+        else:
+            said.send(None)
+
+    child = multiprocessing.get_context("fork").Process(target=run)
+    child.start()
+    said.close()
+    try:
+        refusal = heard.recv()
+    except EOFError:
+        child.join()
+        raise SettingsError(f"database: preparing it ended with exit code {child.exitcode}") from None
+    child.join()
+    if refusal is not None:
+        raise SettingsError(refusal)
+
+
 async def _prepare_database(settings: Settings) -> None:
     """Migrate what may be migrated at start. An unreachable PostgreSQL is waited for by the running instance."""
     database = Database(settings)
@@ -180,19 +209,20 @@ def _refusal(settings: Settings, problem: Exception) -> SettingsError:
 def _run_granian(settings: Settings, workers: int) -> int:
     if importlib.util.find_spec("granian") is None:
         raise SettingsError("--server granian: is not installed; run: pip install 'quarterdeck[granian]'")
-    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "app.asgi:create", "--no-ws"]
-    command += [
-        "--host",
-        settings.host,
-        "--port",
-        str(settings.port),
-        "--workers",
-        str(workers),
-        "--log-level",
-        "warning",
-    ]
-    # Its own program takes this process over, so that signals reach it and nothing of ours stays loaded.
-    os.execv(sys.executable, command)  # noqa: S606
+    server = importlib.import_module("granian").Granian(
+        "app.asgi:create",
+        factory=True,
+        interface=importlib.import_module("granian.constants").Interfaces.ASGI,
+        address=settings.host,
+        port=settings.port,
+        workers=workers,
+        websockets=False,
+        log_level=importlib.import_module("granian.log").LogLevels.warning,
+    )
+    # Its workers are forked: what was imported here is shared with them, and they start at once.
+    spare_what_stays()
+    server.serve()
+    return 0
 
 
 def _refuse_busy_port(settings: Settings) -> None:

@@ -81,7 +81,7 @@ def start_quarterdeck(server: str, port: int, directory: Path, *, is_direct: boo
         "QUARTERDECK_STATE_DIR": str(directory / "state"),
         "QUARTERDECK_DIRECT_CALLS": str(is_direct),
     }
-    command = [sys.executable, "-m", "app.cli", "serve", "--config", str(directory / "config.yaml")]
+    command = [_own_python(), "-m", "app.cli", "serve", "--config", str(directory / "config.yaml")]
     command += ["--port", str(port), "--server", server]
     target = _start(name, command, port, "/health/liveliness", directory, environment)
     key = _post(
@@ -114,7 +114,7 @@ def boot_seconds(server: str, port: int, directory: Path, times: int = 3) -> lis
         "LITELLM_MASTER_KEY": MASTER_KEY,
         "QUARTERDECK_STATE_DIR": str(folder / "state"),
     }
-    command = [sys.executable, "-m", "app.cli", "serve", "--config", str(folder / "config.yaml")]
+    command = [_own_python(), "-m", "app.cli", "serve", "--config", str(folder / "config.yaml")]
     command += ["--port", str(port), "--server", server]
     for _ in range(times + 1):
         target = _start(server, command, port, "/health/liveliness", folder, environment)
@@ -180,15 +180,31 @@ def start_portkey(port: int, directory: Path) -> Target:
 
 
 def install_peers() -> None:
-    """The peers and the floor's libraries from their registries, each into an environment of its own."""
-    for name, packages in (("floor", ["uvloop", "httptools"]), ("litellm", ["litellm[proxy]"])):
+    """The peers, the floor's libraries and our own from their registries, each into an environment of its own.
+
+    Ours is what an operator installs: what tests and linters need costs a server memory and time to start.
+    """
+    own = ["--requirement", str(ROOT / "requirements.lock")]
+    environments = {
+        "floor": [["uvloop", "httptools"]],
+        "litellm": [["litellm[proxy]"]],
+        "quarterdeck": [own, ["granian", "uvloop"]],
+    }
+    for name, installs in environments.items():
         if not (PEERS / name / "bin" / "python").exists():
             subprocess.run([sys.executable, "-m", "venv", str(PEERS / name)], check=True)
         pip = [str(PEERS / name / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        subprocess.run([*pip, *packages], check=False)
+        for packages in installs:
+            subprocess.run([*pip, *packages], check=False)
     (PEERS / "portkey").mkdir(exist_ok=True)
     npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(PEERS / "portkey"), "@portkey-ai/gateway"]
     subprocess.run(npm, check=False)
+
+
+def _own_python() -> str:
+    """Of the environment that has what running needs and no more; else of this one."""
+    python = PEERS / "quarterdeck" / "bin" / "python"
+    return str(python) if python.exists() else sys.executable
 
 
 @contextlib.contextmanager
