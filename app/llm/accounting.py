@@ -13,6 +13,7 @@ from ..deployment import Deployment
 from ..errors import UpstreamError
 from ..protocols.base import Usage
 from ..protocols.openai import OpenAIRequest, StreamRestamper
+from ..protocols.openai_assembly import StreamAssembler, usage_of_answer
 from ..spend.budget import Reservation
 from ..spend.events import SpendEvent, SpendWindow
 from ..spend.ledger import SpendLedger
@@ -23,6 +24,8 @@ from .observation import EndedCall, FailedAttempt, Observer
 from .routing.load import LoadBook
 
 _NAME_LENGTH = 255
+# Of a stream's answer that is put together for those who watch.
+_MOST_ANSWER_BYTES = 1024 * 1024
 _FREE = Cost(Decimal(0), Decimal(0), Decimal(0))
 
 
@@ -75,6 +78,8 @@ class CallRecord:
         self.usage: Usage | None = None
         # Of the provider's answer, as they are passed on.
         self.upstream_headers: Mapping[str, str] = {}
+        # Puts a stream's answer together where somebody wants to see it.
+        self._assembler = StreamAssembler(call.endpoint) if request.is_stream and observers.wants_answers else None
         self._is_open = True
 
     def go_on(self, group: str, reservation: Reservation) -> None:
@@ -146,8 +151,12 @@ class CallRecord:
         """Of the deployment that answered, or that was asked last."""
         return self._deployment.id if self._deployment is not None else ""
 
-    def end_of_stream(self, restamper: StreamRestamper) -> None:
-        """Settle a stream as soon as its end was read."""
+    def pass_on(self, frames: bytes, restamper: StreamRestamper) -> None:
+        """See what a stream's client gets next, and settle the stream as soon as its end was read."""
+        if self._assembler is not None and not self._assembler.is_given_up:
+            self._assembler.feed(frames)
+            if self._assembler.size > _MOST_ANSWER_BYTES:
+                self._assembler.give_up()
         if restamper.finished:
             self.succeed(self.usage_of(restamper))
 
@@ -202,12 +211,15 @@ class CallRecord:
                 total_seconds=time.perf_counter() - self._clock,
                 upstream_seconds=self._upstream_seconds,
                 first_chunk_seconds=(first_chunk - self._started_at).total_seconds() if first_chunk else None,
-                answer=answer,
+                answer=self._streamed_answer(usage) if answer is None else answer,
                 reservation=self._reservation,
                 attempt_offset=self._attempt_clock - self._clock,
                 upstream_headers=self.upstream_headers,
             )
         )
+
+    def _streamed_answer(self, usage: Usage) -> bytes | None:
+        return None if self._assembler is None else self._assembler.so_far(usage_of_answer(usage))
 
     def _with_details(self, facts: dict[str, Any], usage: Usage) -> dict[str, Any]:
         """The metadata of the log: besides the facts, what was counted and who failed before."""

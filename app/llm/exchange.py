@@ -228,11 +228,11 @@ async def _billed(
     try:
         yield b""
         if first:
-            record.end_of_stream(restamper)
+            record.pass_on(first, restamper)
             yield first
         async for frame in frames:
             # Before the client sees the end: what it got must outlive us from that moment on.
-            record.end_of_stream(restamper)
+            record.pass_on(frame, restamper)
             yield frame
     except UpstreamError as error:
         record.break_off(error, record.usage_of(restamper))

@@ -35,7 +35,8 @@ class FailedAttempt:
 class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
     """A call that was admitted, once it has ended. `model` is what the client asked for.
 
-    `deployment` is the one that answered, or that failed last. `answer` is a whole JSON answer; None for streams.
+    `deployment` is the one that answered, or that failed last. `answer` is JSON: a whole answer, or what
+    came of a stream where a watcher wants that and it can be put together.
     `first_chunk_seconds` is counted from the start of the call, None for what is no stream. `is_success` False comes
     with the contract's status and error class. `reservation` is settled. `attempt_offset`: when the last attempt began,
     in seconds from the start of the call. `upstream_headers` are those of the provider's answer, as it is passed on.
@@ -62,7 +63,12 @@ class EndedCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observer:
-    """What a watcher may hear. Each method takes microseconds, never waits and never raises: it puts aside, at most."""
+    """What a watcher may hear. Each method takes microseconds, never waits and never raises: it puts aside, at most.
+
+    `wants_answers`: it reads the texts of answers, so those of streams are put together on their way.
+    """
+
+    wants_answers = False
 
     def call_started(self, call: Call) -> None:
         """The gateway begins to work on a call."""
@@ -81,15 +87,19 @@ class Observers(Observer):
     """Tells all of them. One that fails is logged and does not keep the others from hearing."""
 
     def __init__(self, *observers: Observer) -> None:
+        self._tell(observers)
+
+    def _tell(self, observers: tuple[Observer, ...]) -> None:
         self._observers = observers
+        self.wants_answers = any(one.wants_answers for one in observers)
 
     def join(self, observer: Observer) -> None:
         """Tell this one too from now on."""
-        self._observers = (*self._observers, observer)
+        self._tell((*self._observers, observer))
 
     def leave(self, observer: Observer) -> None:
         """Tell this one no more."""
-        self._observers = tuple(one for one in self._observers if one is not observer)
+        self._tell(tuple(one for one in self._observers if one is not observer))
 
     def call_started(self, call: Call) -> None:
         for observer in self._observers:

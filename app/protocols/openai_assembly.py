@@ -93,9 +93,13 @@ class StreamAssembler:
 
     def answer(self, usage: Mapping[str, Any] | None) -> bytes | None:
         """The whole answer as JSON; None for a stream that did not come to its natural end."""
+        is_whole = self.is_finished and all(_is_natural(one["finish_reason"]) for one in self._choices.values())
+        return self.so_far(usage) if is_whole else None
+
+    def so_far(self, usage: Mapping[str, Any] | None) -> bytes | None:
+        """What has come as JSON, whole or not; None when nothing has, or nothing that could be put together."""
         choices = [choice for _, choice in sorted(self._choices.items())]
-        whole = self.is_finished and self._is_fit and bool(choices)
-        if not whole or not all(_is_natural(choice["finish_reason"]) for choice in choices):
+        if not self._is_fit or not choices:
             return None
         for choice in choices:
             _close(choice.get("message", choice))

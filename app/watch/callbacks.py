@@ -32,6 +32,8 @@ _AT_ONCE = 10
 class CallbackObserver(Observer):
     """Puts ended calls aside for each receiver that listens, and for those of the calling key and team."""
 
+    wants_answers = True
+
     def __init__(self, settings: Settings, targets: Sequence[Target], http: httpx.AsyncClient) -> None:
         self._settings = settings
         self._http = http

@@ -223,3 +223,16 @@ def test_usage_is_the_provider_s_own_or_what_was_estimated() -> None:
     estimated = Usage(prompt_tokens=3, completion_tokens=4, raw={"estimated": True})
     assert usage_of_answer(estimated) == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     assert msgspec.json.encode(usage_of_answer(estimated))
+
+
+def test_what_came_of_a_stream_that_broke_can_be_seen_but_is_no_answer() -> None:
+    assembler = StreamAssembler(CHAT)
+    assembler.feed(
+        b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"}}]}\n\n: ping\n\n'
+    )
+    assembler.feed(b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"lo"}}]}\n\n')
+    assert assembler.answer(None) is None
+    seen = json.loads(assembler.so_far({"total_tokens": 3}) or b"{}")
+    assert seen["choices"][0]["message"] == {"role": "assistant", "content": "Hello"}
+    assert seen["usage"] == {"total_tokens": 3}
+    assert StreamAssembler(CHAT).so_far(None) is None

@@ -6,9 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from app.protocols.base import Usage
 from app.spend.pricing import Prices, Rate, batch_cost, cost_of, custom_prices, estimate_of, listed_prices, price_of

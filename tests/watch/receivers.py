@@ -66,12 +66,13 @@ class Receiver:
 class HttpReceiver(Receiver):
     """Answers each POST with the next of `statuses`, then with 200; after `delay` seconds."""
 
-    def __init__(self, *statuses: int, delay: float = 0.0, location: str = "") -> None:
+    def __init__(self, *statuses: int, delay: float = 0.0, location: str = "", cookie: str = "") -> None:
         super().__init__()
         self.posts: list[Posted] = []
         self.statuses = list(statuses)
         self.delay = delay
         self.location = location
+        self.cookie = cookie
 
     @property
     def url(self) -> str:
@@ -93,6 +94,7 @@ class HttpReceiver(Receiver):
             await asyncio.sleep(self.delay)
             status = self.statuses.pop(0) if self.statuses else 200
             where = f"Location: {self.location}\r\n" if self.location else ""
+            where += f"Set-Cookie: {self.cookie}\r\n" if self.cookie else ""
             answer = f"HTTP/1.1 {status} {_STATUS_WORDS[status]}\r\n{where}Content-Length: 2\r\n\r\nok"
             writer.write(answer.encode())
             await writer.drain()

@@ -56,6 +56,26 @@ async def test_a_test_message_goes_to_every_webhook_of_slack() -> None:
         assert [post.path for post in receiver.posts] == ["/one", "/two"]
 
 
+async def test_a_dead_address_keeps_nothing_from_the_others_and_another_try_repeats_no_arrival() -> None:
+    async with HttpReceiver(500, 500) as dead, HttpReceiver() as alive, open_client() as http:
+        own = {"outage_alerts": (dead.url, alive.url), "budget_alerts": (alive.url,)}
+        send = destination("slack", settings(alert_to_webhook_url=own), http)
+        assert send is not None
+        batch = [OUTAGE, BUDGET]
+        for _ in range(2):
+            with pytest.raises(Undelivered):
+                await send(batch)
+        await send(batch)
+        assert (len(dead.posts), len(alive.posts)) == (3, 1)
+    async with HttpReceiver(200, 500) as hesitant, open_client() as http:
+        send = destination("webhook", settings(webhook_url=hesitant.url), http)
+        assert send is not None
+        with pytest.raises(Undelivered):
+            await send(batch)
+        await send(batch)
+        assert [post.json for post in hesitant.posts] == [dict(one.fields) for one in (OUTAGE, BUDGET, BUDGET)]
+
+
 async def test_a_webhook_gets_each_alert_as_json() -> None:
     async with HttpReceiver() as receiver:
         await deliver("webhook", [BUDGET, OUTAGE], webhook_url=receiver.url)

@@ -38,6 +38,13 @@ async def test_redirects_are_not_followed() -> None:
         assert elsewhere.posts == []
 
 
+async def test_cookies_of_a_receiver_do_not_come_back_to_it() -> None:
+    async with HttpReceiver(cookie="session=of-a-tenant; Max-Age=60") as receiver, open_client() as http:
+        for _ in range(2):
+            await post_json(http, receiver.url, b"{}", {})
+        assert [post.headers.get("cookie") for post in receiver.posts] == [None, None]
+
+
 async def test_nobody_there_may_be_there_later() -> None:
     async with HttpReceiver() as receiver:
         url = receiver.url

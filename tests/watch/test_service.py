@@ -42,7 +42,7 @@ async def house_with(**fields: Any) -> AsyncIterator[House]:
 
 async def test_nobody_observes_where_nobody_is_told() -> None:
     async with house_with() as house:
-        assert vars(house.observers) == {"_observers": ()}
+        assert vars(house.observers) == {"_observers": (), "wants_answers": False}
         assert house.budgets.listener is None
         assert (house.watch.callback_names["success"], house.watch.alert_names, house.watch.alert_types) == ([], [], [])
 

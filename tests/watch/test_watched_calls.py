@@ -92,6 +92,8 @@ async def test_receivers_hear_of_every_call_and_see_no_secret(watched: Watched) 
     assert whole["messages"] == [{"role": "user", "content": "hi"}]
     assert whole["response"]["choices"]
     assert (stream["stream"], stream["total_tokens"] > 0) == (True, True)
+    assert stream["response"]["choices"][0]["message"] == {"role": "assistant", "content": "Hello world "}
+    assert stream["response"]["usage"]["total_tokens"] == stream["total_tokens"]
     assert (failed["status"], failed["error_information"]["error_code"]) == ("failure", "500")
     rows = await worker.spend_rows(key, 3)
     assert [row["request_id"] for row in rows] == [event["id"] for event in (whole, stream, failed)]
