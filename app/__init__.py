@@ -49,6 +49,7 @@ from .settings import Settings
 from .spend.budget import BudgetBook
 from .spend.counter_chain import open_counters
 from .spend.ledger import SpendLedger
+from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
 from .watch.service import Watch
 
@@ -139,7 +140,7 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
         accounts=accounts,
         batch_meter=BatchMeter(accounts, billing),
         pass_through=PassThrough(settings, base, catalog, budgets, shared, ledger, upstream, observers),
-        watch=Watch(settings, observers, budgets),
+        watch=Watch(settings, observers, budgets, SpendReports(database)),
         metrics=metrics,
         traces=traces,
         health_rounds=HealthRounds(settings, database, catalog, Prober(upstream, ledger)),

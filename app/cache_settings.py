@@ -27,7 +27,7 @@ _MEGABYTE = 1024 * 1024
 _MOST_NAMESPACE = 100
 
 _REDIS_KEYS = ("url", "host", "port", "username", "password", "ssl", "db", "max_connections", "default_in_redis_ttl")
-_KNOWN = frozenset(
+KNOWN_PARAMS = frozenset(
     "type mode ttl default_in_memory_ttl namespace supported_call_types scope max_entries max_memory_mb "
     "max_entry_mb".split()
 ).union(_REDIS_KEYS)
@@ -52,6 +52,13 @@ class CacheParams:
     max_entry_bytes: int = _MEGABYTE
     warnings: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What makes it the same store: another one means that answers are kept elsewhere."""
+        if self.redis_url is not None:
+            return self.redis_url, self.max_connections
+        return self.max_entries, self.max_bytes
+
 
 def read_cache_params(given: Mapping[str, Any], redis_url: str | None = None) -> CacheParams:
     """`cache_params` of the file. `redis_url`: the instance's own Redis, used where none is named.
@@ -61,7 +68,7 @@ def read_cache_params(given: Mapping[str, Any], redis_url: str | None = None) ->
     named = {name: value for name, value in given.items() if value is not None}
     warnings: list[str] = []
     address = _address(named, redis_url, warnings)
-    unknown = sorted(str(name) for name in named if name not in _KNOWN)
+    unknown = sorted(str(name) for name in named if name not in KNOWN_PARAMS)
     if unknown:
         warnings.append(f"cache_params: not supported and without effect: {', '.join(unknown)[:500]}")
     per_kind = "default_in_redis_ttl" if address is not None else "default_in_memory_ttl"
@@ -163,7 +170,7 @@ def _checked_params(value: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """Both wait for the next start of an instance."""
+    """Both may change while an instance runs."""
 
     caches_answers: bool = setting(
         "Answer a call that was answered before from the cache, within its team.",

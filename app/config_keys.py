@@ -95,7 +95,7 @@ default_api_key_rpm_limit
 _MODEL_INFO = """
 id mode base_model access_groups tier team_id team_public_model_name max_tokens max_input_tokens
 max_output_tokens supported_environments health_check_model health_check_timeout health_check_max_tokens
-health_check_voice disable_background_health_check blocked db_model
+health_check_voice disable_background_health_check blocked db_model cooldown_time allowed_fails allowed_fails_policy
 """.split()
 
 CONTRACT_KEYS = frozenset(
@@ -151,7 +151,7 @@ litellm_settings.sse_keepalive_ping_interval_seconds litellm_settings.cache lite
 callback_settings litellm_settings.callback_settings litellm_settings.callbacks litellm_settings.success_callback
 litellm_settings.failure_callback litellm_settings.turn_off_message_logging litellm_settings.redact_user_api_key_info
 general_settings.alerting general_settings.alerting_threshold general_settings.alert_types
-general_settings.alert_to_webhook_url general_settings.alerting_args
+general_settings.alert_to_webhook_url general_settings.alerting_args general_settings.spend_report_frequency
 litellm_settings.require_auth_for_metrics_endpoint litellm_settings.prometheus_latency_buckets
 litellm_settings.prometheus_metrics_config litellm_settings.prometheus_exclude_metrics
 litellm_settings.prometheus_exclude_labels litellm_settings.prometheus_initialize_budget_metrics
@@ -166,7 +166,7 @@ weight extra_headers extra_body input_cost_per_token output_cost_per_token
 cache_read_input_token_cost cache_creation_input_token_cost mock_response litellm_credential_name
 input_cost_per_image output_cost_per_image input_cost_per_character input_cost_per_query
 input_cost_per_second output_cost_per_second
-order tags num_retries cooldown_time max_parallel_requests keepalive_seconds use_in_pass_through
+order tags num_retries max_retries cooldown_time max_parallel_requests keepalive_seconds use_in_pass_through
 aws_access_key_id aws_secret_access_key aws_session_token aws_region_name aws_bedrock_runtime_endpoint
 vertex_project vertex_location vertex_credentials
 """.split()
@@ -174,6 +174,7 @@ vertex_project vertex_location vertex_credentials
 _SUPPORTED_MODEL_INFO = """
 id mode base_model access_groups team_id team_public_model_name blocked max_tokens max_input_tokens max_output_tokens
 db_model disable_background_health_check health_check_model health_check_timeout health_check_max_tokens
+cooldown_time allowed_fails allowed_fails_policy
 """.split()
 
 SUPPORTED_KEYS = frozenset(

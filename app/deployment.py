@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .providers import Provider, split_model
+from .routing_settings import FailurePolicy, allowed_fails_policy
 from .sealed_settings import shown
 from .spend.pricing import Prices, custom_prices, listed_prices
 
@@ -54,6 +55,8 @@ class Deployment:
     tags: tuple[str, ...] = ()
     num_retries: int | None = None
     cooldown_seconds: float | None = None
+    allowed_fails: int | None = None
+    allowed_fails_policy: FailurePolicy = field(default_factory=dict)
     max_parallel_requests: int | None = None
     keepalive_seconds: float | None = None
     context_window: int | None = None
@@ -150,7 +153,7 @@ def build_deployment(
         model_info=MappingProxyType({**info, "id": identity, "db_model": is_stored}),
         defaults=MappingProxyType(_body_defaults(params)),
         query=query,
-        **_steering(params),
+        **_steering(params, info),
         context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
         prices=custom_prices(params) or custom_prices(info) or _listed(provider, info, upstream_model),
@@ -160,8 +163,9 @@ def build_deployment(
     )
 
 
-def _steering(params: Mapping[str, Any]) -> dict[str, Any]:
+def _steering(params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """What routing goes by: shares, limits, times and tries."""
+    rest, tries = _number(params, "cooldown_time"), _whole(params, "num_retries")
     return {
         "weight": _number(params, "weight"),
         "rpm": _number(params, "rpm"),
@@ -170,8 +174,10 @@ def _steering(params: Mapping[str, Any]) -> dict[str, Any]:
         "stream_timeout": _number(params, "stream_timeout"),
         "order": _number(params, "order"),
         "tags": _tags(params),
-        "num_retries": _whole(params, "num_retries"),
-        "cooldown_seconds": _number(params, "cooldown_time"),
+        "num_retries": tries if tries is not None else _whole(params, "max_retries"),
+        "cooldown_seconds": rest if rest is not None else _number(info, "cooldown_time", "model_info"),
+        "allowed_fails": _whole(info, "allowed_fails", "model_info"),
+        "allowed_fails_policy": _fails_policy(info),
         "max_parallel_requests": _whole(params, "max_parallel_requests"),
         "keepalive_seconds": _number(params, "keepalive_seconds") or None,
     }
@@ -262,8 +268,13 @@ def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[
 
 def check_address(base: Any) -> None:
     """Raises ValueError for an `api_base` that is no address, or that holds a credential."""
-    parts = urlsplit(str(base))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(str(base))
+        # A port or a part of a name that is too long would fail each call, and not as a provider fails.
+        _, labels = parts.port, (parts.hostname or "").rstrip(".").split(".")
+    except ValueError:
+        raise ValueError(f"litellm_params.api_base {base!r} is not an address; check its port") from None
+    if parts.scheme not in ("http", "https") or not all(0 < len(label) < 64 for label in labels):
         raise ValueError(f"litellm_params.api_base {base!r} is not an address; it starts with http:// or https://")
     if parts.username or parts.password or parts.query or parts.fragment:
         # The address stands in headers and logs.
@@ -309,22 +320,29 @@ def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
     return {**defaults, **extra} if isinstance(extra, Mapping) else defaults
 
 
-def _number(params: Mapping[str, Any], name: str) -> float | None:
+def _number(params: Mapping[str, Any], name: str, section: str = "litellm_params") -> float | None:
     value = params.get(name)
     if value is None:
         return None
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"litellm_params.{name} {value!r} is not a number") from None
+        raise ValueError(f"{section}.{name} {value!r} is not a number") from None
     if not 0 <= number < float("inf"):
-        raise ValueError(f"litellm_params.{name} must be zero or more")
+        raise ValueError(f"{section}.{name} must be zero or more")
     return number
 
 
-def _whole(params: Mapping[str, Any], name: str) -> int | None:
-    value = _number(params, name)
+def _whole(params: Mapping[str, Any], name: str, section: str = "litellm_params") -> int | None:
+    value = _number(params, name, section)
     return None if value is None else int(value)
+
+
+def _fails_policy(info: Mapping[str, Any]) -> FailurePolicy:
+    try:
+        return allowed_fails_policy(info.get("allowed_fails_policy") or {})
+    except ValueError as problem:
+        raise ValueError(f"model_info.allowed_fails_policy {problem}") from None
 
 
 def _tags(params: Mapping[str, Any]) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class DeploymentCatalog:
     def names(self, team_id: str | None = None) -> list[str]:
         """Model names that a caller of this team may find, in the order in which they were configured."""
         shared = [name for name, members in self._by_name.items() if any(not one.is_blocked for one in members)]
-        shared += [alias for alias, (_, is_hidden) in self._aliases.items() if not is_hidden]
+        aliases = [(alias, group) for alias, (group, is_hidden) in self._aliases.items() if not is_hidden]
+        shared += [alias for alias, group in aliases if self.behind(group, team_id)]
         if team_id is None:
             return shared
         own = [one.public_name for one in self.all() if one.team_id == team_id and not one.is_blocked]
@@ -84,6 +85,15 @@ class DeploymentCatalog:
         """The group that an alias stands for; a name that is a group's own is no alias."""
         alias = self._aliases.get(model)
         return model if alias is None or self._named(model, team_id) else alias[0]
+
+    def grants_of(self, model: str, team_id: str | None = None) -> tuple[str, frozenset[str]]:
+        """What a name's use is granted by: the group that it stands for, and the words that cover it besides that name.
+
+        These are the group's access groups and, for an alias, the alias itself.
+        """
+        group = self.group_behind(model, team_id)
+        words = self.groups_of(group, team_id)
+        return group, words if group == model else words | {model}
 
     def _named(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
         found = self._by_team.get((team_id, model)) if team_id is not None else None

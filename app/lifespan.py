@@ -63,20 +63,24 @@ def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings
     async def stop() -> None:
         house.is_shutting_down = True
         await asyncio.gather(*(ended(task) for task in background))
-        # The last one first. One that fails does not keep the others from being closed.
-        async with AsyncExitStack() as closing:
-            closing.push_async_callback(house.database.close)
-            closing.push_async_callback(house.gateway.close)
-            closing.push_async_callback(house.cache.close)
-            closing.push_async_callback(house.registry.aclose)
-            closing.callback(upstream.close)
-            closing.push_async_callback(house.counters.stop)
-            closing.push_async_callback(house.ledger.stop)
-            if house.traces is not None:
-                closing.push_async_callback(house.traces.stop)
-            closing.push_async_callback(house.watch.stop)
-            closing.push_async_callback(house.announcer.stop)
-            closing.callback(house.metrics.close)
+        await _close(house, upstream)
+
+
+async def _close(house: Services, upstream: Upstream) -> None:
+    """The last one first. One that fails does not keep the others from being closed."""
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(house.database.close)
+        closing.push_async_callback(house.gateway.close)
+        closing.push_async_callback(house.cache.close)
+        closing.push_async_callback(house.registry.aclose)
+        closing.callback(upstream.close)
+        closing.push_async_callback(house.counters.stop)
+        closing.push_async_callback(house.ledger.stop)
+        if house.traces is not None:
+            closing.push_async_callback(house.traces.stop)
+        closing.push_async_callback(house.watch.stop)
+        closing.push_async_callback(house.announcer.stop)
+        closing.callback(house.metrics.close)
 
 
 def _plan(settings: Settings) -> JanitorPlan:

@@ -47,6 +47,7 @@ DEPLOYMENT_KEYS = {
     "order": "Lower ones are asked first ([routing.md](routing.md)).",
     "tags": "What calls may ask for by their tags, with `enable_tag_filtering`.",
     "num_retries": "Tries after the first; wins over the settings of the router.",
+    "max_retries": "Another name of `num_retries`.",
     "cooldown_time": "Seconds that it rests after failures; 0 is never.",
     "keepalive_seconds": "Seconds of silence in a stream after which a comment is sent.",
     "input_cost_per_token": "USD per token of the prompt; wins over the bundled prices.",

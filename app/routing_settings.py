@@ -98,7 +98,8 @@ def _group_retry_policies(value: Any) -> Mapping[str, FailurePolicy]:
     return MappingProxyType({group: retry_policy(policy) for group, policy in mapping(value).items()})
 
 
-def _allowed_fails_policy(value: Any) -> FailurePolicy:
+def allowed_fails_policy(value: Any) -> FailurePolicy:
+    """`{"RateLimitErrorAllowedFails": 10, …}` by kind of failure. Raises ValueError."""
     return _policy(value, "AllowedFails")
 
 
@@ -219,7 +220,7 @@ class RoutingSettings:
     )
     allowed_fails_policy: FailurePolicy = setting(
         "The same by kind of failure, as `RateLimitErrorAllowedFails: 10`.",
-        _allowed_fails_policy,
+        allowed_fails_policy,
         EMPTY,
         yaml="router_settings.allowed_fails_policy",
         wire=_allowed_fails_wire,

@@ -1,6 +1,7 @@
 """Stored settings that hold secrets: encrypted at rest, starred out in every answer. Pure functions over plain JSON.
 
-What is a secret is told by its name, for the two directions alike. Numbers and flags are none, whatever their name.
+What is a secret is told by its name, for the two directions alike. Numbers and flags are none, whatever their name; an
+address with a password in it is one.
 """
 
 from __future__ import annotations
@@ -43,8 +44,16 @@ def is_secret(name: str, value: Any) -> bool:
     """Whether a setting of this name and value has to be kept secret."""
     if value is None or isinstance(value, bool | int | float) or not value:
         return False
+    if isinstance(value, str) and _has_password(value):
+        return True
     lower = name.lower()
     return any(word in lower for word in _SECRET_WORDS) and not any(word in lower for word in _NO_SECRETS)
+
+
+def _has_password(address: str) -> bool:
+    """Whether an address names somebody who signs in, as `redis://user:word@host`."""
+    authority = address.partition("://")[2].partition("/")[0]
+    return ":" in authority.rpartition("@")[0]
 
 
 def sealed(value: Any, salt_key: str, *, is_whole: bool = False) -> Any:
@@ -105,7 +114,8 @@ def with_kept_secrets(sent: Any, stored: Any) -> Any:
     if not isinstance(sent, Mapping):
         return sent
     was: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
-    if MASK in sent.values() and any(value != was.get(name) for name, value in sent.items() if _is_address(name)):
+    moved = any(value not in (MASK, was.get(name)) for name, value in sent.items() if _is_address(name))
+    if MASK in sent.values() and moved:
         raise ValueError("the address is another one now: send the secrets beside it again")
     return {name: with_kept_secrets(item, was.get(name)) for name, item in sent.items()}
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from .config_file import http_address
+from .config_file import duration, http_address
 from .setting_fields import boolean, mapping, port, positive, setting, text
 
 _USUAL_PORTS = {"http": 80, "https": 443}
@@ -41,6 +41,14 @@ def header_lines(value: Any) -> tuple[tuple[str, str], ...]:
         if name.lower() in _REFUSED_HEADERS:
             raise ValueError(f"must not set the header {name}")
     return headers
+
+
+def whole_days(value: Any) -> int:
+    """`1d`, `7d`: a number of days up to a year."""
+    days, rest = divmod(duration(value).total_seconds(), 86_400)
+    if rest or not 1 <= days <= 366:
+        raise ValueError("is no number of days; write 1d, 7d or 30d")
+    return int(days)
 
 
 def receiver_address(value: Any) -> str:
@@ -170,6 +178,12 @@ class WatchSettings:
         "`budget_alert_ttl` and `outage_alert_ttl`: seconds in which the same alert is sent once, 3600 unless set.",
         mapping,
         yaml="general_settings.alerting_args",
+    )
+    spend_report_days: int | None = setting(
+        "How often a report of spend is sent as an alert, as `7d`; without it never.",
+        whole_days,
+        yaml="general_settings.spend_report_frequency",
+        wire=lambda days: days and f"{days}d",
     )
     slack_webhook_url: str | None = setting(
         "Slack webhook of alerts.", receiver_address, env="SLACK_WEBHOOK_URL", is_secret=True

@@ -230,7 +230,7 @@ def test_keys_that_are_not_supported_yet_are_one_warning_that_lists_them_all(tmp
         tmp_path,
         {
             "guardrails": [{"guardrail_name": "pii"}],
-            "general_settings": {"spend_report_frequency": "7d", "max_request_size_mb": 5},
+            "general_settings": {"allowed_ips": ["10.0.0.1"], "max_request_size_mb": 5},
             "litellm_settings": {"drop_params": True, "s3_callback_params": {}},
             "router_settings": {"caching_groups": [["a", "b"]]},
             "model_list": [{**MODEL, "litellm_params": {"model": "openai/x", "tag_regex": ["a"], "temperature": 0}}],
@@ -238,7 +238,7 @@ def test_keys_that_are_not_supported_yet_are_one_warning_that_lists_them_all(tmp
     )
     (warning,) = file.warnings
     assert warning == (
-        "config.yaml: not supported yet and without effect: guardrails, general_settings.spend_report_frequency, "
+        "config.yaml: not supported yet and without effect: guardrails, general_settings.allowed_ips, "
         "litellm_settings.drop_params, litellm_settings.s3_callback_params, router_settings.caching_groups, "
         "litellm_params.tag_regex"
     )

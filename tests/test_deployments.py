@@ -94,6 +94,9 @@ def test_the_custom_provider_wins_over_the_prefix() -> None:
         ({"model": "vllm/x"}, "api_base is missing"),
         ({"api_base": "ftp://x"}, "is not an address"),
         ({"api_base": "api.openai.com/v1"}, "is not an address"),
+        ({"api_base": "http://a:99999/v1"}, "is not an address"),
+        ({"api_base": "http://[::1/v1"}, "is not an address"),
+        ({"api_base": f"http://{'a' * 64}.example/v1"}, "is not an address"),
         ({"api_base": "http://user:word@provider/v1"}, "holds more than an address"),
         ({"api_base": "http://provider/v1?key=word"}, "holds more than an address"),
         ({"extra_headers": "x: y"}, "extra_headers is not a mapping"),
@@ -135,6 +138,13 @@ def test_unknown_parameters_are_defaults_of_the_body_and_known_ones_are_not() ->
 def test_what_steers_the_gateway_never_reaches_a_provider(name: str) -> None:
     params: dict[str, Any] = {name: "5"}
     assert build(**params).defaults == {}
+
+
+def test_max_retries_is_another_name_of_num_retries() -> None:
+    def tries(**params: Any) -> int | None:
+        return build_deployment("m", {"model": "openai/m", **params}, None, {}).num_retries
+
+    assert (tries(), tries(max_retries=3), tries(max_retries=3, num_retries=0)) == (None, 3, 0)
 
 
 def test_prices_come_from_the_deployment_then_its_info_then_its_base_model_then_the_table() -> None:

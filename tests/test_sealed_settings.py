@@ -46,6 +46,10 @@ def test_what_another_salt_key_encrypted_stays_as_it_is() -> None:
     [
         ("master_key_password", "x", True),
         ("max_tokens", 5, False),
+        ("url", "redis://:hunter22@redis.example:6379/0", True),
+        ("api_base", "https://somebody:hunter22@example.com", True),
+        ("url", "redis://redis.example:6379/0", False),
+        ("target", "https://example.com/a:b@c", False),
         ("disable_env_credential_login", True, False),
         ("default_api_key_tpm_limit", "5", False),
         ("api_key", "", False),
@@ -64,6 +68,13 @@ def test_a_star_that_is_sent_back_keeps_the_secret() -> None:
         "password": "hunter22",
         "ttl": 5,
     }
+
+
+def test_an_address_that_is_a_secret_is_kept_too() -> None:
+    stored = {"url": "redis://:hunter22@redis.example:6379/0", "ttl": 60}
+    assert with_kept_secrets({"url": MASK, "ttl": 5}, stored) == {**stored, "ttl": 5}
+    with pytest.raises(ValueError, match="address"):
+        with_kept_secrets({"url": MASK, "host": "evil.example"}, stored)
 
 
 def test_a_secret_does_not_follow_to_another_address() -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from app.settings import load_settings
-from app.watch_settings import header_lines, names, origin, origins, receiver_address, webhook_addresses
+from app.watch_settings import (
+    header_lines,
+    names,
+    origin,
+    origins,
+    receiver_address,
+    webhook_addresses,
+    whole_days,
+)
 
 
 def test_lists_may_be_text() -> None:
@@ -35,6 +43,13 @@ def test_hosts_are_origins() -> None:
     for wrong in ("ftp://x", "https://user:pw@logs.example", "https://", "https://a:99999"):
         with pytest.raises(ValueError, match=r".+"):
             origin(wrong)
+
+
+def test_reports_come_after_whole_days() -> None:
+    assert (whole_days("1d"), whole_days("7d"), whole_days("48h")) == (1, 7, 2)
+    for wrong in ("weekly", "12h", "0d", "400d", 7):
+        with pytest.raises(ValueError, match=r".+"):
+            whole_days(wrong)
 
 
 def test_nothing_is_sent_to_link_local_addresses() -> None:

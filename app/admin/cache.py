@@ -12,34 +12,16 @@ from ..cache import CacheAway
 from ..cache_settings import CacheParams
 from ..errors import PlainDenial, ServiceUnavailable
 from ..request_body import wait_until_sent
-from ..sealed_settings import shown
 from ..services import services
-from .body import Table, json_object, read_body, takes, text_list
-from .changes import VERSION, expected_version
-from .config_fields import name_without_effect, refuse_references
-from .config_sections import Section, change_section, kept, merged, read_section
+from .body import Table, read_body, takes, text_list
 
 blueprint = Blueprint("admin_cache", __name__)
 
 Answer = dict[str, Any]
-_SECTION = "cache_settings"
 _MOST_KEYS = 1000
 _NO_CACHE = "Service Unhealthy (no cache of answers is configured)"
 _AWAY = "Service Unhealthy (Redis cannot be reached)"
-_SETTINGS: Table = {"cache_settings": json_object().required}
 _KEYS: Table = {"keys": text_list().required}
-# (name, type of its input, default, meaning): keys of the contract's `cache_params`.
-_FORM = (
-    ("type", "String", "redis", "Where responses are kept."),
-    ("host", "String", None, "Host of Redis."),
-    ("port", "String", None, "Port of Redis."),
-    ("password", "String", None, "Password of Redis."),
-    ("ssl", "Boolean", False, "Speak TLS with Redis."),
-    ("namespace", "String", None, "Begin of every name in the cache."),
-    ("ttl", "Float", None, "Seconds that a response is kept."),
-    ("mode", "String", "default_on", "Whether calls use the cache without asking for it."),
-    ("max_connections", "Integer", None, "Most connections of one process."),
-)
 
 
 class AnswerCache(Protocol):
@@ -57,65 +39,12 @@ class AnswerCache(Protocol):
     async def flush(self) -> int: ...
 
 
-# ---- settings ------------------------------------------------------------------------------------------------------
-
-
-@blueprint.get("/cache/settings")
-async def cache_settings() -> Answer:
-    stored = shown(await read_section(_SECTION))
-    name_without_effect(f"{_SECTION}.{name}" for name in stored)
-    fields = [
-        {
-            "field_name": name,
-            "field_type": kind,
-            "field_value": stored.get(name),
-            "field_description": f"{meaning} Without effect here: set litellm_settings.cache_params.",
-            "field_default": default,
-            "options": None,
-            "ui_field_name": name.replace("_", " ").capitalize(),
-            "link": None,
-        }
-        for name, kind, default, meaning in _FORM
-    ]
-    return {"fields": fields, "current_values": stored, "redis_type_descriptions": {"node": "One Redis server"}}
-
-
-@blueprint.post("/cache/settings")
-@takes(body={**_SETTINGS, **VERSION})
-async def update_cache_settings() -> Answer:
-    """Merge into the stored settings; null takes a key out."""
-    sent = await read_body()
-    values = sent["cache_settings"]
-    refuse_references(values, _SECTION)
-
-    def changed(stored: Section) -> Section:
-        # Addresses and passwords stand side by side: who changes an address sends the password again.
-        return merged({}, kept({**shown(stored), **values}, stored, _SECTION))
-
-    stored = shown((await change_section(_SECTION, changed, version=expected_version(sent))).values)
-    name_without_effect(f"{_SECTION}.{name}" for name in stored)
-    return {"message": "Cache settings updated successfully", "status": "success", "settings": stored}
-
-
-@blueprint.post("/cache/settings/test")
-@takes(body=_SETTINGS)
-async def test_cache_settings() -> Answer:
-    """Nothing is connected to: what is stored here has no effect, `litellm_settings.cache_params` has."""
-    await read_body()
-    name_without_effect([_SECTION])
-    text = "Nothing to test: the cache is configured in litellm_settings.cache and litellm_settings.cache_params"
-    return {"status": "failed", "message": text, "error": text}
-
-
-# ---- operation -----------------------------------------------------------------------------------------------------
-
-
 @blueprint.get("/cache/ping")
 async def ping() -> Answer:
     """The cache of answers can be written to; 503 `cache_ping_error` when it is off or away."""
     answers = services().gateway.answers
     if answers is None:
-        raise _ping_error("No cache is configured; set litellm_settings.cache: true")
+        raise _ping_error("No cache is configured; set litellm_settings.cache: true, or POST /cache/settings")
     try:
         await answers.ping()
     except CacheAway:

@@ -103,7 +103,9 @@ async def list_models() -> Response:
     """The models that the caller may ask for; access groups count as models when they are asked for."""
     names, groups = _visible(), list[str]()
     if _asks_for("include_model_access_groups") or _asks_for("only_model_access_groups"):
-        groups = [name for name, members in services().deployments.access_groups().items() if _any_of(members, names)]
+        catalog, team_id = services().deployments, current_principal().team_id
+        reached = {catalog.group_behind(name, team_id) for name in names}
+        groups = [name for name, members in catalog.access_groups().items() if _any_of(members, reached)]
     shown = groups if _asks_for("only_model_access_groups") else [*names, *groups]
     return jsonify({"data": [_model(name) for name in dict.fromkeys(shown)], "object": "list"})
 
@@ -113,19 +115,17 @@ def _asks_for(flag: str) -> bool:
 
 
 def _visible() -> list[str]:
-    """The model names of this instance that the caller may ask for, those of its own team without a grant."""
+    """The model names of this instance that the caller may ask for, those of its own team without a grant.
+
+    An alias is there for who was granted it, its group, or an access group of that.
+    """
     principal, catalog = current_principal(), services().deployments
-    team_id = principal.team_id
-    return [
-        name
-        for name in catalog.names(team_id)
-        if allows(
-            principal,
-            name,
-            catalog.groups_of(name, team_id),
-            is_own_model=catalog.belongs_to_team(name, team_id),
-        )
-    ]
+    found: list[str] = []
+    for name in catalog.names(principal.team_id):
+        group, words = catalog.grants_of(name, principal.team_id)
+        if allows(principal, group, words, is_own_model=catalog.belongs_to_team(group, principal.team_id)):
+            found.append(name)
+    return found
 
 
 def _any_of(deployments: Iterable[Deployment], names: Iterable[str]) -> bool:

@@ -16,6 +16,7 @@ from ..protocols.json_fields import object_of
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ..protocols.openai_media import IMAGES, MODERATIONS, RERANK, SPEECH
 from ..protocols.openai_params import params_of_mode
+from ..sealed_settings import shown
 from ..services import services
 from .routes import read_body, refuse_unfit_keys
 from .token_count import count_tokens
@@ -76,7 +77,7 @@ async def transform_request() -> Response:
     asked = endpoint.read(msgspec.json.encode(given), None, "application/json")
     principal = current_principal()
     deployment = _deployment(principal, asked.model)
-    sent = asked.upstream_body(deployment.upstream_model, deployment.defaults)
+    sent = asked.upstream_body(deployment.upstream_model, shown(dict(deployment.defaults)))
     return jsonify(
         {
             "raw_request_api_base": deployment.url(endpoint.path) if principal.can_read_all else None,
@@ -139,8 +140,7 @@ def _deployment(principal: Principal, model: str) -> Deployment:
     """The first deployment of a model. Raises the refusals of a call, and 400 for a model that nobody serves."""
     catalog, team_id = services().deployments, principal.team_id
     services().accounts.refuse(principal, request.path)
-    group = catalog.group_behind(principal.aliases.get(model, model), team_id)
-    groups = catalog.groups_of(group, team_id)
+    group, groups = catalog.grants_of(principal.aliases.get(model, model), team_id)
     refuse_model_of_key(principal, group, groups)
     refuse_model_of_others(principal, group, groups, is_own_model=catalog.belongs_to_team(group, team_id))
     deployments = catalog.behind(group, team_id)

@@ -19,7 +19,7 @@ _MOST_SECONDS = 86_400.0
 _MOST_RETRIES = 20
 
 _NAMES = frozenset(
-    "num_retries timeout stream_timeout disable_fallbacks fallbacks context_window_fallbacks "
+    "num_retries max_retries timeout stream_timeout disable_fallbacks fallbacks context_window_fallbacks "
     "content_policy_fallbacks".split()
 )
 
@@ -53,7 +53,7 @@ def read_options(fields: Mapping[str, Raw]) -> CallOptions:
         if value is not None:
             given[name] = value
     return CallOptions(
-        num_retries=_count(given.get("num_retries")),
+        num_retries=_retries(given),
         timeout=_seconds("timeout", given.get("timeout")),
         stream_timeout=_seconds("stream_timeout", given.get("stream_timeout")),
         is_without_fallbacks=given.get("disable_fallbacks") is True,
@@ -63,11 +63,14 @@ def read_options(fields: Mapping[str, Raw]) -> CallOptions:
     )
 
 
-def _count(value: Any) -> int | None:
+def _retries(given: Mapping[str, Any]) -> int | None:
+    """`max_retries` is another name of `num_retries`, which wins."""
+    name = "num_retries" if "num_retries" in given else "max_retries"
+    value = given.get(name)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_RETRIES:
-        raise InvalidRequest(f"'num_retries' must be a whole number from 0 to {_MOST_RETRIES}.", param="num_retries")
+        raise InvalidRequest(f"'{name}' must be a whole number from 0 to {_MOST_RETRIES}.", param=name)
     return value
 
 

@@ -33,7 +33,7 @@ PING_FRAME = b": ping\n\n"
 GATEWAY_FIELDS = frozenset(
     "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
     "cache litellm_metadata tags guardrails drop_params allowed_openai_params extra_headers extra_body user_config "
-    "priority caching no-log mock_response mock_tool_calls callbacks service_callback logger_fn "
+    "max_retries priority caching no-log mock_response mock_tool_calls callbacks service_callback logger_fn "
     "litellm_disabled_callbacks proxy_server_request input_cost_per_token output_cost_per_token fallback_depth "
     "disable_global_guardrails litellm_call_id litellm_trace_id litellm_session_id".split()
 )

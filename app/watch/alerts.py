@@ -16,9 +16,11 @@ from ..spend.scopes import BudgetScope, team_and_user
 
 BUDGET, SLOW, FAILING = "budget_alerts", "llm_too_slow", "llm_exceptions"
 COOLDOWN, OUTAGE = "cooldown_deployment", "outage_alerts"
+# By schedule: reports.py.
+REPORT = "spend_reports"
 # What an admin asks for; goes to every receiver.
 TEST = "test"
-ALERT_TYPES = (BUDGET, SLOW, FAILING, COOLDOWN, OUTAGE)
+ALERT_TYPES = (BUDGET, SLOW, FAILING, COOLDOWN, OUTAGE, REPORT)
 
 _MOST_SUBJECTS = 10_000
 _MOST_COUNTED = 1000

@@ -15,11 +15,13 @@ from ..llm.observation import Observers
 from ..settings import Settings
 from ..spend.budget import BudgetBook
 from ..spend.scopes import BudgetScope
+from ..tasks import ended
 from .alert_routes import DESTINATIONS, destination
-from .alerts import ALERT_TYPES, TEST, Alert, AlertObserver
+from .alerts import ALERT_TYPES, REPORT, TEST, Alert, AlertObserver
 from .callbacks import CallbackObserver, body_of, encoded
 from .outbox import Outbox, Undelivered
 from .post import open_client, post_json
+from .reports import SpendSource, report_forever
 from .targets import ELSEWHERE, Target, configured_targets
 
 log = structlog.get_logger(__name__)
@@ -28,8 +30,12 @@ log = structlog.get_logger(__name__)
 class Watch:
     """Registers its observers with `observers` and `budgets` while there is somebody to tell."""
 
-    def __init__(self, settings: Settings, observers: Observers, budgets: BudgetBook) -> None:
+    def __init__(
+        self, settings: Settings, observers: Observers, budgets: BudgetBook, reports: SpendSource | None = None
+    ) -> None:
         self._settings = settings
+        self._reports = reports
+        self._reporting: asyncio.Task[None] | None = None
         self._observers = observers
         self._budgets = budgets
         self._callbacks: CallbackObserver | None = None
@@ -75,6 +81,9 @@ class Watch:
             self._alerts = AlertObserver(settings, self._put_alert)
             self._observers.join(self._alerts)
             self._budgets.listener = self._look_at_budget
+        if self._reports is not None and REPORT in self.alert_types:
+            reporting = report_forever(self._reports, settings.spend_report_days or 1, self._put_alert)
+            self._reporting = asyncio.create_task(reporting, name="reports of spend")
 
     def _look_at_budget(self, scope: BudgetScope, spend: Decimal, is_refused: bool) -> None:
         if self._alerts is None:
@@ -97,12 +106,14 @@ class Watch:
     async def _stop_part(self) -> None:
         callbacks, alerts, boxes, http = self._callbacks, self._alerts, self._alert_boxes, self._http
         self._callbacks, self._alerts, self._alert_boxes, self._http = None, None, {}, None
+        reporting, self._reporting = self._reporting, None
         if callbacks is not None:
             self._observers.leave(callbacks)
         if alerts is not None:
             self._observers.leave(alerts)
             self._budgets.listener = None
         parts = [outbox.stop() for outbox in boxes.values()]
+        parts += [ended(reporting)] if reporting is not None else []
         await asyncio.gather(*parts, *([callbacks.stop()] if callbacks is not None else []))
         if http is not None:
             await http.aclose()
@@ -149,7 +160,9 @@ class Watch:
     def alert_types(self) -> list[str]:
         """The alerts that are sent; none without somebody to send them to."""
         wanted = self._settings.alert_types
-        return [name for name in ALERT_TYPES if wanted is None or name in wanted] if self._alert_boxes else []
+        has_reports = self._settings.spend_report_days is not None
+        known = [name for name in ALERT_TYPES if has_reports or name != REPORT]
+        return [name for name in known if wanted is None or name in wanted] if self._alert_boxes else []
 
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
@@ -204,5 +217,6 @@ WATCH_SETTINGS = frozenset(
     "callbacks success_callback failure_callback callback_settings turn_off_message_logging redact_user_api_key_info "
     "langfuse_host langfuse_public_key langfuse_secret_key generic_logger_endpoint generic_logger_headers "
     "callback_hosts alerting alerting_threshold alert_types alert_to_webhook_url alerting_args slack_webhook_url "
-    "webhook_url smtp_host smtp_port smtp_username smtp_password smtp_sender_email smtp_tls alert_emails".split()
+    "webhook_url smtp_host smtp_port smtp_username smtp_password smtp_sender_email smtp_tls alert_emails "
+    "spend_report_days".split()
 )

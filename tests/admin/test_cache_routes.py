@@ -120,19 +120,6 @@ async def test_with_redis_away_the_answer_is_503_and_calls_go_on(settings: Setti
         await admin.client.aclose()
 
 
-async def test_cache_settings_are_stored_without_effect(admin: Caller) -> None:
-    first = {"host": "a.example", "password": "hunter22", "ttl": 60}
-    answer = await admin.post("/cache/settings", cache_settings=first)
-    assert answer.json()["settings"] == {**first, "password": "****"}
-    assert "cache_settings.host" in answer.headers["x-quarterdeck-no-effect"]
-    assert (await admin.post("/cache/settings", cache_settings={"host": "evil.example"})).status_code == 400
-    await admin.post("/cache/settings", cache_settings={"ttl": 5, "password": "****"})
-    body = (await admin.get("/cache/settings")).json()
-    assert body["current_values"] == {"host": "a.example", "password": "****", "ttl": 5}
-    assert {row["field_name"] for row in body["fields"]} >= {"host", "port", "ttl"}
-    assert (await admin.post("/cache/settings/test", cache_settings=first)).json()["status"] == "failed"
-
-
 async def test_the_cache_is_for_admins(vera: Caller, alice: Caller) -> None:
     for path in ("/cache/flushall", "/cache/delete", "/cache/settings", "/cache/settings/test"):
         assert [(await one.post(path, keys=[])).status_code for one in (alice, vera)] == [401, 403], path

@@ -32,7 +32,7 @@ ROUTER = {
     ],
     "context_window_fallbacks": [{"chat": ["long"]}],
     "content_policy_fallbacks": [{"chat": ["tame"]}],
-    "model_group_alias": {"quick": "chat", "hush": {"model": "chat", "hidden": True}},
+    "model_group_alias": {"quick": "chat", "hush": {"model": "chat", "hidden": True}, "nobody": "no-such-group"},
     "enable_tag_filtering": True,
 }
 
@@ -44,6 +44,7 @@ def routed_process(factory: QuarterdeckFactory, upstream_port: int) -> Quarterde
     names = "chat second third long tame secret alone changed ring-1 ring-2".split()
     # Without rest, so that no test meets what another one did.
     models = [deployment(name, here, f"openai/{name}", id=name, cooldown_time=0) for name in [*names, *links]]
+    models[0]["model_info"]["access_groups"] = ["everyday"]
     models += [
         deployment("resting", here, "openai/resting"),
         deployment("failing", here, "openai/failing"),
@@ -221,14 +222,16 @@ async def test_a_fallback_s_cost_is_what_its_caller_pays(worker: LiveWorker, ups
 # ---- what a client says --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("is_header", [True, False])
+@pytest.mark.parametrize(
+    "how", [{"headers": {"x-litellm-num-retries": "1"}}, {"num_retries": 1}, {"max_retries": 1}], ids=str
+)
 async def test_a_client_chooses_how_often_its_call_is_tried(
-    worker: LiveWorker, upstream: ScriptedUpstream, key: str, is_header: bool
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str, how: dict[str, Any]
 ) -> None:
     upstream.plan(DOWN)
-    how: dict[str, Any] = {"headers": {"x-litellm-num-retries": "1"}} if is_header else {"num_retries": 1}
     answer = await worker.chat(key, "alone", **how)
     assert (answer.status_code, answer.headers["x-litellm-attempted-retries"]) == (200, "1")
+    assert all(not {"num_retries", "max_retries"} & set(request.json) for request in upstream.requests)
 
 
 async def test_a_client_chooses_how_long_it_waits(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
@@ -244,6 +247,7 @@ async def test_a_client_chooses_how_long_it_waits(worker: LiveWorker, upstream: 
     [
         {"num_retries": -1},
         {"num_retries": "many"},
+        {"max_retries": True},
         {"timeout": 0},
         {"stream_timeout": "soon"},
         {"fallbacks": 5},
@@ -324,6 +328,37 @@ async def test_aliases_are_names_of_the_same_group(worker: LiveWorker, upstream:
     async with worker.sdk(await worker.new_key()) as sdk:
         names = [model.id async for model in sdk.models.list()]
     assert "quick" in names and "hush" not in names
+    assert "nobody" not in names, "an alias of a group that nobody serves"
+
+
+@pytest.mark.parametrize(
+    ("granted", "shown"),
+    [
+        ("everyday", ["chat", "quick", "everyday"]),
+        ("chat", ["chat", "quick", "everyday"]),
+        ("quick", ["quick", "everyday"]),
+        ("second", ["second"]),
+    ],
+)
+async def test_an_alias_is_granted_by_its_own_name_its_group_and_the_access_groups_of_that(
+    worker: LiveWorker, upstream: ScriptedUpstream, granted: str, shown: list[str]
+) -> None:
+    key = await worker.new_key(models=[granted])
+    async with worker.sdk(key) as sdk:
+        names = [model.id async for model in sdk.models.list(extra_query={"include_model_access_groups": True})]
+    assert names == shown
+    statuses = {name: (await worker.chat(key, name)).status_code for name in ("chat", "quick", "hush")}
+    is_of_group = granted in ("everyday", "chat")
+    assert statuses == {
+        "chat": 200 if is_of_group else 403,
+        "quick": 200 if "quick" in shown else 403,
+        "hush": 200 if is_of_group else 403,
+    }
+    asked_for = {"model": "quick", "messages": [{"role": "user", "content": "hi"}]}
+    counted = await worker.http.post(
+        f"{worker.url}/utils/token_counter", json=asked_for, headers={"Authorization": f"Bearer {key}"}
+    )
+    assert counted.status_code == statuses["quick"], counted.text
 
 
 # ---- rest ----------------------------------------------------------------------------------------------------------

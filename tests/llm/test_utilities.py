@@ -16,7 +16,9 @@ def worker_process(factory: QuarterdeckFactory, upstream_port: int) -> Quarterde
     here = f"http://127.0.0.1:{upstream_port}/v1"
     models = [
         deployment("chat", here, temperature=0.5),
-        deployment("llama", here, "openai_like/llama-3"),
+        deployment(
+            "llama", here, "openai_like/llama-3", signing_token=PROVIDER_KEY, extra_body={"api_key": PROVIDER_KEY}
+        ),
         deployment("embedding", here, "openai/text-embedding-3-small"),
         deployment("pictures", here, "openai/dall-e-3", output_cost_per_image=0.04),
     ]
@@ -75,6 +77,9 @@ async def test_what_a_provider_would_get_is_shown_without_a_secret(worker: LiveW
     assert shown["raw_request_api_base"] is None and PROVIDER_KEY not in answer.text
     master = await call(worker, worker.process.master_key, "POST", "/utils/transform_request", json=asked)
     assert master.json()["raw_request_api_base"].endswith("/v1/chat/completions")
+    asked["request_body"]["model"] = "llama"
+    secrets = await call(worker, worker.process.master_key, "POST", "/utils/transform_request", json=asked)
+    assert secrets.json()["raw_request_body"]["signing_token"] == "****" and PROVIDER_KEY not in secrets.text
     for wrong in ({"call_type": "nothing"}, {"call_type": "acompletion", "request_body": []}, {}):
         error_of(await call(worker, key, "POST", "/utils/transform_request", json=wrong), 400)
 

@@ -15,6 +15,7 @@ from app.protocols.openai import CHAT, parse_request
 
 NAMES = [
     "num_retries",
+    "max_retries",
     "timeout",
     "stream_timeout",
     "disable_fallbacks",
@@ -49,6 +50,12 @@ def test_numbers_are_taken_over() -> None:
     assert (found.num_retries, found.timeout, found.stream_timeout) == (3, 2.0, 0.5)
     assert found.is_without_fallbacks
     assert not options(disable_fallbacks=False).is_without_fallbacks
+
+
+def test_max_retries_is_another_name_of_num_retries() -> None:
+    assert options(max_retries=3).num_retries == 3
+    assert options(max_retries=3, num_retries=0).num_retries == 0
+    assert options(max_retries=3, num_retries=None).num_retries == 3
 
 
 @pytest.mark.parametrize(

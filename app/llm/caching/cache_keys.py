@@ -31,7 +31,7 @@ MOST_ITEMS = 256
 _UNDECISIVE = frozenset(
     "model stream stream_options user metadata litellm_metadata tags cache caching safety_identifier prompt_cache_key "
     "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
-    "priority no-log callbacks service_callback logger_fn litellm_disabled_callbacks proxy_server_request "
+    "max_retries priority no-log callbacks service_callback logger_fn litellm_disabled_callbacks proxy_server_request "
     "input_cost_per_token output_cost_per_token fallback_depth litellm_call_id litellm_trace_id "
     "litellm_session_id".split()
 )
@@ -80,7 +80,7 @@ def _from_header(header: str) -> dict[str, Any]:
         name, _, value = directive.strip().lower().partition("=")
         if name in ("no-cache", "no-store"):
             found[name] = True
-        elif name in ("max-age", "s-maxage") and value.strip('"').isdigit():
+        elif name in ("max-age", "s-maxage") and value.strip('"').isdecimal():
             found["s-maxage"] = float(value.strip('"')[:12])
     return found
 

@@ -82,10 +82,13 @@ class RedisAnswers:
         self._waiting_bytes = 0
         self._work: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     async def get_many(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        if self._is_closed:
+            return [None] * len(keys)
         if self.breaker.is_open:
             self._probe_soon()
             return [None] * len(keys)
@@ -116,7 +119,7 @@ class RedisAnswers:
     def put(self, key: str, value: bytes, seconds: float) -> None:
         full = len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + len(value) > _MOST_WAITING_BYTES
         milliseconds = int(seconds * 1000)
-        if self.breaker.is_open or full or milliseconds <= 0:
+        if self._is_closed or self.breaker.is_open or full or milliseconds <= 0:
             return
         self._waiting.append((key, value, milliseconds))
         self._waiting_bytes += len(value)
@@ -165,7 +168,8 @@ class RedisAnswers:
             raise CacheAway(type(problem).__name__) from problem
 
     async def close(self) -> None:
-        """Writes that wait go out if that is quick."""
+        """Writes that wait go out if that is quick. Calls that still hold it find nothing and keep nothing."""
+        self._is_closed = True
         if self._work is not None:
             await asyncio.wait({self._work}, timeout=_PATIENCE_SECONDS)
         for task in (self._work, self._probe):

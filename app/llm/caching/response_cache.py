@@ -6,6 +6,7 @@ spend log says `cache_hit`. Nothing here can fail a call: a cache that is away i
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -70,12 +71,30 @@ class ResponseCache:
         announce: Callable[[str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.params = params
         self._store = store
         self._announce = announce
         self._clock = clock
-        self._endpoints = [one for one in (CHAT, COMPLETIONS, EMBEDDINGS) if _is_cached(one.call_type, params)]
+        self._follow(params)
         self.reconfigure(settings)
+
+    def _follow(self, params: CacheParams) -> None:
+        self.params = params
+        self._endpoints = [one for one in (CHAT, COMPLETIONS, EMBEDDINGS) if _is_cached(one.call_type, params)]
+
+    async def change(self, settings: Settings) -> None:
+        """Follow other `cache_params` while calls run. In another place the cache begins empty; the old one is closed.
+
+        Redis keeps what was written there until its end.
+        """
+        params = _params_of(settings)
+        if params.place == self.params.place:
+            self._follow(params)
+            return
+        # The client of Redis may have to be loaded first, which takes longer than a call should wait.
+        store = await asyncio.to_thread(open_store, params)
+        old, self._store = self._store, store
+        self._follow(params)
+        await old.close()
 
     def reconfigure(self, settings: Settings) -> None:
         """Take settings that changed while running."""
@@ -257,10 +276,15 @@ def open_response_cache(settings: Settings, announce: Callable[[str], None]) -> 
     """The cache of an instance, None where answers are not cached. `announce` tells the other processes."""
     if not settings.caches_answers:
         return None
+    params = _params_of(settings)
+    return ResponseCache(settings, params, open_store(params), announce)
+
+
+def _params_of(settings: Settings) -> CacheParams:
     params = read_cache_params(settings.cache_params, settings.redis_url)
     for warning in params.warnings:
         log.warning(warning)
-    return ResponseCache(settings, params, open_store(params), announce)
+    return params
 
 
 def _is_cached(call_type: str, params: CacheParams) -> bool:

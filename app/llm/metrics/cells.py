@@ -109,6 +109,10 @@ class DeploymentCell(msgspec.Struct, gc=False):
     cooldowns: dict[str, int] = {}
     succeeded_at: float = 0.0
     failed_at: float = 0.0
+    # What its provider said last of the room that is left, -1 for nothing, and when.
+    remaining_requests: int = -1
+    remaining_tokens: int = -1
+    remaining_at: float = 0.0
 
     def add(self, other: DeploymentCell) -> None:
         """Sum another process's attempts into these."""
@@ -118,6 +122,9 @@ class DeploymentCell(msgspec.Struct, gc=False):
                 mine[name] = mine.get(name, 0) + count
         self.succeeded_at = max(self.succeeded_at, other.succeeded_at)
         self.failed_at = max(self.failed_at, other.failed_at)
+        if other.remaining_at > self.remaining_at:
+            self.remaining_requests, self.remaining_tokens = other.remaining_requests, other.remaining_tokens
+            self.remaining_at = other.remaining_at
 
 
 class BudgetFact(msgspec.Struct, gc=False):

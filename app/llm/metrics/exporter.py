@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 _PUBLISH_SECONDS = 1.0
 _MOST_CALLERS = 1000
+# How providers say what is left of their own limits.
+_REQUESTS_LEFT, _TOKENS_LEFT = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
+_MOST_DIGITS = 15
 
 
 class Metrics(Observer):
@@ -127,6 +130,11 @@ class Metrics(Observer):
             cell = totals.deployment(deployment.id)
             cell.successes += 1
             cell.succeeded_at = self._clock()
+            headers = ended.upstream_headers
+            requests, tokens = headers.get(_REQUESTS_LEFT), headers.get(_TOKENS_LEFT)
+            if requests is not None or tokens is not None:
+                cell.remaining_requests, cell.remaining_tokens = _count(requests), _count(tokens)
+                cell.remaining_at = cell.succeeded_at
         if ended.fallbacks:
             totals.fell_back(ended.model, deployment.public_name, ended.error_class)
 
@@ -205,3 +213,8 @@ class Metrics(Observer):
         if self._files is not None:
             with suppress(OSError):
                 self._files.close(self._current())
+
+
+def _count(said: str | None) -> int:
+    """A provider's number, -1 for what is none."""
+    return int(said) if said is not None and len(said) <= _MOST_DIGITS and said.isascii() and said.isdigit() else -1

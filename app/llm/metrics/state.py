@@ -14,6 +14,8 @@ from .text import Sample, lines
 # More deployments than these are counted, but not each shown.
 _MOST_SHOWN = 200
 _NEAREST = 10
+# Limits of providers are by the minute, mostly: what was said longer ago says nothing of now.
+_STALE_SECONDS = 600.0
 _HEALTHY, _PARTIAL, _OUTAGE = 0, 1, 2
 
 # Kind of budget -> the contract's word for it, and its labels: the holder's id and, for some, its name.
@@ -89,6 +91,7 @@ def state_families(
     for text in (
         _deployment_counters(plan, totals, shown),
         _deployment_gauges(plan, totals, shown, resting),
+        _remaining(plan, totals, shown, now),
         _fallbacks(plan, totals),
         _of_instance(plan, totals),
     ):
@@ -149,6 +152,18 @@ def _deployment_gauges(
             limits = [(_picked(plan, name, ("model_id",), one), getattr(one, unit)) for one in shown]
             doc = f"Configured {unit} of a deployment"
             yield from lines(name, "gauge", doc, ((labels, limit) for labels, limit in limits if limit is not None))
+
+
+def _remaining(plan: Plan, totals: Totals, shown: Sequence[Deployment], now: float) -> Iterator[str]:
+    """What providers said of their own limits, as long as it can still be true."""
+    cells = [(one, totals.deployments.get(one.id)) for one in shown]
+    fresh = [(one, cell) for one, cell in cells if cell is not None and now - cell.remaining_at < _STALE_SECONDS]
+    for unit in ("requests", "tokens"):
+        name = f"litellm_remaining_{unit}_metric"
+        if plan.shows(name):
+            left = [(one, getattr(cell, f"remaining_{unit}")) for one, cell in fresh]
+            samples = ((_picked(plan, name, ("model_id",), one), count) for one, count in left if count >= 0)
+            yield from lines(name, "gauge", f"The provider's own limit: {unit} left, as it said last", samples)
 
 
 def _picked(plan: Plan, name: str, own: tuple[str, ...], deployment: Deployment) -> dict[str, str]:

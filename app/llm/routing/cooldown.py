@@ -119,6 +119,14 @@ class CooldownBook:
             self._until[id] = max(until, self._until.get(id, 0.0))
             self._on_trial.add(id)
 
+    def _allowed_fails(self, deployment: Deployment, error: UpstreamError) -> int | None:
+        """Failures in a minute without a rest: the deployment's own number by kind, then for all, then the router's."""
+        for limits in (deployment, self._settings):
+            by_kind = policy_limit(limits.allowed_fails_policy, error)
+            if by_kind is not None or limits.allowed_fails is not None:
+                return by_kind if by_kind is not None else limits.allowed_fails
+        return None
+
     def _duration(self, deployment: Deployment, error: UpstreamError) -> float:
         if self._settings.disable_cooldowns:
             return 0.0
@@ -137,8 +145,7 @@ class CooldownBook:
         if error.status == 404 and "*" in deployment.model_name:
             return False  # one name among all that the star stands for
         load = self._load.of(deployment.id)
-        allowed = policy_limit(self._settings.allowed_fails_policy, error)
-        allowed = allowed if allowed is not None else self._settings.allowed_fails
+        allowed = self._allowed_fails(deployment, error)
         if allowed is not None:
             return load.failures > allowed
         if is_alone and not has_fallback:

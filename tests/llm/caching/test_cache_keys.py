@@ -187,6 +187,7 @@ def test_without_controls_the_configuration_holds() -> None:
         (None, "No-Store , public", (True, False, 600.0, None)),
         (None, 'max-age="60"', (True, True, 600.0, 60.0)),
         (None, "max-age=soon", (True, True, 600.0, None)),
+        (None, "max-age=\u00b2", (True, True, 600.0, None)),
         ({"no-cache": False}, "no-cache", (True, True, 600.0, None)),
     ],
 )

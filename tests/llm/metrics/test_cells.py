@@ -28,11 +28,14 @@ def test_totals_of_two_processes_add_up() -> None:
     )
     other = msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Totals)
     other.cells["more",] = Cell(requests=7)
+    other.deployments["a"].remaining_requests, other.deployments["a"].remaining_at = 7, 9.0
     other.budgets["key", "k"].spend, other.budgets["key", "k"].at = Decimal("0.5"), 3.0
     one.add(other)
     assert one.cells["chat",] == Cell(requests=2, spend=Decimal("0.2"), latency=[2, 0, 0, 1.0])
     assert one.cells["more",].requests == 7
-    assert one.deployments["a"] == DeploymentCell(successes=2, failures={"500 X": 2}, failed_at=5.0)
+    assert one.deployments["a"] == DeploymentCell(
+        successes=2, failures={"500 X": 2}, failed_at=5.0, remaining_requests=7, remaining_at=9.0
+    )
     assert one.fallbacks == {("a", "b", ""): 2} and one.gauges == {"running": 2.0}
     assert one.budgets["key", "k"].spend == Decimal("0.5"), "the newest finding counts"
 

@@ -10,12 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_families
 
+from app.deployment import Deployment
 from app.llm.metrics.cells import MOST_CELLS
 from app.llm.metrics.exporter import Metrics
-from app.llm.observation import FailedAttempt
+from app.llm.observation import EndedCall, FailedAttempt
 from app.protocols.base import Usage
 from app.settings import Settings, load_settings
 from app.spend.budget import Reservation
@@ -23,7 +25,7 @@ from app.spend.scopes import BudgetScope
 from tests.llm.ended_calls import caller, ended, target
 from tests.llm.live_worker import FAST, LiveWorker, deployment
 from tests.services.quarterdeck import QuarterdeckFactory
-from tests.upstream import Fault, ScriptedUpstream
+from tests.upstream import Fault, Reply, ScriptedUpstream, Stream
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -79,12 +81,24 @@ def test_ten_thousand_calls_on_twenty_models_and_a_hundred_keys_stay_below_64_ki
         else:
             first = 0.3 if n % 2 else None
             call = ended(where, keys[key], usage=cached, first_chunk_seconds=first, reservation=budgets[key])
+            call = msgspec.structs.replace(call, upstream_headers=room(10_000 - n, 4_000_000 - n))
         metrics.call_ended(call)
     text = metrics.text(targets, [targets[0].id], shows_callers=True)
     assert total(text, "litellm_proxy_total_requests_metric_total") == 10_000
     assert total(text, "litellm_request_total_latency_metric_count") == 9_400
+    assert total(text, "litellm_remaining_tokens_metric") > 20 * 3_900_000
     assert len(text.encode()) < 64 * 1024
     assert "_created" not in text
+
+
+def room(requests: object, tokens: object) -> dict[str, str]:
+    """What a provider says of its own limits."""
+    return {"x-ratelimit-remaining-requests": str(requests), "x-ratelimit-remaining-tokens": str(tokens)}
+
+
+def answered(deployment: Deployment, headers: dict[str, str]) -> EndedCall:
+    """A good call whose provider said so."""
+    return msgspec.structs.replace(ended(deployment), upstream_headers=headers)
 
 
 def _team_budget(team_id: str | None) -> BudgetScope:
@@ -160,6 +174,36 @@ def test_a_deployment_is_healthy_partial_or_out(metrics: Metrics) -> None:
     assert value(text, "litellm_deployment_cooled_down_total", model_id=resting.id, exception_status="429") == 1
     labels = {"model_id": failing.id, "exception_status": "500"}
     assert value(text, "litellm_deployment_failure_responses_total", **labels) == 1
+
+
+def test_what_a_provider_has_left_is_what_it_said_last_and_not_for_long() -> None:
+    now = [1000.0]
+    metrics = Metrics(settings_with(), clock=lambda: now[0])
+    chat, silent = target("chat"), target("silent")
+
+    def left(unit: str) -> float | None:
+        text = metrics.text([chat, silent], [], shows_callers=False)
+        return value(text, f"litellm_remaining_{unit}_metric", model_id=chat.id)
+
+    metrics.call_ended(ended(silent))
+    metrics.call_ended(answered(chat, room(59, 149_000)))
+    metrics.call_ended(answered(chat, room(58, 0)))
+    assert (left("requests"), left("tokens")) == (58, 0)
+    metrics.call_ended(ended(chat))
+    assert left("requests") == 58, "an answer that says nothing changes nothing"
+    metrics.call_ended(answered(chat, {"x-ratelimit-remaining-tokens": "7"}))
+    assert (left("requests"), left("tokens")) == (None, 7)
+    now[0] += 601
+    assert left("tokens") is None
+
+
+@pytest.mark.parametrize("said", ["", "-1", "many", "1.5", "1e3", "٣", "9" * 16])
+def test_what_is_no_number_of_a_provider_is_not_shown(metrics: Metrics, said: str) -> None:
+    chat = target("chat")
+    metrics.call_ended(answered(chat, room(said, 5)))
+    text = metrics.text([chat], [], shows_callers=False)
+    assert value(text, "litellm_remaining_tokens_metric", model_id=chat.id) == 5
+    assert value(text, "litellm_remaining_requests_metric", model_id=chat.id) is None
 
 
 def test_receivers_of_logs_that_fail_are_counted(metrics: Metrics) -> None:
@@ -265,6 +309,20 @@ async def test_a_worker_counts_what_it_serves(worker: LiveWorker, upstream: Scri
         if name == "litellm_remaining_api_key_budget_metric" and dict(labels).get("api_key_alias") == "scraped"
     ]
     assert 0 < left[1] < 5
+
+
+async def test_a_worker_shows_what_its_providers_have_left(
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str
+) -> None:
+    upstream.plan(Reply(headers=room(59, 1000)), Stream(headers=room(58, 900)), Fault.status(400))
+    assert (await worker.chat(key)).headers["x-ratelimit-remaining-requests"] == "59"
+    text = (await scraped(worker, key)).text
+    assert value(text, "litellm_remaining_requests_metric", model_id="chat-1") == 59
+    await worker.frames(key)
+    await worker.chat(key)
+    text = (await scraped(worker, key)).text
+    assert value(text, "litellm_remaining_requests_metric", model_id="chat-1") == 58
+    assert value(text, "litellm_remaining_tokens_metric", model_id="chat-1") == 900
 
 
 async def test_metrics_need_a_key_and_name_nobody_to_a_client(worker: LiveWorker, key: str) -> None:

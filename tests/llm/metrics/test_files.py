@@ -12,7 +12,7 @@ import pytest
 from app.llm.metrics.cells import Cell, Totals
 from app.llm.metrics.files import TotalsFiles
 from app.settings import Settings, load_settings
-from tests.services.quarterdeck import REPOSITORY
+from tests.services.command import REPOSITORY
 
 _OTHER_PROCESS = """
 import sys

@@ -106,6 +106,52 @@ def test_how_long_is_the_deployment_s_own_then_the_provider_s_then_the_router_s(
     assert process.fail(failure(429, retry_after=10**9), deployment("absurd")) == 3600
 
 
+def with_info(id: str = "a", params: dict[str, Any] | None = None, **info: Any) -> Deployment:
+    return build_deployment("group", {"model": "openai/m", **(params or {})}, {"id": id, **info}, {})
+
+
+def test_how_long_may_stand_in_the_model_s_information_and_its_parameters_win() -> None:
+    process = Process(cooldown_seconds=30)
+    assert process.fail(failure(429), with_info("info", cooldown_time=3)) == 3
+    assert process.fail(failure(429), with_info("text", cooldown_time="4.5")) == 4.5
+    assert process.fail(failure(429), with_info("both", {"cooldown_time": 2}, cooldown_time=3)) == 2
+    assert process.fail(failure(429), with_info("never", cooldown_time=0)) == 0
+
+
+def test_a_deployment_s_own_allowed_fails_win_over_the_router_s() -> None:
+    process = Process(allowed_fails=0, allowed_fails_policy={"Timeout": 0})
+    own = with_info(allowed_fails=2)
+    assert [process.fail(failure(500), own, is_alone=True) for _ in range(3)] == [0, 0, 5]
+    slow = with_info("slow", allowed_fails=1)
+    timeout = failure(408, error_class="Timeout")
+    assert [process.fail(timeout, slow, is_alone=True) for _ in range(2)] == [0, 5]
+
+
+def test_a_deployment_s_own_policy_counts_by_kind_and_leaves_other_kinds_as_they_are() -> None:
+    process = Process(allowed_fails=0)
+    limited, broken = failure(429, error_class="RateLimitError"), failure(500, error_class="InternalServerError")
+    policy = {"RateLimitErrorAllowedFails": 1}
+    assert [process.fail(limited, with_info("a", allowed_fails_policy=policy)) for _ in range(2)] == [0, 5]
+    assert process.fail(broken, with_info("b", allowed_fails_policy=policy)) == 5
+    both = with_info("c", allowed_fails_policy=policy, allowed_fails=2)
+    assert [process.fail(broken, both) for _ in range(3)] == [0, 0, 5]
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"cooldown_time": "soon"}, "model_info.cooldown_time 'soon' is not a number"),
+        ({"cooldown_time": -1}, "model_info.cooldown_time must be zero or more"),
+        ({"allowed_fails": "few"}, "model_info.allowed_fails 'few' is not a number"),
+        ({"allowed_fails_policy": {"OddErrorAllowedFails": 1}}, "model_info.allowed_fails_policy has"),
+        ({"allowed_fails_policy": 3}, "model_info.allowed_fails_policy"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_when_the_deployment_is_made(info: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        with_info(**info)
+
+
 @pytest.mark.parametrize("settings", [{"disable_cooldowns": True}, {"cooldown_seconds": 0.0}])
 def test_cooldowns_can_be_turned_off(settings: dict[str, Any]) -> None:
     assert Process(**settings).fail(failure(429)) == 0
