@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -99,13 +99,14 @@ class Prices:
     max_input_tokens: int | None = None
     units: UnitRates = _NO_UNITS
     counts_tokens: bool = True
+    # Whether nothing that is called there can cost anything.
+    are_free: bool = field(init=False)
 
-    @property
-    def are_free(self) -> bool:
-        """Whether nothing that is called there can cost anything."""
+    def __post_init__(self) -> None:
         units = self.units
         per_token = (self.input.base, self.input.tiers, self.output.base, self.output.tiers)
-        return not any((*per_token, units.image, units.character, units.second, units.query))
+        can_cost = any((*per_token, units.image, units.character, units.second, units.query))
+        object.__setattr__(self, "are_free", not can_cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def custom_prices(params: Mapping[str, Any]) -> Prices | None:
     counts_tokens = "input_cost_per_token" in given or "output_cost_per_token" in given
     if not counts_tokens and units == _NO_UNITS:
         return None
-    return Prices(
+    prices = Prices(
         input=Rate(given.get("input_cost_per_token", Decimal(0))),
         output=Rate(given.get("output_cost_per_token", Decimal(0))),
         cache_read=Rate(given[names[2]]) if names[2] in given else None,
@@ -141,6 +142,13 @@ def custom_prices(params: Mapping[str, Any]) -> Prices | None:
         units=units,
         counts_tokens=counts_tokens,
     )
+    return _same(prices)
+
+
+@lru_cache(maxsize=4096)
+def _same(prices: Prices) -> Prices:
+    """One object for equal prices: what is asked of several deployments is then computed once."""
+    return prices
 
 
 def _unit_rates(params: Mapping[str, Any]) -> UnitRates:

@@ -35,20 +35,21 @@ def _shuffled(
 ) -> Deployment:
     """A weighted draw: by `weight`, else by `rpm`, else by `tpm`, else even."""
     weights = _weights(deployments)
-    if not any(weights):
-        return chance.choice(deployments)
-    return chance.choices(deployments, weights)[0]
+    return chance.choices(deployments, weights)[0] if weights is not None else chance.choice(deployments)
 
 
-def _weights(deployments: Sequence[Deployment]) -> list[float]:
-    """A deployment without the metric that others have counts as the lightest of them, so that it is not forgotten."""
+def _weights(deployments: Sequence[Deployment]) -> list[float] | None:
+    """None where nothing is said, or zero of all.
+
+    A deployment without the metric that others have counts as the lightest of them, so that it is not forgotten.
+    """
     for metric in ("weight", "rpm", "tpm"):
         values: list[float | None] = [getattr(deployment, metric) for deployment in deployments]
         positive = [value for value in values if value]
         if positive:
             lightest = min(positive)
             return [lightest if value is None else value for value in values]
-    return [1.0] * len(deployments)
+    return None
 
 
 def _least_busy(
