@@ -6,6 +6,8 @@ async with TcpProxy("127.0.0.1", redis_port) as proxy:
     proxy.resume()     # what was held back goes on
     proxy.cut()        # every open connection is reset; new ones are accepted
     proxy.refuse()     # new connections are reset at once, until accept()
+    proxy.lose_reply_to(b"COMMIT;")  # the next such request arrives, and its connection is cut instead of the reply
+    proxy.lose_request(b"COMMIT;")   # the next such request does not arrive, and its connection is cut
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ class TcpProxy:
         self._flowing.set()
         self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._unanswered = b""
+        self._lost = b""
+        self._deaf: set[asyncio.StreamWriter] = set()
         self.connections = 0
         self.port = 0
 
@@ -57,6 +62,17 @@ class TcpProxy:
         for writer in list(self._writers):
             reset(writer)
 
+    def lose_reply_to(self, request: bytes) -> None:
+        self._unanswered = request
+
+    def lose_request(self, request: bytes) -> None:
+        self._lost = request
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether what was to be lost has been lost."""
+        return not self._unanswered and not self._lost
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         if self._refusing:
@@ -70,23 +86,45 @@ class TcpProxy:
         pair = {writer, upstream_writer}
         self._writers |= pair
         try:
-            await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream_reader, writer))
+            await asyncio.gather(self._pump(reader, upstream_writer, writer), self._pump(upstream_reader, writer))
         finally:
             self._writers -= pair
+            self._deaf.discard(writer)
             for open_writer in pair:
                 open_writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Copies one direction until its end; a half-close is passed on, a reset ends both directions."""
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter | None = None,
+    ) -> None:
+        """Copies one direction until its end; a half-close is passed on, a reset ends both directions.
+
+        `client`: who asks, in the direction of requests.
+        """
         try:
             while data := await reader.read(_READ_SIZE):
                 await self._flowing.wait()
+                if writer in self._deaf or (client is not None and self._is_lost(data, client)):
+                    reset(writer)
+                    reset(client or writer)
+                    return
                 writer.write(data)
                 await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
         except OSError:
             reset(writer)
+
+    def _is_lost(self, request: bytes, client: asyncio.StreamWriter) -> bool:
+        if self._unanswered and self._unanswered in request:
+            self._unanswered = b""
+            self._deaf.add(client)
+        if self._lost and self._lost in request:
+            self._lost = b""
+            return True
+        return False
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -5,16 +5,17 @@
     SQLite, several processes   the database, then this process
     SQLite, one process      this process
 
-Whoever takes over starts from what the database says, so that nothing that was spent is forgotten; calls that run at
-the moment of the change are not seen by the others until they end. With `fail_closed_budget_enforcement` the last
-resort, this process alone, refuses with 503 instead.
+One call without an answer goes to the next counters, and one call at a time asks whether it was an exception. Counters
+that fail three times in a row, or have forgotten, rest. Whoever takes over starts from what the database says, so that
+nothing that was spent is forgotten; calls that run at that moment are not seen by the others until they end. With
+`fail_closed_budget_enforcement` the last resort, this process alone, refuses with 503 instead.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from hashlib import sha256
 from importlib import import_module
@@ -27,11 +28,13 @@ from ..cache import CacheAway
 from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from ..errors import ServiceUnavailable
 from ..settings import Settings
+from .counter_faults import CanBePassedBy, CountersLost, CountersUnsure
 from .counters import Counters, Demand, Hold, MemoryCounters, Refusal
 from .sql_counters import SqlCounters
 
 log = structlog.get_logger(__name__)
 
+_TRIES = 3
 _REST_SECONDS = 2.0
 # By then every process has flushed what it spent meanwhile.
 _RETURN_SECONDS = 2.0
@@ -40,9 +43,14 @@ _AWAY = (CacheAway, *DATABASE_AWAY, *DATABASE_REFUSED)
 
 @dataclass(slots=True)
 class _Link:
-    """Counters with what is known of their health. `returns_at`: when they may take over again, after an absence."""
+    """Counters with what is known of their health. `failures`: in a row; those of calls that ran at once are one.
+
+    `returns_at`: when they may take over again, after an absence.
+    """
 
     counters: Counters
+    failures: int = 0
+    is_probed: bool = False
     rests_until: float = 0.0
     is_away: bool = False
     returns_at: float | None = None
@@ -50,7 +58,7 @@ class _Link:
 
 
 class CounterChain:
-    """The first counters that answer. Those that do not rest for two seconds before they are asked again.
+    """The first counters that answer. Those that do not, three times in a row, rest for two seconds.
 
     Counters that come back missed what was spent meanwhile: they take over when that is in the database, and only for
     callers whose spend was read after it (`on_change` says that all should be).
@@ -58,8 +66,11 @@ class CounterChain:
 
     def __init__(self, links: Sequence[Counters], *, is_closed_without_shared: bool = False) -> None:
         self._links = [_Link(counters) for counters in links]
-        self._is_closed = is_closed_without_shared and len(links) > 1
+        self._is_shared = len(links) > 1
+        self._is_closed = is_closed_without_shared and self._is_shared
         self._on_change: Callable[[], None] = _nothing
+        # Calls that one kind of counters admitted and others may have counted, by the id that the latter know.
+        self._doubtful: dict[str, tuple[Hold, list[Hold]]] = {}
 
     def when_changed(self, on_change: Callable[[], None]) -> None:
         """Call this whenever other counters take over: what is known of spend should be read anew."""
@@ -77,16 +88,73 @@ class CounterChain:
         """The last link is always there."""
 
     async def admit(self, demand: Demand) -> Hold | Refusal:
-        for link in self._links[:-1] if self._is_closed else self._links:
-            if link.rests_until > time.monotonic():
-                continue
-            try:
-                if link.is_away and not await self._is_back(link, demand):
+        if self._is_shared and not demand.limits and all(account.ceiling is None for account in demand.accounts):
+            # Others need not know of what nothing bounds: that costs no round trip.
+            return Hold(self, demand, 0.0, [account.seed for account in demand.accounts])
+        unsure: list[Hold] = []
+        try:
+            for link in self._links[:-1] if self._is_closed else self._links:
+                try:
+                    verdict = await self._ask(link, demand)
+                except CountersUnsure as problem:
+                    unsure.append(problem.hold)
+                    demand = problem.demand
+                except _AWAY:
                     continue
-                return await link.counters.admit(demand)
-            except _AWAY as problem:
-                self._rest(link, problem)
+                else:
+                    if isinstance(verdict, Hold) and unsure:
+                        verdict, unsure = self._doubled(verdict, unsure), []
+                    if verdict is not None:
+                        return verdict
+        finally:
+            for hold in unsure:
+                hold.keeper.settle(hold, Decimal(0), demand.tokens)
         raise ServiceUnavailable("Budgets and limits cannot be checked now; try again")
+
+    async def _ask(self, link: _Link, demand: Demand) -> Hold | Refusal | None:
+        """What these counters say; None: they are left alone for now. Raises what stands in the way."""
+        is_probe = link.is_away or link.failures > 0
+        if is_probe and link.is_probed and not link.is_away and isinstance(link.counters, CanBePassedBy):
+            raise link.counters.unsure(demand)
+        if is_probe and (link.is_probed or link.rests_until > time.monotonic()):
+            return None
+        link.is_probed = link.is_probed or is_probe
+        try:
+            if link.is_away and not await self._is_back(link, demand):
+                return None
+            verdict = await link.counters.admit(demand)
+        except _AWAY as problem:
+            self._fail(link, problem, is_probe=is_probe)
+            raise
+        finally:
+            if is_probe:
+                link.is_probed = False
+        if is_probe:
+            link.failures = 0
+        return verdict
+
+    def _fail(self, link: _Link, problem: Exception, *, is_probe: bool) -> None:
+        kind = type(link.counters).__name__
+        reason = str(problem) if isinstance(problem, CacheAway) else type(problem).__name__
+        if link.is_away and not is_probe:
+            return  # of a call that began before
+        is_new = is_probe or not link.failures
+        link.failures = link.failures + 1 if is_probe else max(1, link.failures)
+        if not (link.is_away or link.failures >= _TRIES or isinstance(problem, CountersLost)):
+            if is_new:
+                log.warning("counters did not answer", kind=kind, reason=reason)
+            return
+        link.rests_until, link.returns_at = time.monotonic() + _REST_SECONDS, None
+        log.warning("counters cannot be reached", kind=kind, reason=reason)
+        if not link.is_away:
+            link.is_away = True
+            self._on_change()
+
+    def _doubled(self, counted: Hold, unsure: list[Hold]) -> Hold:
+        """The hold of a call that may be counted twice: its end must be told to both."""
+        call_id = unsure[0].call_id
+        self._doubtful[call_id] = counted, unsure
+        return replace(counted, keeper=self, call_id=call_id)
 
     async def _is_back(self, link: _Link, demand: Demand) -> bool:
         if link.returns_at is None:
@@ -103,16 +171,14 @@ class CounterChain:
         link.is_away = False
         return True
 
-    def _rest(self, link: _Link, problem: Exception) -> None:
-        link.rests_until, link.returns_at = time.monotonic() + _REST_SECONDS, None
-        log.warning("counters cannot be reached", kind=type(link.counters).__name__, reason=type(problem).__name__)
-        if not link.is_away:
-            link.is_away = True
-            self._on_change()
-
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
-        """Each hold goes back to where it was counted."""
-        hold.keeper.settle(hold, cost, tokens)
+        """Each hold goes back to where it was counted, or may have been."""
+        if hold.keeper is not self:
+            hold.keeper.settle(hold, cost, tokens)
+        elif hold.call_id:
+            counted, unsure = self._doubtful.pop(hold.call_id)
+            for one in (counted, *unsure):
+                one.keeper.settle(one, cost, tokens)
 
 
 def open_counters(settings: Settings, database: Database, cache: Any) -> CounterChain:

@@ -5,6 +5,9 @@ one order everywhere: that locks them, so that calls on the same key come one af
 A limit's window is kept in seconds, and the oldest, partly passed second counts whole. What running calls hold is kept
 per process, and what a process that has not been seen for a while held does not count.
 
+A commit whose reply is lost may have happened or not. PostgreSQL knows by the number of the transaction: nothing is
+settled twice, and a call that never heard of its admission holds nothing.
+
 Few transactions of a process run at once, the others wait for their turn: all of them on one busy row would take every
 connection of the pool from keys and ledger, until those and they themselves took the database for away.
 """
@@ -23,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import structlog
+from tortoise.exceptions import OperationalError
 
 from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .counters import WINDOW_SECONDS, Demand, Hold, Refusal, full_unit
@@ -38,13 +42,19 @@ _TURNS = 3
 _PATIENCE_SECONDS = 2.0
 
 _Usage = tuple[int, int]
+_Settled = tuple[Hold, Decimal, int]
 
 
 class SqlCounters:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._process_id = uuid.uuid4().hex
-        self._pending: deque[tuple[Hold, Decimal, int]] = deque(maxlen=_MAX_PENDING)
+        self._pending: deque[_Settled] = deque(maxlen=_MAX_PENDING)
+        # What is being written, and the transaction that may have written it already.
+        self._batch: list[_Settled] = []
+        self._batch_transaction: int | None = None
+        # Admissions that nobody was told of, with the transactions that may have counted them.
+        self._unheard: deque[tuple[Hold, int]] = deque(maxlen=_MAX_PENDING)
         self._task: asyncio.Task[None] | None = None
         self._is_known = False
         self._settling = asyncio.Lock()
@@ -100,20 +110,28 @@ class SqlCounters:
         if not self._is_known:
             await self._say_alive()
         await self._settle_pending()
-        async with self._turns, self._database.transaction():
-            spends = await self._lock(demand)
-            now = await self._now()
-            held, running = await self._running(demand, now)
-            used = await self._used(demand, now)
-            refusal = _first_refusal(demand, spends, held, running, used, now)
-            if refusal is not None:
-                self._answered_at = time.monotonic()
-                return refusal
-            await self._count(demand, int(now))
+        counted: Hold | None = None
+        transaction, is_committed = 0, False
+        try:
+            async with self._turns, self._database.transaction():
+                spends = await self._lock(demand)
+                now, transaction = await self._now()
+                held, running = await self._running(demand, now)
+                used = await self._used(demand, now)
+                refusal = _first_refusal(demand, spends, held, running, used, now)
+                if refusal is not None:
+                    self._answered_at = time.monotonic()
+                    return refusal
+                await self._count(demand, int(now))
+                after = [(used[limit.name][0] + 1, used[limit.name][1] + demand.tokens) for limit in demand.limits]
+                known = [spends.get(account.name, account.seed) for account in demand.accounts]
+                counted = Hold(self, demand, now, known, after)
+            is_committed = True
+        finally:
+            if counted is not None and not is_committed:
+                self._unheard.append((counted, transaction))
         self._answered_at = time.monotonic()
-        after = [(used[limit.name][0] + 1, used[limit.name][1] + demand.tokens) for limit in demand.limits]
-        known = [spends.get(account.name, account.seed) for account in demand.accounts]
-        return Hold(self, demand, now, known, after)
+        return counted
 
     async def _lock(self, demand: Demand) -> dict[str, Decimal]:
         """Lock the row of each budget and limit; answers what each budget has spent, raised to its seed."""
@@ -130,12 +148,14 @@ class SqlCounters:
             spends[name] = Decimal(str(found[0]["spend"]))
         return spends
 
-    async def _now(self) -> float:
-        """The clock that all instances share: the database's."""
+    async def _now(self) -> tuple[float, int]:
+        """The clock that all instances share, the database's, and the number of the current transaction."""
         if self._database.is_sqlite:
-            return time.time()
-        rows = await self._database.fetch("SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8 AS now")
-        return float(rows[0]["now"])
+            return time.time(), 0
+        rows = await self._database.fetch(
+            "SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8 AS now, txid_current() AS transaction"
+        )
+        return float(rows[0]["now"]), int(rows[0]["transaction"])
 
     async def _running(self, demand: Demand, now: float) -> tuple[dict[str, Decimal], dict[str, int]]:
         names = [account.name for account in demand.accounts if account.ceiling is not None]
@@ -194,15 +214,50 @@ class SqlCounters:
     async def _settle_pending(self) -> None:
         """Write what was settled, in one transaction. What could not be written stays for the next round."""
         async with self._settling, self._turns:
-            settled = list(self._pending)
-            if not settled:
+            if self._unheard or self._batch_transaction is not None:
+                await self._look_after_commits()
+            if self._batch_transaction is not None:
+                return  # it is still not known
+            if not self._batch:
+                self._batch = list(self._pending)
+                self._pending.clear()
+            if not self._batch:
                 return
             async with self._database.transaction():
-                await self._settle(settled)
-            for _ in settled:
-                self._pending.popleft()
+                _, transaction = await self._now()
+                await self._settle(self._batch)
+                self._batch_transaction = transaction
+            self._batch, self._batch_transaction = [], None
 
-    async def _settle(self, settled: Sequence[tuple[Hold, Decimal, int]]) -> None:
+    async def _look_after_commits(self) -> None:
+        """Ask what became of commits whose reply was lost."""
+        for _ in range(len(self._unheard)):
+            hold, transaction = self._unheard[0]
+            was_committed = await self._was_committed(transaction)
+            self._unheard.popleft()
+            if was_committed is None:
+                self._unheard.append((hold, transaction))
+            elif was_committed:
+                self.settle(hold, Decimal(0), 0)
+        if self._batch_transaction is not None:
+            was_committed = await self._was_committed(self._batch_transaction)
+            if was_committed:
+                self._batch = []
+            if was_committed is not None:
+                self._batch_transaction = None
+
+    async def _was_committed(self, transaction: int) -> bool | None:
+        """None: it goes on. One so old that nobody remembers it counts as committed, so that nothing is done twice."""
+        if self._database.is_sqlite:
+            return False  # a commit that fails there has not happened
+        try:
+            rows = await self._database.fetch("SELECT txid_status($1) AS status", (transaction,))
+        except OperationalError:
+            return False  # a copy of the database has taken over, which never saw it
+        status = rows[0]["status"]
+        return None if status == "in progress" else status != "aborted"
+
+    async def _settle(self, settled: Sequence[_Settled]) -> None:
         costs: dict[str, Decimal] = defaultdict(Decimal)
         holds: dict[str, tuple[Decimal, int]] = {}
         tokens: dict[tuple[str, int], int] = defaultdict(int)
@@ -228,10 +283,11 @@ class SqlCounters:
 
     async def _say_alive(self) -> None:
         """By the clock of the database: an instance whose own clock is wrong must not pass for dead."""
+        now, _ = await self._now()
         await self._database.execute_many(
             "INSERT INTO gateway_process (process_id, seen_at) VALUES ($1, $2) "
             "ON CONFLICT (process_id) DO UPDATE SET seen_at = excluded.seen_at",
-            [(self._process_id, datetime.fromtimestamp(await self._now(), UTC))],
+            [(self._process_id, datetime.fromtimestamp(now, UTC))],
         )
         self._is_known = True
 

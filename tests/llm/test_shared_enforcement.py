@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -11,9 +13,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
+from app.spend.redis_counters import PREFIX
 from tests.llm.live_worker import FAST, LiveWorker, deployment
 from tests.services.quarterdeck import QuarterdeckFactory
+from tests.services.redis import start_redis
+from tests.services.run_directory import RunDirectory
 from tests.tcp_proxy import TcpProxy
 from tests.upstream import Reply, ScriptedUpstream, Usage
 
@@ -119,6 +125,42 @@ async def test_redis_that_is_cut_in_the_middle_loses_nothing(
         for _ in range(6):  # while the database hands back to Redis
             assert (await flood(workers, key, 8)) == {422: 8}
             await asyncio.sleep(1)
+
+
+async def test_redis_that_restarts_empty_in_the_middle_forgets_nothing(
+    migrated_postgres_url: str,
+    run_directory: RunDirectory,
+    quarterdeck_process: QuarterdeckFactory,
+    provider: ScriptedUpstream,
+    http: httpx.AsyncClient,
+) -> None:
+    url = start_redis(run_directory)
+    processes = [
+        quarterdeck_process(config_of(provider), database_url=migrated_postgres_url, env={**FAST, "REDIS_URL": url})
+        for _ in range(2)
+    ]
+    workers = [LiveWorker(process, http) for process in processes]
+    key = await workers[0].new_key(max_budget=float(_CALL_USD * _BUDGET_CALLS))
+    statuses = await flood(workers, key, 20)
+    running = asyncio.create_task(flood(workers, key, 10))
+    await asyncio.sleep(0.1)
+    async with Redis.from_url(url) as redis:
+        server = await redis.info("server")
+    os.kill(server["process_id"], signal.SIGKILL)
+    start_redis(run_directory, urlsplit(url).port)
+    statuses += await flood(workers, key, 60)
+    statuses += await running
+    for _ in range(6):  # while the database hands back to Redis
+        await asyncio.sleep(1)
+        assert set(await flood(workers, key, 8)) == {422}
+    spent = _CALL_USD * statuses[200]
+    assert _CALL_USD * (_BUDGET_CALLS - 1) <= spent <= _CALL_USD * (_BUDGET_CALLS + 10)
+    assert await spend_of(workers[0], key, spent) == spent
+    assert any("it was restarted or emptied" in process.log_text() for process in processes)
+    async with Redis.from_url(url, decode_responses=True) as redis:
+        (counter,) = [name async for name in redis.scan_iter(f"{PREFIX}*:b:*")]
+        assert Decimal(str(await redis.get(counter))) / 10**9 == spent
+        await redis.shutdown(nosave=True)
 
 
 @pytest.mark.parametrize("shared", ["redis", "postgres"])

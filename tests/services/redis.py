@@ -16,12 +16,12 @@ from tests.services.run_directory import RunDirectory, is_running
 _START_SECONDS = 10.0
 
 
-def start_redis(run: RunDirectory) -> str:
-    """Start a server that keeps nothing on disk, and answer its URL."""
+def start_redis(run: RunDirectory, port: int | None = None) -> str:
+    """Start a server that keeps nothing on disk, and answer its URL. `port`: of one that was killed before."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
         raise RuntimeError("redis-server is not on this machine; tests/services/install installs it")
-    port = free_port()
+    port = port or free_port()
     log = run.path / f"redis-{port}.log"
     with log.open("w") as output:
         process = subprocess.Popen(

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from app.db import Database
+from app.db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from app.settings import Settings
 from app.spend.counters import Account, Counters, Demand, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import RedisCounters, nano
+from app.spend.redis_scripts import ADMIT
 from app.spend.sql_counters import SqlCounters
 from tests.tcp_proxy import TcpProxy
 
@@ -228,13 +229,64 @@ async def test_a_database_that_falls_silent_is_away_soon_and_holds_nothing_after
         await database.close()
 
 
+@pytest.fixture
+async def cut_database(migrated_postgres_url: str) -> AsyncIterator[tuple[Database, TcpProxy]]:
+    """A PostgreSQL database, and the proxy before it."""
+    parts = urlsplit(migrated_postgres_url)
+    async with TcpProxy("127.0.0.1", parts.port or 5432) as proxy:
+        database = Database(Settings(database_url=parts._replace(netloc=f"postgres@127.0.0.1:{proxy.port}").geturl()))
+        await database.open()
+        yield database, proxy
+        await database.close()
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_a_settlement_whose_commit_is_not_answered_counts_once(
+    cut_database: tuple[Database, TcpProxy], is_committed: bool
+) -> None:
+    database, proxy = cut_database
+    counters = SqlCounters(database)
+    demand = Demand([Account("key", Decimal(10))], [Limit("l", tpm=100, parallel=1)], Decimal(4), 10)
+    counters.settle(await admitted(counters, demand), Decimal(3), 25)
+    (proxy.lose_reply_to if is_committed else proxy.lose_request)(b"COMMIT;")
+    with pytest.raises((*DATABASE_AWAY, *DATABASE_REFUSED)):
+        await counters.admit(demand)
+    assert proxy.is_intact
+    hold = await admitted(counters, demand)
+    assert (hold.spends, list(hold.used)) == ([Decimal(3)], [(2, 35)])
+    # Twice given back, the call above would have left room for two more at once.
+    assert (await refused(counters, demand)).unit == "max_parallel_requests"
+    assert (await refused(counters, asked("7"))).used == 3
+    await counters.stop()
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+async def test_an_admission_whose_commit_is_not_answered_holds_nothing(
+    cut_database: tuple[Database, TcpProxy], is_committed: bool
+) -> None:
+    database, proxy = cut_database
+    counters, demand = SqlCounters(database), asked("1")
+    counters.settle(await admitted(counters, demand), Decimal(0), 0)
+    await counters._settle_pending()
+    (proxy.lose_reply_to if is_committed else proxy.lose_request)(b"COMMIT;")
+    with pytest.raises((*DATABASE_AWAY, *DATABASE_REFUSED)):
+        await counters.admit(demand)
+    assert proxy.is_intact
+    await counters._settle_pending()
+    await counters._settle_pending()
+    await admitted(counters, demand)
+    assert (await refused(counters, demand)).unit == "budget"
+    await counters.stop()
+
+
 async def test_an_admission_that_was_given_up_before_redis_saw_it_holds_nothing(redis_url: str) -> None:
     """A Redis that stood still for a moment may read the two from two connections in any order."""
     redis: Redis = Redis.from_url(redis_url, decode_responses=True)
     counters, demand = RedisCounters(redis, "test"), Demand([Account("key", Decimal(1))], amount=Decimal(1))
-    counters._settle_later("late", demand, Decimal(0), 0, 0, gives_up=True)
-    await counters._send(None)
-    await counters._send(counters._written("late", demand, list(demand.accounts)))
+    await counters.ping()
+    counters._settle_later("late", demand, Decimal(0), 0, is_unsure=True)
+    await counters._settle_pending()
+    await counters._settle_pending((ADMIT, counters._written("late", demand, demand.accounts)))
     await admitted(counters, demand)
     await counters.stop()
     await redis.aclose()

@@ -1,0 +1,32 @@
+"""How shared counters fail, beyond not answering at all (`CacheAway` and the errors of the database)."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from ..cache import CacheAway
+from .counters import Demand, Hold
+
+
+class CountersLost(CacheAway):
+    """They answer, and have forgotten: their figures are worth nothing until they were filled again."""
+
+
+class CountersUnsure(CacheAway):
+    """Nobody knows whether this call was counted. Others may admit it, and whoever ends it tells these as well.
+
+    `hold` is what they may hold: settle it, with nothing if the call does not run. `demand` is for the others: what
+    these know of the caller and those do not.
+    """
+
+    def __init__(self, reason: str, hold: Hold, demand: Demand) -> None:
+        super().__init__(reason)
+        self.hold = hold
+        self.demand = demand
+
+
+@runtime_checkable
+class CanBePassedBy(Protocol):
+    """Counters that can be told of the end of a call that they were never asked for."""
+
+    def unsure(self, demand: Demand) -> CountersUnsure: ...
