@@ -131,6 +131,9 @@ def _in_a_child(work: Callable[[], None]) -> None:
 
     Raises SettingsError as the work does, and with an exit code for a child that died.
     """
+    if sys.platform != "linux":
+        work()  # elsewhere a process that has loaded this much cannot be forked safely
+        return
     heard, said = multiprocessing.Pipe(duplex=False)
 
     def run() -> None:

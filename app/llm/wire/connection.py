@@ -57,9 +57,11 @@ class WireConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         """End it at once, whatever is on its way."""
-        self._answer = None
+        answer, self._answer = self._answer, None
         self._is_spoiled = True
         self._transport.abort()
+        if answer is not None:
+            answer.fail(ConnectionAbortedError("the connection was cut"))
 
     # ---- the network's side ----------------------------------------------------------------------------------------
 
@@ -89,10 +91,10 @@ class WireConnection(asyncio.Protocol):
             answer.fail(exc if isinstance(exc, OSError) else ConnectionResetError("the provider closed the connection"))
 
     def _break(self, problem: Exception) -> None:
-        answer = self._answer
-        self.cut()
-        if answer is not None:
-            answer.fail(problem)
+        if self._answer is not None:
+            self._answer.fail(problem)  # which cuts
+        else:
+            self.cut()
 
     def _fill(self, is_wanted: bool) -> None:
         if is_wanted == self._is_held and not self._is_spoiled:

@@ -266,3 +266,17 @@ def test_a_caller_that_leaves_cuts_the_connection(run: Run) -> None:
             wire.close()
 
     run(test())
+
+
+def test_a_client_that_is_closed_leaves_nobody_waiting(run: Run) -> None:
+    async def test() -> None:
+        async with serving(saying()) as provider:
+            wire = Wire(4)
+            asking = asyncio.ensure_future(ask(wire, provider.url))
+            await asyncio.sleep(0.05)
+            wire.close()
+            with pytest.raises(ConnectionAbortedError):
+                await asking
+            await provider.until_left()
+
+    run(test())
