@@ -69,7 +69,10 @@ async def test_what_cannot_be_counted_is_refused(
 
 
 async def test_what_a_provider_would_get_is_shown_without_a_secret(worker: LiveWorker, key: str) -> None:
-    asked = {"call_type": "completion", "request_body": {"model": "chat", "messages": MESSAGES, "num_retries": 1}}
+    asked: dict[str, Any] = {
+        "call_type": "completion",
+        "request_body": {"model": "chat", "messages": MESSAGES, "num_retries": 1},
+    }
     answer = await call(worker, key, "POST", "/utils/transform_request", json=asked)
     shown = answer.json()
     assert shown["raw_request_body"] == {"model": "gpt-4o-mini", "messages": MESSAGES, "temperature": 0.5}
