@@ -21,9 +21,9 @@ from app.settings import Settings
 from tests.conftest import MASTER_KEY
 from tests.llm.live_worker import FAST, MESSAGES, PROVIDER_KEY, LiveWorker, deployment
 from tests.services.ports import free_port
-from tests.services.postgres import PostgresServer
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.services.run_directory import RunDirectory
+from tests.services.templates import MigratedPostgres, copy_migrated_sqlite
 
 CHAT = "/v1/chat/completions"
 LLM = {CHAT: "messages", "/v1/completions": "prompt", "/v1/embeddings": "input"}
@@ -76,15 +76,18 @@ class Bench:
 def process(
     request: pytest.FixtureRequest,
     run_directory: RunDirectory,
-    postgres_server: PostgresServer,
+    migrated_postgres: MigratedPostgres,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[QuarterdeckProcess, str]]:
     directory = tmp_path_factory.mktemp("bad-input")
     models = [deployment("chat", f"http://127.0.0.1:{free_port()}/v1")]
     config = {"model_list": models, "general_settings": {"max_request_size_mb": 1}}
     with ExitStack() as stack:
-        on_postgres = request.param == "postgres"
-        url = stack.enter_context(postgres_server.new_database()) if on_postgres else f"sqlite:///{directory}/bad.db"
+        if request.param == "postgres":
+            url = stack.enter_context(migrated_postgres.lent())
+        else:
+            url = f"sqlite:///{directory}/bad.db"
+            copy_migrated_sqlite(run_directory, directory / "bad.db")
         factory = QuarterdeckFactory(run_directory, directory, MASTER_KEY)
         stack.callback(factory.close)
         yield factory(config, database_url=url, env=FAST), url

@@ -19,7 +19,8 @@ import pytest
 from app.version import VERSION
 from tests.auth.instance import CONSOLE, bearer
 from tests.conftest import MASTER_KEY
-from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess, run_quarterdeck
+from tests.services.command import run_quarterdeck
+from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.services.run_directory import RunDirectory, is_running
 from tests.source_files import ROOT
 

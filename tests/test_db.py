@@ -25,7 +25,8 @@ from app.models import VirtualKey
 from app.settings import Settings
 from app.sqlite_engine import DecimalSum, decimal_add
 from tests.conftest import MASTER_KEY
-from tests.services.quarterdeck import QuarterdeckFactory, run_quarterdeck
+from tests.services.command import run_quarterdeck
+from tests.services.quarterdeck import QuarterdeckFactory
 
 _INITIAL = "0001_initial"
 

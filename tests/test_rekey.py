@@ -26,7 +26,7 @@ from app.models import (
 from app.rekey import rotate
 from app.settings import Settings
 from tests.conftest import MASTER_KEY
-from tests.services.quarterdeck import run_quarterdeck
+from tests.services.command import run_quarterdeck
 
 OLD, NEW = "salt-of-before-0123456789", "salt-of-today-0123456789"
 SECRET = "sk-provider-secret"

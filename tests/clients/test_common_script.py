@@ -20,7 +20,8 @@ import pytest
 from tests.clients.script import CITY_SCHEMA, PICTURE
 from tests.conftest import MASTER_KEY
 from tests.llm.live_worker import FAST, LiveWorker, deployment
-from tests.services.quarterdeck import REPOSITORY, QuarterdeckFactory, QuarterdeckProcess
+from tests.services.command import REPOSITORY
+from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.services.run_directory import RunDirectory
 from tests.upstream import Fault, RecordedRequest, Reply, ScriptedUpstream, Stream, Usage
 

@@ -45,34 +45,30 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
-    def execute(self, statement: str) -> str:
-        """Run one statement outside a transaction; answers unaligned rows. A refusal raises CalledProcessError."""
-        command = [
-            program("psql"),
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-c",
-            statement,
-            self.url("postgres"),
-        ]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    def execute(self, *statements: str, database: str = "postgres") -> str:
+        """Run statements outside a transaction; answers unaligned rows. A refusal raises CalledProcessError."""
+        command = [program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
+        command += [part for statement in statements for part in ("-c", statement)]
+        return subprocess.run([*command, self.url(database)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    def has_database(self, name: str) -> bool:
-        return self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'").strip() == "1"
-
-    @contextmanager
-    def new_database(self, *, template: str = "template0") -> Iterator[str]:
-        """URL of a database of our own, dropped afterwards even when someone is still connected."""
+    def create_database(self, *, template: str = "template0") -> str:
+        """Name of a new database."""
         name = f"t_{uuid.uuid4().hex[:16]}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Also when someone is still connected."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    @contextmanager
+    def new_database(self) -> Iterator[str]:
+        """URL of an empty database of our own, dropped afterwards."""
+        name = self.create_database()
         try:
             yield self.url(name)
         finally:
-            self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            self.drop_database(name)
 
 
 def postgres_of(run: RunDirectory) -> PostgresServer:

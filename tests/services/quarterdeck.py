@@ -15,10 +15,11 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.services.command import REPOSITORY
 from tests.services.ports import free_port
 from tests.services.run_directory import RunDirectory
+from tests.services.templates import copy_migrated_sqlite
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGKILL}
@@ -153,13 +154,16 @@ class QuarterdeckFactory:
         """Start an instance; it is alive when this comes back, unless `wait` is off.
 
         `config` is the configuration file as a mapping, or the path of one. Without `database_url` its database is a
-        SQLite file of its own. `env` adds to the environment, `arguments` to the command line.
+        SQLite file of its own that has all tables, which to make would hold the start up for two seconds; a test of
+        such a start gives a URL. `env` adds to the environment, `arguments` to the command line.
         """
         directory = self._directory / f"instance-{len(self._started)}"
         directory.mkdir()
         file = config if isinstance(config, Path) else directory / "config.yaml"
         if not isinstance(config, Path):
             file.write_text(yaml.safe_dump(dict(config or {})))
+        if database_url is None:
+            copy_migrated_sqlite(self._run, directory / "quarterdeck.db")
         environment = {
             "LITELLM_MASTER_KEY": self._master_key,
             "DATABASE_URL": database_url or f"sqlite:///{directory}/quarterdeck.db",
@@ -176,20 +180,3 @@ class QuarterdeckFactory:
     def close(self) -> None:
         for process in self._started:
             process.close()
-
-
-def run_quarterdeck(
-    *arguments: str, environment: Mapping[str, str], directory: Path
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, as `run_quarterdeck("migrate", …)`; its output and errors come as one text."""
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )

@@ -11,8 +11,8 @@ from tests.services.quarterdeck import QuarterdeckFactory
 from tests.services.run_directory import is_running
 
 
-def test_instance_is_alive_killed_and_back(quarterdeck_process: QuarterdeckFactory) -> None:
-    instance = quarterdeck_process()
+def test_instance_is_alive_killed_and_back(quarterdeck_process: QuarterdeckFactory, sqlite_url: str) -> None:
+    instance = quarterdeck_process(database_url=sqlite_url)
     first = instance.pid
     assert httpx.get(f"{instance.url}/health/liveliness").json() == "I'm alive!"
 

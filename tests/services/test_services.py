@@ -15,9 +15,9 @@ import pytest
 from playwright.async_api import Page
 from redis.asyncio import Redis
 
+from tests.services.command import REPOSITORY
 from tests.services.environment import clear_environment
 from tests.services.ports import free_port as find_free_port
-from tests.services.quarterdeck import REPOSITORY
 from tests.services.run_directory import Reaper, is_running
 
 
