@@ -95,12 +95,16 @@ class Deployment:
         """The provider's address of an endpoint, as `/chat/completions`."""
         return f"{self.api_base}{endpoint}{self.query}"
 
+    @property
+    def credentials(self) -> list[str]:
+        """What its calls prove themselves with."""
+        found = [value.rpartition(" ")[2] for value in self.headers.values()]
+        return [credential for credential in found if len(credential) >= _SHORTEST_SECRET]
+
     def redacted(self, text: str) -> str:
         """A provider's words without the credentials that it was called with: some repeat them in their errors."""
-        for value in self.headers.values():
-            credential = value.rpartition(" ")[2]
-            if len(credential) >= _SHORTEST_SECRET:
-                text = text.replace(credential, "****")
+        for credential in self.credentials:
+            text = text.replace(credential, "****")
         return text
 
     def public_params(self) -> dict[str, Any]:

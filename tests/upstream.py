@@ -6,8 +6,9 @@
         ... call upstream.url + "/chat/completions" ...
         assert upstream.requests[0].json["model"] == "gpt-4o-mini"
 
-Which step answers a request: the next one of `plan` (first in, first out), else the step of the first `on_prompt` text
-found in the raw body, else the step of `on_model`, else `Answer()`: JSON, or a stream if the body asks for one.
+Which step answers a request: the step of `on_path`, else the next one of `plan` (first in, first out), else the step of
+the first `on_prompt` text found in the raw body, else the step of `on_model`, else `Answer()`: JSON, or a stream if the
+body asks for one.
 Each step answers one request; `Fault` names the faults. Every step can be used any number of times.
 """
 
@@ -53,6 +54,7 @@ class ScriptedUpstream:
     disconnects: int = 0
     port: int = 0
     _plan: deque[Step] = field(default_factory=deque)
+    _by_path: dict[str, Step] = field(default_factory=dict)
     _by_model: dict[str, Step] = field(default_factory=dict)
     _by_prompt: list[tuple[bytes, Step]] = field(default_factory=list)
     _open: set[_Connection] = field(default_factory=set)
@@ -100,6 +102,10 @@ class ScriptedUpstream:
     def on_model(self, model: str, step: Step) -> None:
         self._by_model[model] = step
 
+    def on_path(self, path: str, step: Step) -> None:
+        """What is planned stays for others: for requests that nobody can say the moment of."""
+        self._by_path[path] = step
+
     def on_prompt(self, text: str, step: Step) -> None:
         self._by_prompt.append((text.encode(), step))
 
@@ -134,6 +140,8 @@ class ScriptedUpstream:
             self._changed.notify_all()
 
     def _step_for(self, request: RecordedRequest) -> Step:
+        if request.path in self._by_path:
+            return self._by_path[request.path]
         if self._plan:
             return self._plan.popleft()
         for text, step in self._by_prompt:

@@ -189,10 +189,11 @@ class Pieces:
     headers: Mapping[str, str] = field(default_factory=dict)
     interval: float = 0
     cut: Literal["close", "reset"] | None = None
+    status: int = 200
 
     async def perform(self, channel: Channel, path: str, body: Any) -> None:
         headers = {"content-type": self.content_type, "transfer-encoding": "chunked", **self.headers}
-        await channel.write(head(200, headers))
+        await channel.write(head(self.status, headers))
         for piece in self.pieces:
             await channel.write(chunk(piece))
             await asyncio.sleep(self.interval)

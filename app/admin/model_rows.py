@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -105,13 +106,27 @@ def check_target(principal: Principal, params: Mapping[str, Any]) -> None:
         raise _for_admins("refer to a shared credential", "litellm_params.litellm_credential_name")
     if not params.get("api_key") and params.get("mock_response") is None:
         raise _for_admins("use the instance's own provider key: send the team's api_key", "litellm_params.api_key")
-    for name in ("api_base", "base_url"):
-        address = params.get(name)
-        if address and not _is_public(str(address)):
+    for name, address in _addresses_in(params):
+        if not _is_public(address):
             raise _for_admins("name an address that is not a public https one", f"litellm_params.{name}")
     if params.get("mock_response") is None and not _is_public(_address_of(params)):
         # Some providers are at home on this machine, and the operator may have put others into the own network.
         raise _for_admins("use a provider whose address is not a public https one", "litellm_params.model")
+
+
+def _addresses_in(params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every address that a deployment's parameters name: (parameter, address)."""
+    for name in ("api_base", "base_url", "aws_bedrock_runtime_endpoint"):
+        if params.get(name):
+            yield name, str(params[name])
+    account = params.get("vertex_credentials")
+    if isinstance(account, str):
+        try:
+            account = json.loads(account)
+        except ValueError:
+            return  # the name of a file, which nothing stored is read from
+    if isinstance(account, Mapping):
+        yield "vertex_credentials", str(account.get("token_uri"))
 
 
 def _address_of(params: Mapping[str, Any]) -> str:

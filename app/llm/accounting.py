@@ -19,7 +19,7 @@ from ..spend.events import SpendEvent, SpendWindow
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import Cost, price_of
 from ..version import VERSION
-from .call import Call
+from .call import Call, is_hurried
 from .observation import EndedCall, FailedAttempt, Observer
 from .routing.load import LoadBook
 
@@ -168,7 +168,8 @@ class CallRecord:
 
     def break_off(self, error: UpstreamError, usage: Usage) -> None:
         """The stream broke after it had begun: too late for anybody to take over, but not for routing to learn."""
-        if self._is_open and self._deployment is not None:
+        hurried = is_hurried(error, self._call, self._request.options)
+        if self._is_open and self._deployment is not None and not hurried:
             self._learn(self._deployment, error)
         self.fail(error.status, "MidStreamError", error.message, usage)
 
@@ -326,7 +327,7 @@ def event_of(call: Call, usage: Usage, reservation: Reservation, **facts: Any) -
         is_session=principal.is_session,
         organization_id=principal.organization_id,
         access_groups=[scope.id for scope in reservation.scopes if scope.kind == "access_group"],
-        end_user=call.end_user,
+        end_user=call.end_user[:_NAME_LENGTH],
         session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
         call_id=call.call_id[:_NAME_LENGTH],
         ip_address=call.ip_address,

@@ -77,7 +77,9 @@ class Admission:
             refuse_model_of_others(principal, one.model, one.groups, is_own_model=one.is_own_model)
         await self._shared.refresh()
         end_user = await self._end_user(call)
-        return await self._budgets.reserve(self._scopes(call, end_user), self._limits(call, end_user))
+        return await self._budgets.reserve(
+            self._scopes(call, end_user), self._limits(call, end_user), call.estimate, call.tokens
+        )
 
     async def _reserve(self, call: Application) -> Reservation:
         if not call.deployments:

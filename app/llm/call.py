@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from ..auth.principal import Principal
+from ..errors import UpstreamError
+from ..protocols.call_options import CallOptions
 from ..protocols.openai import Endpoint
 
 
@@ -34,6 +36,12 @@ class Call:
     redaction: str = ""
     disabled_callbacks: str = ""
     cache_control: str = ""
+
+
+def is_hurried(error: UpstreamError, call: Call, options: CallOptions) -> bool:
+    """Whether an attempt ended by a time that the client chose, which says nothing about the deployment."""
+    chosen = (options.timeout, options.stream_timeout, call.timeout, call.stream_timeout)
+    return error.error_class == "Timeout" and any(seconds is not None for seconds in chosen)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from .accounting import CallRecord
 from .admission import Admission, Application, AttemptAdmission, NoRoom
 from .caching.cache_keys import CacheControls
 from .caching.response_cache import CachedCall, ResponseCache
-from .call import Call, Reply
+from .call import Call, Reply, is_hurried
 from .exchange import Exchange
 from .keepalive import kept_alive
 from .observation import Observer
@@ -272,7 +272,9 @@ class Gateway:
                         raise
                     continue
                 failures += 1
-                self._learn(deployment, error, is_alone=len(level) == 1, has_fallback=route.has_fallback)
+                if not is_hurried(error, walk.call, request.options):
+                    has_fallback = self._has_fallback_for_all(route, request)
+                    self._learn(deployment, error, is_alone=len(level) == 1, has_fallback=has_fallback)
                 if not self._hopes(error, failures, route, request, deployment, level, has_others=others is not None):
                     raise
                 pause = pause_before(
@@ -283,6 +285,12 @@ class Gateway:
                     chance=self.router.chance,
                 )
                 await asyncio.sleep(pause)
+
+    def _has_fallback_for_all(self, route: Route, request: OpenAIRequest) -> bool:
+        """What one client would fall back on is no reason to rest the only deployment of all others."""
+        if route.has_fallback and request.options.fallbacks is None:
+            return True
+        return bool(possible_targets(route.group, USUAL, self._settings))
 
     def _learn(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> None:
         seconds = self.router.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)

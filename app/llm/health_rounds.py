@@ -75,7 +75,11 @@ class HealthRounds:
     async def _checked(self, deployment: Deployment, turns: asyncio.Semaphore) -> HealthCheck:
         async with turns:
             started = time.perf_counter()
-            error = await self._prober.probe(deployment)
+            try:
+                error = await self._prober.probe(deployment)
+            except Exception as problem:  # noqa: BLE001 - one odd deployment must not leave the others unchecked
+                log.error("a health check failed", deployment=deployment.id, reason=type(problem).__name__)
+                error = "the check itself failed"
         if error is not None:
             log.warning("deployment is unhealthy", deployment=deployment.id, model=deployment.model_name)
         return HealthCheck(

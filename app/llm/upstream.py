@@ -16,6 +16,8 @@ from .wire.answer import Patience, WireAnswer
 from .wire.client import Wire
 
 _CONNECT_SECONDS = 10.0
+# ValueError: an address that nothing can be sent to.
+_NO_ANSWER = (*TRANSPORT_PROBLEMS, ValueError)
 # Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
 _KEEP_ALIVE_SECONDS = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
@@ -83,10 +85,13 @@ class Answer:
     def headers(self) -> dict[str, str]:
         """The provider's headers as `llm_provider-…`, and its rate limits under their own names."""
         passed: dict[str, str] = {}
+        credentials = self._deployment.credentials
         for name, value in self._answer.headers:
             lower = name.lower()
             if lower in _NOT_PASSED_ON or not _is_plain(value):
                 continue
+            if any(credential in value for credential in credentials):
+                value = self._deployment.redacted(value)
             passed[f"llm_provider-{lower}"] = value
             if lower.startswith("x-ratelimit-"):
                 passed[lower] = value
@@ -199,7 +204,7 @@ class Upstream:
         headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
             answer = await self._wire.request(method, url, headers, body, patience)
-        except TRANSPORT_PROBLEMS as problem:
+        except _NO_ANSWER as problem:
             raise transport_error(problem, deployment) from problem
         if not 200 <= answer.status < 300:
             raise await _refusal(answer, deployment)
@@ -222,7 +227,7 @@ class Upstream:
         patience = Patience(connect=min(_CONNECT_SECONDS, silence), silence=silence)
         try:
             answer = await self._wire.request(method, _with_query(url, query), headers, body or None, patience)
-        except TRANSPORT_PROBLEMS as problem:
+        except _NO_ANSWER as problem:
             raise transport_fault(problem) from problem
         return RawAnswer(answer)
 

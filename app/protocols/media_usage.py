@@ -22,6 +22,8 @@ _any = msgspec.json.Decoder().decode
 _ASSUMED_TOKENS = {"image": 4_200, "picture sent": 800, "second": 10}
 # Speech as people send it, 64 kbit/s.
 _BYTES_PER_SECOND = 8_000
+# Nobody speaks more text in a second; a file may be pressed harder than people send it.
+_TEXT_BYTES_PER_SECOND = 25
 _MOST_SECONDS = Decimal(1_000_000)
 # Of a WAV file's head: its encoding, channels, samples a second, and bits a sample, where the first block is `fmt `.
 _WAV = struct.Struct("<HHI6xH")
@@ -60,6 +62,11 @@ def seconds_of_subtitles(text: bytes) -> Decimal | None:
     """When the last line of SRT or WebVTT ends, None without one."""
     ends = [_seconds_at(match.groups()) for match in _ARROW.finditer(text)]
     return max(ends, default=None)
+
+
+def seconds_of_text(text: bytes) -> Decimal:
+    """How long it takes at least to say a text."""
+    return _rounded(Decimal(len(text.strip())) / _TEXT_BYTES_PER_SECOND)
 
 
 def _seconds_at(parts: tuple[bytes | None, ...]) -> Decimal:

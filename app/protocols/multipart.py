@@ -17,7 +17,9 @@ _MOST_PARTS = 200
 _LONGEST_HEAD = 16 * 1024
 _LINE_END = re.compile(rb"[ \t]{0,100}\r\n")
 # Browsers write a name with these characters so; a name must not end its header.
-_ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
+# A backslash is one of them to some readers and none to others.
+_ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\\": "%5C"})
+_NAMES = re.compile(r";\s*name\*?\s*=", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,18 @@ def _next_border(body: bytes, border: bytes, position: int) -> int:
 
 
 def _part(head: bytes, value: bytes) -> Part:
-    """Raises ValueError for a head without a name."""
+    """Raises ValueError for a head without a name, and for one with two: readers do not agree on which counts."""
     if len(head) > _LONGEST_HEAD:
         raise ValueError("the head of a part is too long")
     headers: dict[str, str] = {}
     for line in head.decode("utf-8", "replace").split("\r\n"):
         name, _, text = line.partition(":")
-        headers[name.strip().lower()] = text.strip()
+        name = name.strip().lower()
+        if name in headers:
+            raise ValueError("a part says something twice")
+        headers[name] = text.strip()
+    if len(_NAMES.findall(headers.get("content-disposition", ""))) > 1:
+        raise ValueError("a part has two names")
     kind, options = parse_options_header(headers.get("content-disposition", ""))
     if kind != "form-data" or not options.get("name"):
         raise ValueError("a part has no name")

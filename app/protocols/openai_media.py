@@ -17,7 +17,7 @@ from ..errors import InvalidRequest
 from .base import Usage
 from .call_options import read_options
 from .json_fields import BROKEN_JSON, read_fields
-from .media_usage import assumed_tokens, seconds_of_files, seconds_of_subtitles, used_by
+from .media_usage import assumed_tokens, seconds_of_files, seconds_of_subtitles, seconds_of_text, used_by
 from .multipart import Form, form_type, new_boundary, parse_form
 from .openai import GATEWAY_FIELDS, REFUSED_FIELDS, Endpoint, OpenAIRequest, refuse_fields
 
@@ -251,7 +251,7 @@ def _read_form(endpoint: MediaEndpoint, body: bytes, path_model: str | None, con
 def _asked_by_form(endpoint: MediaEndpoint, form: Form) -> tuple[Usage, int]:
     if endpoint.unit == "image":
         count = form.text("n")
-        return _images(endpoint, None if count is None else int(count) if count.isdigit() else 0)
+        return _images(endpoint, None if count is None else int(count[:9]) if count.isdecimal() else 0)
     seconds = seconds_of_files([part.value for part in form.files("file")])
     raw = {"seconds": float(seconds), "estimated": True}
     return Usage(seconds=seconds, raw=raw), int(seconds * assumed_tokens("second"))
@@ -267,10 +267,13 @@ def _raw(text: str) -> Raw:
 
 
 def _used_by_text(request: MediaRequest, body: bytes) -> Usage:
-    """Subtitles end when the audio does; for a plain text its length is what the file looked like."""
+    """Subtitles end when the audio does; for a plain text its length is what the file looked like, or what it says."""
     asked = request.asked or Usage()
     seconds = seconds_of_subtitles(body) if request.answer_format in ("srt", "vtt") else None
-    return asked if seconds is None else replace(asked, seconds=seconds, raw={"seconds": float(seconds)})
+    if seconds is not None:
+        return Usage(seconds=seconds, raw={"seconds": float(seconds)})
+    least = seconds_of_text(body) if request.answer_format == "text" else asked.seconds
+    return asked if least <= asked.seconds else Usage(seconds=least, raw={"seconds": float(least), "estimated": True})
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------

@@ -35,18 +35,46 @@ def destination(name: str, settings: Settings, http: httpx.AsyncClient) -> Deliv
     return None
 
 
+class _Posts:
+    """The posts of a batch. One dead address keeps nothing from the others, and another try repeats no arrival."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+        self._batch: Sequence[Alert] = ()
+        self._done: set[int] = set()
+
+    async def send(self, batch: Sequence[Alert], posts: Sequence[tuple[str, bytes]]) -> None:
+        """Send each `(url, body)`. Raises Undelivered when one did not arrive; then the same `batch` is tried again."""
+        if batch is not self._batch:
+            self._batch, self._done = batch, set()
+        problems: dict[str, Undelivered] = {}
+        for number, (url, body) in enumerate(posts):
+            if number in self._done or url in problems:
+                continue
+            try:
+                await post_json(self._http, url, body, {})
+            except Undelivered as problem:
+                problems[url] = problem
+            else:
+                self._done.add(number)
+        if problems:
+            raise min(problems.values(), key=lambda problem: problem.is_final)
+
+
 def _slack(settings: Settings, http: httpx.AsyncClient) -> Deliver:
     own = settings.alert_to_webhook_url or {}
     usual = (settings.slack_webhook_url,) if settings.slack_webhook_url else ()
     everywhere = tuple(dict.fromkeys((*usual, *(url for urls in own.values() for url in urls))))
+    posts = _Posts(http)
 
     async def deliver(alerts: Sequence[Alert]) -> None:
         lines: dict[str, list[str]] = {}
         for alert in alerts:
             for url in everywhere if alert.type == TEST else own.get(alert.type, usual):
                 lines.setdefault(url, []).append(f"*{_TITLE}* `{alert.type}` {_escaped(alert.message)}")
-        for url, texts in lines.items():
-            await post_json(http, url, msgspec.json.encode({"text": "\n".join(texts)}), {})
+        await posts.send(
+            alerts, [(url, msgspec.json.encode({"text": "\n".join(texts)})) for url, texts in lines.items()]
+        )
 
     return deliver
 
@@ -57,9 +85,10 @@ def _escaped(text: str) -> str:
 
 
 def _webhook(url: str, http: httpx.AsyncClient) -> Deliver:
+    posts = _Posts(http)
+
     async def deliver(alerts: Sequence[Alert]) -> None:
-        for alert in alerts:
-            await post_json(http, url, msgspec.json.encode(dict(alert.fields)), {})
+        await posts.send(alerts, [(url, msgspec.json.encode(dict(alert.fields))) for alert in alerts])
 
     return deliver
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 # What an event keeps alive beside its texts.
 _EVENT_BYTES = 2048
 _MOST_CALLER_TARGETS = 1000
+# A receiver of a key that could not be reached is left alone for so long: those of others must not wait for it again.
+_REST_SECONDS = 30.0
 # Events that are made in a row before others get a turn of the loop.
 _AT_ONCE = 10
 
@@ -34,13 +37,22 @@ class CallbackObserver(Observer):
 
     wants_answers = True
 
-    def __init__(self, settings: Settings, targets: Sequence[Target], http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        targets: Sequence[Target],
+        http: httpx.AsyncClient,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._http = http
+        self._clock = clock
+        # Fingerprint of a caller's entry -> moment until which it rests.
+        self._resting: dict[str, float] = {}
         self._caller_targets: OrderedDict[str, Target | None] = OrderedDict()
         self._receivers = tuple((target, self._outbox(target)) for target in targets)
         # Nobody waits for another one's dead receiver: a batch goes to all of its receivers at once, and only once.
-        self._callers = Outbox[EndedCall]("callbacks of keys and teams", self._deliver_to_callers, pauses=())
+        self._callers = Outbox[EndedCall]("callbacks of keys and teams", self.deliver_to_callers, pauses=())
 
     def _outbox(self, target: Target) -> Outbox[EndedCall]:
         async def deliver(batch: Sequence[EndedCall]) -> None:
@@ -90,18 +102,24 @@ class CallbackObserver(Observer):
         if pieces:
             await post_json(self._http, target.url, body_of(target, pieces), target.headers)
 
-    async def _deliver_to_callers(self, batch: Sequence[EndedCall]) -> None:
+    async def deliver_to_callers(self, batch: Sequence[EndedCall]) -> None:
+        """Send events to the receivers of keys and teams, all at once. What one that rests would get is dropped."""
         batches: dict[str, tuple[Target, list[EndedCall]]] = {}
         for ended in batch:
             for entry in ended.call.principal.callbacks:
                 target = self._caller_target(entry)
                 if target is not None and target.hears(ended.is_success) and not _is_disabled(target.name, ended):
                     batches.setdefault(_fingerprint(entry), (target, []))[1].append(ended)
+        now = self._clock()
+        self._resting = {name: until for name, until in self._resting.items() if until > now}
+        awake = {name: batch for name, batch in batches.items() if name not in self._resting}
         results = await asyncio.gather(
-            *(self.deliver(target, calls) for target, calls in batches.values()), return_exceptions=True
+            *(self.deliver(target, calls) for target, calls in awake.values()), return_exceptions=True
         )
-        for result in results:
+        for name, result in zip(awake, results, strict=True):
             if isinstance(result, Undelivered):
+                if not result.is_final:
+                    self._resting[name] = self._clock() + _REST_SECONDS
                 log.warning("a callback of a key or team was not delivered", reason=str(result))
             elif isinstance(result, BaseException):
                 raise result

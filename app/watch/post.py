@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -15,9 +16,10 @@ _WORTH_ANOTHER_TRY = frozenset({408, 425, 429})
 
 
 def open_client() -> httpx.AsyncClient:
-    """For all receivers of an instance. No proxy of the environment, no cookies that outlive a POST."""
+    """For all receivers of an instance. No proxy of the environment, and no cookies: they would cross tenants."""
     limits = httpx.Limits(max_connections=20, max_keepalive_connections=5)
-    return httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False, trust_env=False, limits=limits)
+    cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False, trust_env=False, limits=limits, cookies=cookies)
 
 
 async def post_json(http: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str]) -> None:

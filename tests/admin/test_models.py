@@ -176,6 +176,7 @@ async def test_who_may_not(admin: Caller, alice: Caller, vera: Caller, ivan: Cal
 # ---- models of a team ----------------------------------------------------------------------------------------------
 
 OURS = {"model": "openai/x", "api_key": "sk-of-the-team", "api_base": "https://models.acme.example/v1"}
+LENT = {"use_in_pass_through": True}
 
 
 async def _team(admin: Caller, team_id: str, *admins: str, **fields: Any) -> None:
@@ -240,6 +241,9 @@ async def test_a_team_sends_no_key_of_the_instance_and_reaches_nothing_inside(ad
         {**OURS, "base_url": "https://[::1]/v1"},
         {**OURS, "api_base": "https://2130706433/v1"},
         {**OURS, "api_base": "https://vault.internal./v1"},
+        {**OURS, **LENT, "model": "bedrock/x", "aws_bedrock_runtime_endpoint": "http://169.254.169.254"},
+        {**OURS, **LENT, "model": "vertex_ai/x", "vertex_credentials": {"token_uri": "https://10.0.0.1/token"}},
+        {**OURS, **LENT, "model": "vertex_ai/x", "vertex_credentials": '{"token_uri": "http://a.example/token"}'},
     ]
     for params in refused:
         answer = await _new(alice, id="x", **params, model_info=team)

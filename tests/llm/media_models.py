@@ -10,7 +10,10 @@ from app.protocols.multipart import Form, parse_form
 from tests.llm.live_worker import LiveWorker, deployment
 from tests.upstream import ScriptedUpstream
 
-WAV = b"RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00" + b"\x00" * 32_000
+WAV_HEAD = (
+    b"RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00"
+)
+WAV = WAV_HEAD + b"\x00" * 31_996
 
 
 def media_models(here: str, nowhere: str) -> list[dict[str, Any]]:

@@ -183,6 +183,17 @@ async def test_a_list_looks_through_the_pages_of_the_provider(
     ]
 
 
+async def test_a_list_counts_as_a_call_and_a_strange_one_is_empty(
+    worker: LiveWorker, upstream: ScriptedUpstream
+) -> None:
+    key = await worker.new_key(rpm_limit=1)
+    upstream.plan(Reply(body={"data": 5, "has_more": True}))
+    listed = await call(worker, key, "GET", "/v1/files")
+    assert (listed.status_code, listed.json()["data"]) == (200, [])
+    error_of(await call(worker, key, "GET", "/v1/files"), 429)
+    assert len(upstream.requests) == 1
+
+
 async def test_what_cannot_work_is_refused_here(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
     async def refused(path: str, status: int, **sent: Any) -> None:
         answer = await call(worker, key, "POST", path, **sent)
@@ -238,12 +249,14 @@ async def test_the_sdk_runs_a_batch(worker: LiveWorker, upstream: ScriptedUpstre
         )
         created = upstream.requests[-1].json
         assert created["input_file_id"] == "file-in" and created["endpoint"] == "/v1/chat/completions"
-        assert created["metadata"]["a"] == "b" and len(created["metadata"]["quarterdeck_owner"]) == 24
+        assert created["metadata"]["a"] == "b" and "forged" not in created["metadata"]["quarterdeck_owner"]
         done = {**batch, "metadata": created["metadata"], "status": "completed", "output_file_id": "file-out"}
+        upstream.on_path("/v1/files/file-out/content", Pieces([b"{}\n"], "application/jsonl"))
         upstream.plan(Reply(body=done))
         shown = await sdk.batches.retrieve(made.id if made.id else "")
         assert (shown.input_file_id, shown.metadata, shown.status) == (file["id"], {"a": "b"}, "completed")
-        upstream.plan(Pieces([b"{}\n"], "application/jsonl"))
+        # It is metered once in the background.
+        await upstream.wait_for_requests(5)
         assert (await sdk.files.content(shown.output_file_id or "")).content == b"{}\n"
         assert upstream.requests[-1].path == "/v1/files/file-out/content"
         foreign = {**done, "id": "batch_2", "metadata": {"quarterdeck_owner": "0" * 24}}

@@ -30,6 +30,9 @@ def worker_process(factory: QuarterdeckFactory, upstream_port: int) -> Quarterde
     for name, facts in info.items():
         entry = deployment(name, here, f"openai/{name}-model")
         models.append({**entry, "model_info": {"id": name, **facts}})
+    # A name that cannot be looked up at all fails in a way of its own, and keeps nobody else from being checked.
+    odd = deployment("odd", f"http://{'é' * 63}.example/v1", "openai/odd-model")
+    models.append({**odd, "model_info": {"id": "odd"}})
     general = {"background_health_checks": True, "health_check_interval": 1, "health_check_concurrency": 2}
     return factory({"model_list": models, "general_settings": general}, env=FAST)
 
@@ -55,9 +58,10 @@ async def test_deployments_are_asked_in_the_background_and_health_says_what_was_
     worker: LiveWorker, upstream: ScriptedUpstream
 ) -> None:
     # Before this test the upstream was not there, so that everything was unhealthy.
-    await eventually(worker, "/health", lambda body: body["unhealthy_count"] == 1)
+    await eventually(worker, "/health", lambda body: body["unhealthy_count"] == 2)
     body = (await worker.http.get(f"{worker.url}/health", headers=worker.admin)).json()
-    (row,) = body["unhealthy_endpoints"]
+    row, odd = sorted(body["unhealthy_endpoints"], key=lambda one: str(one["model_id"]))
+    assert odd["model_id"] == "odd"
     assert row["model_id"] == "broken" and "AuthenticationError" in row["error"] and PROVIDER_KEY not in row["error"]
     assert {one["model_id"] for one in body["healthy_endpoints"]} >= {"well", "swapped", "vectors", "left-out"}
     alone = await worker.http.get(f"{worker.url}/health", params={"model": "broken"}, headers=worker.admin)

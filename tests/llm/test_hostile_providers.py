@@ -44,3 +44,14 @@ async def test_an_answer_without_usage_is_not_free(worker: LiveWorker, upstream:
     row = await worker.spend_row(key)
     assert row["spend"] > 0
     assert row["metadata"]["usage_object"] == {"estimated": True}
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_header_that_repeats_our_credential_does_not_give_it_away(
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str, is_stream: bool
+) -> None:
+    headers = {"x-echo": f"Bearer {PROVIDER_KEY}"}
+    upstream.plan(Stream(headers=headers) if is_stream else Reply("fine", headers=headers))
+    answer = await worker.chat(key, stream=is_stream)
+    assert answer.status_code == 200, answer.text
+    assert PROVIDER_KEY not in str(answer.headers)

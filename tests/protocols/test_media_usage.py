@@ -12,7 +12,9 @@ from msgspec import Raw
 from app.protocols.base import Usage
 from app.protocols.media_usage import RelayMeter, seconds_of_files, seconds_of_subtitles, tokens_of, used_by
 
-WAV_HEAD = b"RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00"
+WAV_HEAD = (
+    b"RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00"
+)
 
 
 def raw(**fields: Any) -> dict[str, Raw]:
@@ -23,6 +25,14 @@ def test_wav_tells_its_length_and_other_files_are_taken_by_their_size() -> None:
     assert seconds_of_files([WAV_HEAD + b"\x00" * (32_000 - len(WAV_HEAD))]) == 2
     assert seconds_of_files([b"ID3" + b"\x00" * 15_997]) == 2
     assert seconds_of_files([WAV_HEAD[:28] + b"\x00\x00\x00\x00"]) == Decimal("0.004")
+    assert seconds_of_files([WAV_HEAD[:20] + b"\x55\x00" + WAV_HEAD[22:] + b"\x00" * 15_964]) == 2
+
+
+def test_the_head_of_a_file_cannot_make_it_short() -> None:
+    audio = b"\x00" * (32_000 - len(WAV_HEAD))
+    for start, lie in ((28, b"\xff\xff\xff\xff"), (22, b"\xff\xff"), (24, b"\xff\xff\xff\xff"), (34, b"\xff\xff")):
+        head = WAV_HEAD[:start] + lie + WAV_HEAD[start + len(lie) :]
+        assert seconds_of_files([head + audio]) >= 2
     assert seconds_of_files([]) == 0
 
 

@@ -52,6 +52,25 @@ def test_a_name_cannot_end_its_header() -> None:
     assert [part.value for part in parse_form(sent, form_type("b0")).parts] == [b"1", b"2"]
 
 
+def test_a_backslash_cannot_hide_the_end_of_a_name() -> None:
+    sent = Form((Part("a\\", b"1", "; name=model; x="),)).encoded("b0")
+    assert b"\\" not in sent
+    assert b'name="a%5C"' in sent
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'Content-Disposition: form-data; name="a"; name="model"',
+        b"Content-Disposition: form-data; name=\"a\"; NAME*=utf-8''model",
+        b'Content-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; name="model"',
+    ],
+)
+def test_a_part_with_two_names_is_refused(head: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_form(b"--b\r\n" + head + b"\r\n\r\n1\r\n--b--\r\n", form_type("b"))
+
+
 def test_fields_and_files_are_found_by_their_names() -> None:
     form = Form((Part("a", b""), Part("a", b"one"), Part("l[]", b"x"), Part("l[]", b"y"), Part("f", b"z", "z.txt")))
     assert (form.text("a"), form.text("f"), form.texts("l")) == ("one", None, ["x", "y"])

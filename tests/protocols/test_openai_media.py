@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -110,6 +111,21 @@ def test_a_text_is_no_json(kind: str) -> None:
     body, usage = TRANSCRIPTIONS.answered(b"00:00.000 --> 00:01.000\nHi", "text/plain", request)
     assert body.endswith(b"Hi") and request.passes_type_on
     assert usage is not None and usage.seconds == (10 if kind == "text" else 1)
+
+
+def test_a_file_that_is_pressed_hard_is_as_long_as_its_text() -> None:
+    small = Part("file", b"OggS" + b"\x00" * 7_996, "a.ogg", "audio/ogg")
+    request = read_form(TRANSCRIPTIONS, Part("model", b"m"), Part("response_format", b"text"), small)
+    usages = [TRANSCRIPTIONS.answered(text, "text/plain", request)[1] for text in (b"Hi", b"word " * 300)]
+    assert [usage and usage.seconds for usage in usages] == [1, Decimal("59.96")]
+
+
+@pytest.mark.parametrize("count", ["\u00b2", "9" * 5000, "-1", "1.0", "0"])
+def test_a_number_in_a_form_is_one(count: str) -> None:
+    with pytest.raises(InvalidRequest):
+        read_form(
+            IMAGE_EDITS, Part("model", b"m"), Part("prompt", b"x"), Part("n", count.encode()), Part("image", b"x", "a")
+        )
 
 
 @pytest.mark.parametrize("stream", [b"true", b"1"])

@@ -104,6 +104,19 @@ async def test_a_dead_receiver_of_one_key_does_not_keep_others_waiting() -> None
     assert [line["reason"] for line in logs] == ["status 500"]
 
 
+async def test_a_receiver_of_a_key_that_failed_is_left_alone_for_a_while() -> None:
+    now = [0.0]
+    async with HttpReceiver(500) as receiver, open_client() as http:
+        observer = CallbackObserver(settings(callback_hosts=(receiver.url,)), (), http, clock=lambda: now[0])
+        call = ended_call(callbacks=(brought("webhook", endpoint=receiver.url),))
+        posts = []
+        for moment in (100.0, 129.0, 131.0):
+            now[0] = moment
+            await observer.deliver_to_callers([call])
+            posts.append(len(receiver.posts))
+    assert posts == [1, 1, 2]
+
+
 async def test_calls_are_put_aside_whatever_the_receiver_does() -> None:
     ended = ended_call()
     async with HttpReceiver(delay=30) as receiver, observing(to(receiver)) as observer:

@@ -35,8 +35,10 @@ def vertex_target(
     source = _vertex_source(sources, project, location, model)
     own_project = source.text("vertex_project") if source else first(environment, _PROJECTS)
     own_location = source.text("vertex_location") if source else first(environment, _LOCATIONS)
+    own_base = source.text("api_base") if source else None
     account = source.text("vertex_credentials") if source else None
-    account = account or first(environment, _ACCOUNTS)
+    # The environment's account is for Google's own address, not for one that a deployment names.
+    account = account or (None if own_base else first(environment, _ACCOUNTS))
     if not account:
         raise missing(_ACCOUNTS[0], "vertex_ai")
     if segments[0] == "discovery":
@@ -47,7 +49,6 @@ def vertex_target(
             raise missing(_LOCATIONS[0], "vertex_ai")
         if not _LOCATION.fullmatch(location):
             raise InvalidRequest("The location in the path is none of Vertex AI", param="location")
-        own_base = source.text("api_base") if source else None
         base = origin(own_base) if own_base else f"https://{_vertex_host(location)}"
         segments = _vertex_path(segments, project or own_project, location)
     if not segments:

@@ -5,8 +5,7 @@ Pure. Nothing here may let a caller choose the host that a stored credential goe
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -14,11 +13,15 @@ from urllib.parse import parse_qsl, quote, unquote
 import msgspec
 
 from ...errors import InvalidRequest
+from ...protocols.json_fields import read_fields
+from ...protocols.multipart import parse_form
 
 Pairs = list[tuple[str, str]]
 
 _LONGEST_PATH = 4096
 _MOST_PARAMETERS = 200
+# Shorter values are no credentials, and starring them out would break words.
+_SHORTEST_SECRET = 8
 # What RFC 3986 lets stand in a segment.
 _SEGMENT = "-._~!$&'()*+,;=:@"
 # AWS signs what is sent, so nothing may be open to a second reading.
@@ -40,28 +43,21 @@ _NOT_PASSED_BACK = frozenset(
     "connection keep-alive te trailer transfer-encoding upgrade proxy-authenticate proxy-connection set-cookie "
     "set-cookie2 content-length content-encoding date server alt-svc strict-transport-security clear-site-data "
     "service-worker-allowed public-key-pins content-security-policy content-security-policy-report-only "
-    "x-frame-options x-content-type-options x-litellm-call-id".split()
+    "x-frame-options x-content-type-options nel report-to reporting-endpoints refresh".split()
 )
+_NOT_PASSED_BACK_PREFIXES = ("access-control-", "proxy-", "x-litellm-")
 
-_MULTIPART_MODEL = re.compile(rb'name="?model"?[^\r\n]*(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]{1,512})\r\n--')
+# Names by which a path leads to a model, as a server that does not look at case would read them.
 _PATH_MODELS = {
-    "gemini": ("models", "tunedModels"),
+    "gemini": ("models", "tunedmodels"),
     "vertex_ai": ("models",),
     "azure": ("deployments",),
     "azure_ai": ("deployments",),
 }
-
-
-# What belongs to the account behind the stored credential, and so to all callers of this gateway at once.
-_OF_THE_ACCOUNT = frozenset(
-    "files uploads batches fine_tuning fine-tunes assistants threads vector_stores containers evals conversations "
-    "organization organizations skills cachedContents tunedModels fileSearchStores batchPredictionJobs tuningJobs "
-    "model-invocation-job model-invocation-jobs datasets".split()
-)
-
-
-class _Body(msgspec.Struct):
-    model: Any = None
+# Where calls of Bedrock that have no model in their path name theirs, at any depth.
+_BEDROCK_MODELS = frozenset({"modelId", "modelArn", "targetModelId"})
+# Blanks, marks of byte order, and the zeros of wider encodings: what may stand before the brace of a JSON text.
+_BEFORE_JSON = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
 
 
 # ---- path and query ------------------------------------------------------------------------------------------------
@@ -79,11 +75,6 @@ def safe_segments(raw: str) -> tuple[str, ...]:
     if not all(_is_safe(segment) for segment in decoded):
         raise InvalidRequest("The path has a segment that cannot be relayed", param="path")
     return decoded
-
-
-def resource_of_the_account(segments: Iterable[str]) -> str | None:
-    """The part of a path that names what every caller of this gateway would share, as `files`."""
-    return next((segment for segment in segments if segment.partition(":")[0] in _OF_THE_ACCOUNT), None)
 
 
 def _is_safe(segment: str) -> bool:
@@ -107,8 +98,11 @@ def encoded(segments: Iterable[str], *, is_strict: bool = False) -> str:
     return "/" + "/".join(quote(segment, safe=safe) for segment in segments)
 
 
-def read_query(raw: bytes, *, without: Iterable[str] = ("key",)) -> Pairs:
-    """The parameters of a query without those that may hold the caller's key. Raises InvalidRequest for too many."""
+def read_query(raw: bytes, *, without: Iterable[str] = ("key", "userProject", "$userProject")) -> Pairs:
+    """The parameters of a query without those that may hold the caller's key, or name a project of Google to charge.
+
+    Raises InvalidRequest for too many.
+    """
     left_out = set(without)
     try:
         text = raw.decode("ascii", "replace")
@@ -142,17 +136,20 @@ def passed_back(headers: Iterable[tuple[str, str]], secrets: Iterable[str]) -> P
     hop_by_hop = {item.strip().lower() for name, value in given if name == "connection" for item in value.split(",")}
     left_out = _NOT_PASSED_BACK | hop_by_hop
     kept = [(name, value) for name, value in given if name not in left_out and is_plain(value)]
-    return [
-        (name, redacted(value, secrets)) for name, value in kept if not name.startswith(("access-control-", "proxy-"))
-    ]
+    return [(name, redacted(value, secrets)) for name, value in kept if not name.startswith(_NOT_PASSED_BACK_PREFIXES)]
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """A provider's words without what it was called with."""
+    return redacted_bytes(text.encode(errors="replace"), secrets).decode()
+
+
+def redacted_bytes(body: bytes, secrets: Iterable[str]) -> bytes:
+    """The same for bytes."""
     for secret in secrets:
-        if len(secret) >= 8:
-            text = text.replace(secret, "****").replace(quote(secret, safe=""), "****")
-    return text
+        if len(secret) >= _SHORTEST_SECRET:
+            body = body.replace(secret.encode(), b"****").replace(quote(secret, safe="").encode(), b"****")
+    return body
 
 
 def is_plain(value: str) -> bool:
@@ -167,7 +164,7 @@ def named_models(provider: str, segments: tuple[str, ...], headers: Mapping[str,
     """The models that a request names, the path's first. Raises InvalidRequest for a body that hides what it says."""
     if body and headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise InvalidRequest("Compressed bodies cannot be relayed: send it as it is", param="content-encoding")
-    found = [*_in_path(provider, segments), *_in_body(headers.get("content-type", ""), body)]
+    found = [*_in_path(provider, segments), *_in_body(provider, headers.get("content-type", ""), body)]
     return tuple(dict.fromkeys(name[:512] for name in found if name))
 
 
@@ -175,28 +172,45 @@ def _in_path(provider: str, segments: tuple[str, ...]) -> Iterable[str]:
     if provider == "bedrock":
         if any("/" in one and not one.startswith("arn:") for one in segments):
             raise InvalidRequest("The path has an encoded slash that is not part of an ARN", param="path")
-        yield from (following for word, following in pairwise(segments) if word == "model")
+        yield from (following for word, following in pairwise(segments) if word.lower() == "model")
         return
     # A slash that the caller encoded may be read as one by the provider.
     parts = [part for segment in segments for part in segment.split("/")]
     words = _PATH_MODELS.get(provider, ())
-    yield from (following.partition(":")[0] for word, following in pairwise(parts) if word in words)
+    yield from (following.partition(":")[0] for word, following in pairwise(parts) if word.lower() in words)
 
 
-def _in_body(content_type: str, body: bytes) -> Iterable[str]:
+def _in_body(provider: str, content_type: str, body: bytes) -> Iterable[str]:
     kind = content_type.partition(";")[0].strip().lower()
-    if kind.startswith("multipart/"):
-        return [match.decode("utf-8", "replace").strip() for match in _MULTIPART_MODEL.findall(body)]
+    if kind == "multipart/form-data":
+        return [part.text.strip() for part in parse_form(body, content_type).parts if part.base_name.strip() == "model"]
+    if kind == "application/x-www-form-urlencoded":
+        return [value for name, value in read_query(body, without=()) if name == "model"]
     is_json = kind == "application/json" or kind.endswith("+json")
-    if not is_json and body.lstrip()[:1] != b"{":
+    if not is_json and body.lstrip(_BEFORE_JSON)[:1] != b"{":
         return []
     try:
-        model = msgspec.json.decode(body, type=_Body).model if body.strip() else None
+        fields = read_fields(body) if body.strip() else {}
+        # Some servers do not look at case. The usual spelling comes first: it is billed.
+        spellings = sorted((name for name in fields if name.lower() == "model"), key=lambda name: name != "model")
+        named = [msgspec.json.decode(fields[name]) for name in spellings]
+        more = _texts_under(_BEDROCK_MODELS, msgspec.json.decode(body)) if provider == "bedrock" and fields else ()
     except msgspec.ValidationError:
         return []  # JSON, and no object
     except (msgspec.DecodeError, ValueError, RecursionError):
-        if is_json:
+        if is_json or body.lstrip()[:1] != b"{":
             # What we cannot read, somebody else may: in another encoding it could name any model.
             raise InvalidRequest("The body is not valid JSON in UTF-8", param="request_body") from None
         return []
-    return [model.removeprefix("models/")] if isinstance(model, str) else []
+    return [*(model.removeprefix("models/") for model in named if isinstance(model, str)), *more]
+
+
+def _texts_under(names: frozenset[str], value: Any) -> Iterator[str]:
+    """The texts that stand under one of these names somewhere in a JSON value."""
+    for item in value if isinstance(value, list) else ():
+        yield from _texts_under(names, item)
+    for name, item in value.items() if isinstance(value, dict) else ():
+        if name in names and isinstance(item, str):
+            yield item
+        else:
+            yield from _texts_under(names, item)

@@ -36,10 +36,19 @@ class PassThroughRecord:
     """Follows one call from admission to its end. Ends exactly once: the first `end` counts."""
 
     def __init__(
-        self, call: Call, model: str, reservation: Reservation, ledger: SpendLedger, observer: Observer
+        self,
+        call: Call,
+        model: str,
+        reservation: Reservation,
+        ledger: SpendLedger,
+        observer: Observer,
+        *,
+        is_asking: bool = True,
     ) -> None:
+        """`is_asking`: the provider works for this call. Otherwise it reads what an earlier one was billed for."""
         self._call = call
         self._model = model
+        self._is_asking = is_asking
         self._reservation = reservation
         self._ledger = ledger
         self._observer = observer
@@ -63,7 +72,7 @@ class PassThroughRecord:
         if not self._is_open:
             return
         self._is_open = False
-        used = (scanner.usage if scanner is not None else None) or usage or Usage()
+        used = self._used(scanner, is_whole=not outcome.error_class) or usage or Usage()
         prices = self._prices(scanner.model if scanner is not None else "")
         cost = self._cost(used, prices, is_failure=bool(outcome.error_class))
         self._reservation.settle(cost.total, used.total_tokens)
@@ -83,6 +92,12 @@ class PassThroughRecord:
         self._ledger.record(event)
         self._tell(event, used, cost if prices is not None or cost.total else None, outcome, is_stream=is_stream)
 
+    def _used(self, scanner: UsageScanner | None, *, is_whole: bool) -> Usage | None:
+        """Only what names a model is estimated: other streams say words that nobody pays for."""
+        if scanner is None or not (self._is_asking or scanner.is_of_background):
+            return None
+        return scanner.billed(len(self._call.body) // 4, is_whole=is_whole) if self._model else scanner.usage
+
     def _prices(self, answered_model: str) -> Prices | None:
         target = self.target
         if target is None:
@@ -90,13 +105,7 @@ class PassThroughRecord:
         source = target.source
         if source is not None and target.model in (source.model_name, source.upstream_model):
             return source.prices
-        found = (
-            listed_prices(target.provider, name)
-            for model in (target.model, answered_model)
-            if model
-            for name in _spellings(model)
-        )
-        return next((prices for prices in found if prices is not None), None)
+        return prices_by_name(target.provider, target.model, answered_model)
 
     def _cost(self, usage: Usage, prices: Prices | None, *, is_failure: bool) -> Cost:
         tokens = cost_of(usage, prices) if prices is not None else Cost(Decimal(0), Decimal(0), Decimal(0))
@@ -131,7 +140,8 @@ class PassThroughRecord:
         self._observer.call_ended(
             EndedCall(
                 call=self._call,
-                model=self._model,
+                # A name that nobody checked is no model because of an answer that used nothing: anybody may write any.
+                model=self._model if usage.total_tokens or outcome.error_class else "",
                 deployment=None,
                 failed=(),
                 fallbacks=0,
@@ -148,6 +158,12 @@ class PassThroughRecord:
                 reservation=self._reservation,
             )
         )
+
+
+def prices_by_name(provider: str, *models: str) -> Prices | None:
+    """What the first of these models costs that the table knows under some spelling."""
+    found = (listed_prices(provider, name) for model in models if model for name in _spellings(model))
+    return next((prices for prices in found if prices is not None), None)
 
 
 def _spellings(model: str) -> tuple[str, ...]:

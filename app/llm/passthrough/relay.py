@@ -22,6 +22,7 @@ from ...protocols.json_fields import error_message
 from ...settings import Settings
 from ...spend.budget import BudgetBook
 from ...spend.ledger import SpendLedger
+from ...spend.pricing import estimate_of
 from ...spend.shared_scopes import SharedScopes
 from ..admission import Admission, Application
 from ..call import Call
@@ -29,8 +30,8 @@ from ..observation import Observer
 from ..raw_answer import RawAnswer
 from ..upstream import Upstream
 from .aws_signature import signed_headers
-from .path import Pairs, named_models, passed_back, redacted
-from .record import Outcome, PassThroughRecord
+from .path import Pairs, named_models, passed_back, redacted, redacted_bytes
+from .record import Outcome, PassThroughRecord, prices_by_name
 from .sources import Source, Target
 from .targets import PREFIXES, configured_target, target_of
 from .usage import UsageScanner
@@ -38,6 +39,8 @@ from .vertex_token import VertexTokens, read_service_account
 
 _MOST_ERROR_BYTES = 64 * 1024
 _TOKEN_SECONDS = 10.0
+# What the tables of spend take of a name.
+_NAME_LENGTH = 255
 # What the answer may do in a browser that somebody sends here: nothing. It comes from another origin.
 _HARMLESS = {"content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox"}
 
@@ -122,6 +125,7 @@ class PassThrough:
 
     async def run(self, call: Call, passage: Passage) -> Relayed:
         """Relay one call. Raises a GatewayError for what is not relayed; what was begun is settled by then."""
+        call.end_user = call.end_user[:_NAME_LENGTH]
         self._observer.call_started(call)
         provider = PREFIXES[passage.name].provider if passage.endpoint is None else ""
         try:
@@ -130,10 +134,13 @@ class PassThrough:
         except GatewayError as error:
             self._observer.call_refused(call, error)
             raise
-        record = PassThroughRecord(call, models[0] if models else "", reservation, self._ledger, self._observer)
+        model = models[0] if models else ""
+        record = PassThroughRecord(
+            call, model, reservation, self._ledger, self._observer, is_asking=passage.method == "POST"
+        )
         try:
-            target = self._target(call, passage, models[0] if models else "")
-            record.target = target
+            record.target = target = self._target(call, passage, model)
+            target = await self._with_token(target)
             answer = await self._open(call, passage, target)
         except GatewayError as error:
             record.end(Outcome(error.status, getattr(error, "error_class", type(error).__name__), error.message))
@@ -175,6 +182,10 @@ class PassThrough:
             groups=groups,
             tags=call.tags,
             end_user=call.end_user,
+            # Bytes of a file are no words.
+            estimate=estimate_of(
+                len(call.body) if "json" in call.content_type else 0, None, prices_by_name(provider, model)
+            ),
         )
 
     # ---- where to ------------------------------------------------------------------------------------------------
@@ -208,8 +219,6 @@ class PassThrough:
 
     async def _open(self, call: Call, passage: Passage, target: Target) -> RawAnswer:
         headers = {**target.defaults, **_kept(passage), **target.headers}
-        if target.service_account is not None:
-            headers["authorization"] = f"Bearer {await self._google_token(target)}"
         if target.aws is not None:
             signed = {name: headers[name] for name in ("content-type",) if name in headers}
             headers |= signed_headers(
@@ -232,6 +241,13 @@ class PassThrough:
             body=_own_model(call.body, target),
             silence=call.timeout or target.timeout or self._settings.pass_through_timeout,
         )
+
+    async def _with_token(self, target: Target) -> Target:
+        """The target with an access token of its service account, where it has one."""
+        if target.service_account is None:
+            return target
+        token = await self._google_token(target)
+        return replace(target, headers={**target.headers, "authorization": f"Bearer {token}"}, secrets=(token,))
 
     async def _google_token(self, target: Target) -> str:
         is_stored = target.source is not None and target.source.is_stored
@@ -281,9 +297,9 @@ def _own_model(body: bytes, target: Target) -> bytes:
 
 
 def _length_of(answer: RawAnswer, method: str) -> Pairs:
-    """The length that was announced, so that an answer that breaks off is seen as such. Errors may be rewritten."""
-    length = answer.length
-    return [("content-length", str(length))] if length is not None and (answer.status < 400 or method == "HEAD") else []
+    """The length that was announced, so that an answer that breaks off is seen as such. Refusals may be rewritten."""
+    length, is_as_sent = answer.length, answer.status < 300 or method == "HEAD"
+    return [("content-length", str(length))] if length is not None and is_as_sent else []
 
 
 # ---- the answer ----------------------------------------------------------------------------------------------------
@@ -295,8 +311,8 @@ async def _relay(answer: RawAnswer, target: Target, record: PassThroughRecord) -
     said = _usage_in_headers(answer)
     try:
         yield b""
-        if answer.status >= 400:
-            async for chunk in _error_body(answer, target, record, scanner):
+        if answer.status >= 300:
+            async for chunk in _refusal(answer, target, record, scanner):
                 yield chunk
             return
         received = 0
@@ -317,6 +333,7 @@ async def _relay(answer: RawAnswer, target: Target, record: PassThroughRecord) -
         raise BrokenAnswer(error.message) from None
     finally:
         # Reached open only when the client left: what it received is billed, and the provider is told to stop.
+        scanner.end()
         record.end(Outcome(499, "ClientDisconnected", "the client left mid-stream"), scanner, said)
         answer.close()
 
@@ -329,24 +346,30 @@ def _end_well(record: PassThroughRecord, scanner: UsageScanner, said: Usage | No
         record.end(Outcome(200), scanner, said)
 
 
-async def _error_body(
+async def _refusal(
     answer: RawAnswer, target: Target, record: PassThroughRecord, scanner: UsageScanner
 ) -> AsyncGenerator[bytes]:
-    """A refusal, without the credential that some providers repeat in it."""
+    """A refusal or a redirect, without the credential that some providers repeat in it."""
     body = b""
     while not answer.has_ended() and len(body) < _MOST_ERROR_BYTES:
         body += await answer.read()
-    text = error_message(body) or f"the provider answered {answer.status}"
     scanner.feed(body)
     scanner.end()
-    message = redacted(text, target.secrets)
-    record.end(Outcome(answer.status, _class_of(answer.status), message), scanner)
-    for secret in target.secrets:
-        if len(secret) >= 8:
-            body = body.replace(secret.encode(), b"****")
-    yield body
-    while not answer.has_ended():
-        yield await answer.read()
+    if answer.status < 400:
+        record.end(Outcome(200), scanner)
+    else:
+        text = error_message(body) or f"the provider answered {answer.status}"
+        record.end(Outcome(answer.status, _class_of(answer.status), redacted(text, target.secrets)), scanner)
+    # So much is held back as might be the beginning of a credential.
+    held = max((len(secret) for secret in target.secrets), default=1) - 1
+    while True:
+        body = redacted_bytes(body, target.secrets)
+        safe = len(body) if answer.has_ended() else max(0, len(body) - held)
+        if safe:
+            yield body[:safe]
+        if answer.has_ended():
+            return
+        body = body[safe:] + await answer.read()
 
 
 def _class_of(status: int) -> str:

@@ -25,7 +25,8 @@ from ...route_paths import is_own_path
 from ...services import EXTENSION, Services, services
 from ..call import Call
 from ..edge import name_call, read_call
-from .path import read_query, resource_of_the_account, safe_segments, sent_on
+from .ownership import resource_of_the_account
+from .path import read_query, safe_segments, sent_on
 from .relay import Passage, Relayed
 from .targets import PREFIXES
 
@@ -44,7 +45,7 @@ _NOBODY = Principal(role=Role.KEY_ONLY, key_hash="")
 def _view(name: str) -> Callable[..., Awaitable[Response]]:
     async def relay(rest: str) -> Response:
         segments = safe_segments(_raw_rest(f"/{name}"))
-        _refuse_what_all_share(current_principal(), segments)
+        _refuse_what_all_share(current_principal(), PREFIXES[name].provider, segments)
         passage = Passage(
             method=request.method,
             name=name,
@@ -104,9 +105,9 @@ async def _relay_configured(endpoint: PassThroughEndpoint, house: Services) -> R
     return await _run(call, passage)
 
 
-def _refuse_what_all_share(principal: Principal, segments: tuple[str, ...]) -> None:
+def _refuse_what_all_share(principal: Principal, provider: str, segments: tuple[str, ...]) -> None:
     """Files and batches of one tenant are no other tenant's business; /v1/files and /v1/batches keep them apart."""
-    shared = resource_of_the_account(segments)
+    shared = resource_of_the_account(provider, request.method, segments)
     if shared is not None and not principal.is_admin:
         raise Forbidden(
             f"'{shared}' belong to the gateway's account at the provider, which all callers share: for admins only. "

@@ -75,8 +75,12 @@ def first(environment: Mapping[str, str], names: Sequence[str]) -> str | None:
 
 def origin(base: str) -> str:
     """An address without the slash at its end. Raises NoCredential for one that cannot be meant."""
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(base)
+        is_odd = parts.port == 0 or parts.username or parts.query or parts.fragment
+    except ValueError:
+        is_odd = True
+    if is_odd or parts.scheme not in ("http", "https") or not parts.hostname:
         raise NoCredential("The address that is configured for this provider cannot be used")
     return base.rstrip("/")
 

@@ -16,7 +16,9 @@ from .clouds import bedrock_target, vertex_target
 from .path import Pairs, encoded
 from .sources import Source, Target, chosen, first, missing, origin
 
-_SECRET_NAME = re.compile("key|auth|token|secret|cookie|password")
+# Headers of a configured endpoint that hold no credential, and parameters of its query that may hold one.
+_PLAIN_HEADER = re.compile("accept.*|content-.*|user-agent|.*-version|.*-beta")
+_SECRET_PARAMETER = re.compile("key|auth|token|secret|sig|password|pwd|code", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,7 @@ def target_of(
         query=query,
         headers=headers,
         defaults=dict(prefix.more_headers),
-        secrets=(key,) if key else (),
+        secrets=(*((key,) if key else ()), *_credentials_in(headers)),
         source=source,
         model=model,
     )
@@ -159,6 +161,11 @@ def _extra_headers(source: Source | None) -> dict[str, str]:
     return {str(name).lower(): str(value) for name, value in extra.items()} if isinstance(extra, Mapping) else {}
 
 
+def _credentials_in(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What headers of an operator may prove, whatever they are called."""
+    return tuple(value.rpartition(" ")[2] for name, value in headers.items() if not _PLAIN_HEADER.fullmatch(name))
+
+
 def _joined(base: str, segments: tuple[str, ...], version: str) -> tuple[str, tuple[str, ...]]:
     """Base and segments with the version between them exactly once, wherever it was written."""
     base = origin(base)
@@ -177,7 +184,7 @@ def configured_target(endpoint: PassThroughEndpoint, segments: tuple[str, ...], 
     merged = {**dict(own), **endpoint.query}
     given = {name for name, _ in query}
     headers = {name.lower(): value for name, value in endpoint.headers.items()}
-    secrets = tuple(value.rpartition(" ")[2] for name, value in headers.items() if _SECRET_NAME.search(name))
+    secrets = (*_credentials_in(headers), *(value for name, value in merged.items() if _SECRET_PARAMETER.search(name)))
     path = parts.path.rstrip("/")
     return Target(
         provider=parts.hostname or "",

@@ -30,6 +30,8 @@ _SAID = re.compile(
 )
 # A longer piece is sound or a picture, whose bytes say nothing about tokens.
 _LONGEST_PIECE = 4096
+# A longer event is no piece of a text: looking through it would hold up others.
+_LONGEST_EVENT = 256 * 1024
 _BYTES_PER_TOKEN = 4
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.failed", "response.incomplete"})
 
@@ -46,13 +48,15 @@ class _Answer(msgspec.Struct):
     message: msgspec.Raw = msgspec.Raw()
     response: msgspec.Raw = msgspec.Raw()
     error: Any = None
+    background: Any = None
     bedrock_metrics: Any = msgspec.field(default=None, name="amazon-bedrock-invocationMetrics")
 
 
 class UsageScanner:
     """Feed it an answer as it arrives. `usage` is None while nothing was said; `has_failed` after an error event.
 
-    `is_finished`: the stream said that it is over, so what follows changes nothing.
+    `is_finished`: the stream said that it is over, so what follows changes nothing. `is_of_background`: the answer was
+    made after the call that asked for it had ended.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -60,6 +64,7 @@ class UsageScanner:
         self.model = ""
         self.has_failed = False
         self.is_finished = False
+        self.is_of_background = False
         self._counts: dict[str, Any] = {}
         self._said_bytes = 0
         self._reader: _Json | _Events | _Frames | None = None
@@ -113,7 +118,7 @@ class UsageScanner:
         if event == b"[DONE]":
             self.is_finished = True
             return
-        if self.is_stream and b'.done"' not in event[:80]:
+        if self.is_stream and len(event) <= _LONGEST_EVENT and b'.done"' not in event[:80]:
             self._said_bytes += sum(size for piece in _SAID.findall(event) if (size := len(piece)) <= _LONGEST_PIECE)
         if not _tells(event) and (self.model or b'"model' not in event):
             return
@@ -132,6 +137,8 @@ class UsageScanner:
                 self._counts.update({name: value for name, value in counts.items() if value is not None})
         if answer.error is not None or answer.type in ("error", "response.failed"):
             self.has_failed = True
+        if answer.background is True:
+            self.is_of_background = True
         if answer.type in _LAST_EVENTS:
             self.is_finished = True
         for inner in (answer.message, answer.response):
@@ -342,6 +349,6 @@ def _within(counts: Mapping[str, Any], name: str, part: str) -> int:
 def _whole(counts: Mapping[str, Any], name: str) -> int:
     """A count; what is no number, or no number of tokens, counts nothing."""
     value = counts.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e12:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
         return 0
     return int(value)

@@ -72,7 +72,8 @@ class ProviderFiles:
 
     async def list_own(self, principal: Principal, path: str, wanted: Wanted, asked: dict[str, str]) -> Answered:
         """The caller's own files at one account, newest first as the provider lists them; an admin's list is whole."""
-        self._accounts.refuse(principal, path)
+        # It may take many calls of the provider, so it counts as one of the caller's.
+        await self._accounts.admit(principal, path, ())
         account = self._accounts.choose(principal, wanted.model, wanted.provider)
         query = {name: asked[name] for name in ("purpose", "order") if asked.get(name)} | {"limit": str(_PAGE)}
         if asked.get("after"):

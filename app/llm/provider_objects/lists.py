@@ -30,7 +30,8 @@ async def listed(
     has_more, query = True, dict(query)
     for _ in range(_MOST_PAGES):
         page = await accounts.ask(account, "GET", path, list(query.items()))
-        rows = [row for row in page.get("data") or () if isinstance(row, dict)]
+        data = page.get("data")
+        rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
         found += filter(is_wanted, rows)
         has_more = bool(page.get("has_more")) and bool(rows)
         if not has_more or len(found) > most:

@@ -83,6 +83,12 @@ def test_the_deployment_of_the_project_lends_its_account() -> None:
     assert (bare.service_account, bare.base) == ("one", "https://europe-west4-aiplatform.googleapis.com")
 
 
+def test_the_account_of_the_environment_never_goes_to_the_address_of_a_deployment() -> None:
+    elsewhere = lender("g", vertex_project="project-one", api_base="https://elsewhere.example")
+    with pytest.raises(NoCredential):
+        vertex(WHOLE, elsewhere)
+
+
 @pytest.mark.parametrize("missing", GOOGLE)
 def test_what_vertex_lacks_is_named(missing: str) -> None:
     environment = {name: value for name, value in GOOGLE.items() if name != missing}

@@ -8,6 +8,7 @@ from app.errors import InvalidRequest
 from app.llm.passthrough.path import encoded, named_models, passed_back, read_query, safe_segments, sent_on
 
 JSON = {"content-type": "application/json"}
+FORM = {"content-type": "multipart/form-data; boundary=x"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_path_that_leads_elsewhere_is_refused(raw: str) -> None:
 
 
 def test_the_caller_s_key_is_taken_out_of_the_query() -> None:
-    assert read_query(b"alt=sse&key=sk-1&k%65y=sk-2&empty=&a=b+c%26d") == [
+    assert read_query(b"alt=sse&key=sk-1&k%65y=sk-2&empty=&$userProject=p&a=b+c%26d") == [
         ("alt", "sse"),
         ("empty", ""),
         ("a", "b c&d"),
@@ -112,6 +113,7 @@ def test_cookies_and_credentials_do_not_come_back() -> None:
     [
         ("openai", "v1/chat/completions", b'{"model": "gpt-4o"}', ("gpt-4o",)),
         ("openai", "v1/chat/completions", b' {"m\\u006fdel": "gpt-4o"}', ("gpt-4o",)),
+        ("openai", "v1/chat/completions", b'{"MODEL": "gpt-4o", "model": "gpt-4o-mini"}', ("gpt-4o-mini", "gpt-4o")),
         ("openai", "v1/models", b"", ()),
         ("openai", "v1/x", b'{"model": 7}', ()),
         ("openai", "v1/x", b"[1]", ()),
@@ -119,7 +121,10 @@ def test_cookies_and_credentials_do_not_come_back() -> None:
         ("gemini", "v1beta/models%2Fg-1:generateContent", b"", ("g-1",)),
         ("vertex_ai", "v1/projects/p/locations/l/publishers/google/models/g-1:x", b"{}", ("g-1",)),
         ("azure", "openai/deployments/d-1/embeddings", b'{"model": "m"}', ("d-1", "m")),
+        ("azure", "openai/Deployments/d-1/embeddings", b"{}", ("d-1",)),
         ("bedrock", "model/a.claude-v1:0/invoke", b"{}", ("a.claude-v1:0",)),
+        ("bedrock", "async-invoke", b'{"modelId": "nova"}', ("nova",)),
+        ("bedrock", "rerank", b'{"a": [{"modelArn": "arn:x"}]}', ("arn:x",)),
         ("bedrock", "model/arn%3Aaws%3Ab%2Fc/invoke", b"{}", ("arn:aws:b/c",)),
     ],
 )
@@ -129,9 +134,25 @@ def test_every_model_that_a_request_names_is_found(
     assert named_models(provider, safe_segments(path), JSON, body) == found
 
 
-def test_the_model_of_a_form_is_found() -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--x--\r\n'
-    assert named_models("openai", ("v1",), {"content-type": "multipart/form-data; boundary=x"}, body) == ("whisper-1",)
+@pytest.mark.parametrize(
+    "name",
+    [
+        'name="model"',
+        "name=model",
+        'NAME="model"',
+        "name*=utf-8''model",
+        'name="mo\\del"',
+        'name="model"; filename="x"',
+    ],
+)
+def test_the_model_of_a_form_is_found(name: str) -> None:
+    body = f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\nwhisper-1\r\n--x--\r\n".encode()
+    assert named_models("openai", ("v1",), FORM, body) == ("whisper-1",)
+
+
+def test_the_model_of_an_encoded_form_is_found() -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert named_models("openai", ("v1",), headers, b"a=b&model=gpt-4o") == ("gpt-4o",)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +162,11 @@ def test_the_model_of_a_form_is_found() -> None:
         (JSON, "v1", '{"model": "gpt-4o"}'.encode("utf-16")),
         (JSON, "v1", b'\xef\xbb\xbf{"model": "gpt-4o"}'),
         (JSON, "v1", b'{"model": '),
+        ({"content-type": "text/plain"}, "v1", b'\xef\xbb\xbf{"model": "gpt-4o"}'),
+        ({"content-type": "text/plain"}, "v1", '{"model": "gpt-4o"}'.encode("utf-16")),
+        ({"content-type": "text/plain"}, "v1", '{"model": "gpt-4o"}'.encode("utf-32-be")),
+        (FORM, "v1", b'--x\r\nContent-Disposition: form-data; name= "model"\r\n\r\nwhisper-1\r\n--x--\r\n'),
+        (FORM, "v1", b'--x\nContent-Disposition: form-data; name="model"\n\nwhisper-1\n--x--\n'),
     ],
 )
 def test_a_body_that_hides_its_model_is_refused(headers: dict[str, str], path: str, body: bytes) -> None:

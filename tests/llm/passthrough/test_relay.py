@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -9,9 +10,9 @@ import httpx
 import pytest
 
 from tests.llm.live_worker import LiveWorker
-from tests.llm.relaying import CHAT, OPENAI_KEY, relaying, send
+from tests.llm.relaying import CHAT, OPENAI_KEY, OTHERS, relaying, send
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
-from tests.upstream import Fault, Reply, ScriptedUpstream, Stream
+from tests.upstream import Fault, Pieces, Reply, ScriptedUpstream, Stream
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,90 @@ async def test_answers_come_back_as_they_are_but_for_cookies(relay: LiveWorker, 
     assert "cookie" not in upstream.requests[1].headers
     moved = await send(relay, key, "/openai/moved", "GET")
     assert (moved.status_code, len(upstream.requests)) == (302, 3)
+
+
+async def test_a_redirect_does_not_give_the_credential_away(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
+    secret = OTHERS["GEMINI_API_KEY"]
+    moved = f"https://elsewhere.example/x?key={secret}"
+    upstream.plan(Reply(status=301, raw=f'<a href="{moved}">'.encode(), headers={"location": moved}))
+    answer = await send(relay, await relay.new_key(), "/gemini/v1beta/models/g-1:countTokens", json={})
+    assert answer.status_code == 301
+    assert answer.headers["location"] == "https://elsewhere.example/x?key=****"
+    assert answer.text == '<a href="https://elsewhere.example/x?key=****">'
+
+
+async def test_a_long_refusal_does_not_give_the_credential_away(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
+    body = (b"x" * 50_000 + OPENAI_KEY.encode()) * 20
+    pieces = [body[start : start + 33_333] for start in range(0, len(body), 33_333)]
+    upstream.plan(Pieces(pieces, status=400, interval=0.002))
+    answer = await send(relay, await relay.new_key(), "/openai/v1/models", "GET")
+    assert answer.content == (b"x" * 50_000 + b"****") * 20
+
+
+async def test_what_acts_on_our_address_in_a_browser_stays_behind(
+    relay: LiveWorker, upstream: ScriptedUpstream
+) -> None:
+    headers = {"nel": "{}", "report-to": "{}", "refresh": "0;url=/", "x-litellm-response-cost": "0", "x-kept": "yes"}
+    upstream.plan(Reply(body={}, headers=headers))
+    answer = await send(relay, await relay.new_key(), "/openai/v1/models", "GET")
+    assert set(headers) & set(answer.headers) == {"x-kept"}
+
+
+async def test_leaving_before_the_count_or_not_asking_for_it_is_not_free(
+    relay: LiveWorker, upstream: ScriptedUpstream
+) -> None:
+    key = await relay.new_key()
+    body = {**CHAT, "stream": True}
+    upstream.plan(Stream(("word ",) * 20), Stream(("word ",) * 200, interval=0.02))
+    assert (await send(relay, key, "/openai/chat/completions", json=body)).status_code == 200
+    (row,) = await relay.spend_rows(key)
+    assert (row["status"], row["completion_tokens"]) == ("success", 25)
+    assert row["spend"] > 0
+    headers, received = {"Authorization": f"Bearer {key}"}, b""
+    async with relay.http.stream("POST", f"{relay.url}/openai/chat/completions", json=body, headers=headers) as answer:
+        async for chunk in answer.aiter_bytes():
+            received += chunk
+            if received.count(b"word") >= 10:
+                break
+    await upstream.wait_for_disconnects(1)
+    left = (await relay.spend_rows(key, 2))[1]
+    assert (left["status"], left["metadata"]["error_information"]["error_code"]) == ("failure", "499")
+    assert 12 <= left["completion_tokens"] < 100
+    assert left["spend"] > 0
+
+
+async def test_what_is_read_again_is_not_billed_again(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
+    key = await relay.new_key()
+    body = {"model": "gpt-4o", "usage": {"input_tokens": 10, "output_tokens": 7}}
+    upstream.plan(Reply(body=body), Reply(body={**body, "background": True}))
+    for _ in range(2):
+        assert (await send(relay, key, "/openai/v1/responses/r-1", "GET")).status_code == 200
+    assert [row["total_tokens"] for row in await relay.spend_rows(key, 2)] == [0, 17]
+
+
+async def test_calls_at_once_do_not_pass_a_budget_together(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
+    key = await relay.new_key(max_budget=0.001)
+    upstream.on_model("gpt-4o-mini", Reply(delay=0.3))
+    answers = await asyncio.gather(*(send(relay, key, "/openai/v1/chat/completions", json=CHAT) for _ in range(20)))
+    assert 1 <= [answer.status_code for answer in answers].count(200) <= 4
+
+
+async def test_a_long_name_of_an_end_user_does_not_cost_the_row_in_the_spend_log(
+    relay: LiveWorker, upstream: ScriptedUpstream
+) -> None:
+    key = await relay.new_key()
+    await send(relay, key, "/openai/v1/chat/completions", json=CHAT, headers={"x-customer": "c" * 5000})
+    assert (await relay.spend_row(key))["end_user"] == "c" * 255
+
+
+async def test_names_that_nobody_checked_do_not_fill_the_metrics(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
+    key = await relay.new_key()
+    for number in range(3):
+        upstream.plan(Reply(body={"data": []}))
+        answer = await send(relay, key, "/openai/v1/models", json={"model": f"anything-{number}"})
+        assert answer.status_code == 200
+    metrics = await relay.http.get(f"{relay.url}/metrics", headers=relay.admin)
+    assert "anything-" not in metrics.text and "/openai/{endpoint}" in metrics.text
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])

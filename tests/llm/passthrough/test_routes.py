@@ -241,7 +241,15 @@ async def test_blocked_keys_routes_limits_and_budgets_hold(relay: LiveWorker, up
 
 @pytest.mark.parametrize(
     "path",
-    ["/openai/files", "/openai/v2/batches/b-1", "/anthropic/v1/messages/batches", "/gemini/v1beta/cachedContents"],
+    [
+        "/openai/files",
+        "/openai/v2/batches/b-1",
+        "/anthropic/v1/messages/batches",
+        "/anthropic/v1%2Ffiles",
+        "/azure/openai/Files",
+        "/gemini/v1beta/cachedContents",
+        "/openai/v1/chat/completions",
+    ],
 )
 async def test_what_all_callers_share_at_a_provider_is_for_admins(
     relay: LiveWorker, upstream: ScriptedUpstream, path: str

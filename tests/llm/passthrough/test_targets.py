@@ -93,7 +93,9 @@ def test_without_a_credential_the_variable_is_named(name: str) -> None:
     assert refused.value.param in refused.value.message
 
 
-@pytest.mark.parametrize("base", ["ftp://x", "https://name:word@x.example", "https://x.example?a=b", "nothing"])
+@pytest.mark.parametrize(
+    "base", ["ftp://x", "https://name:word@x.example", "https://x.example?a=b", "nothing", "http://x:99999"]
+)
 def test_an_address_that_cannot_be_meant_is_refused(base: str) -> None:
     with pytest.raises(NoCredential):
         target_of("openai", ("x",), [], "", {**KEYS, "OPENAI_API_BASE": base}, ())
@@ -138,3 +140,9 @@ def test_the_headers_of_a_configured_endpoint_are_its_secrets() -> None:
     target = configured_target(read_endpoint(row), (), [])
     assert target.headers == {"authorization": "Bearer abc", "accept": "a/b"}
     assert target.secrets == ("abc",)
+
+
+def test_a_credential_is_a_secret_whatever_it_is_called() -> None:
+    row = {"path": "/x", "target": "https://a.example?sig=one&lang=en", "headers": {"X-Functions": "two"}}
+    target = configured_target(read_endpoint({**row, "default_query_params": {"API_KEY": "three"}}), (), [])
+    assert target.secrets == ("two", "one", "three")

@@ -201,6 +201,39 @@ def test_an_invoked_model_s_stream_is_unwrapped() -> None:
     assert scanner.is_finished
 
 
+def test_an_answer_cannot_hide_what_it_used() -> None:
+    tool = {"type": "tool_use", "input": {"usage": None}}
+    body = json.dumps({"content": [tool], "usage": {"input_tokens": 10, "output_tokens": 7}}).encode()
+    assert counts(scanned(JSON, body))[:2] == (10, 7)
+
+
+def billed(scanner: UsageScanner, *, is_whole: bool) -> tuple[int, int]:
+    usage = scanner.billed(25, is_whole=is_whole)
+    assert usage is not None
+    return usage.prompt_tokens, usage.completion_tokens
+
+
+def test_a_stream_that_says_no_usage_is_billed_as_it_looks() -> None:
+    words = [{"choices": [{"delta": {"content": "word "}}]} for _ in range(8)]
+    assert billed(scanned(SSE, sse(*words)), is_whole=True) == (25, 10)
+    assert billed(
+        scanned(SSE, sse(*words, {"usage": {"prompt_tokens": 9, "completion_tokens": 3}})), is_whole=True
+    ) == (9, 3)
+    assert scanned(SSE, sse({"status": "running"})).billed(25, is_whole=True) is None
+    assert scanned(JSON, b'{"text": "word"}').billed(25, is_whole=True) is None
+
+
+def test_leaving_before_the_count_is_not_free() -> None:
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 100, "output_tokens": 1}}}
+    words = [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x" * 40}} for _ in range(10)]
+    assert billed(scanned(SSE, sse(start, *words)), is_whole=False) == (100, 100)
+    sound = {"type": "response.audio.delta", "delta": "A" * 5000}
+    repeated = {"type": "response.output_text.done", "text": "x" * 400}
+    assert billed(scanned(SSE, sse(start, sound, repeated, {"delta": {"text": "x" * 8}})), is_whole=False) == (100, 2)
+    counted = {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}, "content": "x" * 400}
+    assert billed(scanned(SSE, sse(counted)), is_whole=False) == (5, 2)
+
+
 def test_the_end_of_a_large_answer_is_enough() -> None:
     picture = "A" * 5_000_000
     body = json.dumps({"data": [{"b64_json": picture}], "usage": {"input_tokens": 10, "output_tokens": 7}}).encode()
