@@ -73,6 +73,8 @@ def serve(options: ServeOptions) -> int:
     config.errorlog = None
     config.include_server_header = False
     config.keep_alive_timeout = 75.0
+    # A client that keeps its connection is not sent away in the middle of its work.
+    config.keep_alive_max_requests = 1_000_000
     if settings.process_count > 1:
         export_settings(options.config, options.overrides())
         config.application_path = "app.asgi:create()"

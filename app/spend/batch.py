@@ -24,8 +24,8 @@ from .totals import LOG, Totals, log_row
 
 log = structlog.get_logger(__name__)
 
-# Events that are added up without letting calls in between: about a millisecond.
-_STRETCH = 100
+# Events that are added up without letting calls in between: half a millisecond.
+_STRETCH = 25
 # A row of the log is about a kilobyte.
 _ROWS_OF_A_STATEMENT = 600
 _TOKENS_OF_A_QUESTION = 500

@@ -22,8 +22,8 @@ import msgspec
 
 from ..db import Database
 
-# Rows that are encoded without letting calls in between: about a millisecond.
-_ROWS = 300
+# Rows that are encoded without letting calls in between: half a millisecond.
+_ROWS = 100
 
 Row = Sequence[Any]
 # key: which row it is. money, count: added to. latest: the later of two times. new: only said by a row that is made.

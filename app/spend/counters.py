@@ -21,6 +21,8 @@ from decimal import Decimal
 from typing import Protocol
 
 WINDOW_SECONDS = 60
+# Calls within it are one entry of a window, so that a busy minute takes no memory for each of its calls.
+_GRAIN_SECONDS = 0.05
 _MAX_ENTRIES = 50_000
 _IDLE_SECONDS = 120.0
 _ZERO = Decimal(0)
@@ -107,19 +109,40 @@ class _Sum:
 
 @dataclass(slots=True)
 class _Entry:
+    """Calls that came within one grain of time. They leave the window together, when the last of them does."""
+
+    begun_at: float
     at: float
-    tokens: int
+    calls: int = 0
+    tokens: int = 0
 
 
 @dataclass(slots=True)
 class _Window:
     entries: deque[_Entry] = field(default_factory=deque)
+    calls: int = 0
     tokens: int = 0
     running: int = 0
 
     def slide(self, now: float) -> None:
         while self.entries and self.entries[0].at <= now - WINDOW_SECONDS:
-            self.tokens -= self.entries.popleft().tokens
+            gone = self.entries.popleft()
+            self.calls -= gone.calls
+            self.tokens -= gone.tokens
+
+    def add(self, now: float, tokens: int) -> _Entry:
+        """Count one call, which runs from now on."""
+        entry = self.entries[-1] if self.entries else None
+        if entry is None or now - entry.begun_at >= _GRAIN_SECONDS:
+            entry = _Entry(now, now)
+            self.entries.append(entry)
+        entry.at = now
+        entry.calls += 1
+        entry.tokens += tokens
+        self.calls += 1
+        self.tokens += tokens
+        self.running += 1
+        return entry
 
     @property
     def is_idle(self) -> bool:
@@ -159,12 +182,8 @@ class MemoryCounters:
                 return refusal
         for found in sums:
             found.held += demand.amount
-        entries = [(window, _Entry(now, demand.tokens)) for window in windows]
-        for window, entry in entries:
-            window.entries.append(entry)
-            window.tokens += entry.tokens
-            window.running += 1
-        used = [(len(window.entries), window.tokens) for window in windows]
+        entries = [(window, window.add(now, demand.tokens)) for window in windows]
+        used = [(window.calls, window.tokens) for window in windows]
         return Hold(self, demand, now, [found.spend for found in sums], used, entries)
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
@@ -177,8 +196,8 @@ class MemoryCounters:
             window.running -= 1
             # A call that outlived the window has left it already.
             if window.entries and window.entries[0].at <= entry.at:
-                window.tokens += tokens - entry.tokens
-                entry.tokens = tokens
+                window.tokens += tokens - hold.demand.tokens
+                entry.tokens += tokens - hold.demand.tokens
 
     def _sum(self, account: Account, now: float) -> _Sum:
         found = self._sums.get(account.name)
@@ -207,12 +226,12 @@ class MemoryCounters:
 
 
 def _refusal(index: int, limit: Limit, window: _Window, tokens: int, now: float) -> Refusal | None:
-    unit = full_unit(limit, len(window.entries), window.tokens, window.running, tokens)
+    unit = full_unit(limit, window.calls, window.tokens, window.running, tokens)
     if unit is None:
         return None
     oldest = window.entries[0].at if window.entries else now
     seconds = max(1, int(oldest + WINDOW_SECONDS - now + 0.999))
-    return Refusal(unit, index, Decimal(window.tokens if unit == "tokens" else len(window.entries)), seconds)
+    return Refusal(unit, index, Decimal(window.tokens if unit == "tokens" else window.calls), seconds)
 
 
 def full_unit(limit: Limit, requests: int, tokens: int, running: int, asked_tokens: int) -> str | None:

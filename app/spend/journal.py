@@ -16,7 +16,7 @@ from pathlib import Path
 
 # Larger ones add up more, smaller ones are added up while the database still works on the one before.
 _MAX_EVENTS = 2500
-_PIECE_BYTES = 256 * 1024
+_PIECE_BYTES = 64 * 1024
 
 
 class Segment:
