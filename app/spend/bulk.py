@@ -117,9 +117,10 @@ class BulkWriter:
         if not self._database.is_sqlite:
             return {row[key] for row in await self._database.fetch(statement.sql, statement.parameters[0])}
         # The transaction holds the write lock already: nobody comes between the question and the answer.
-        marks = ", ".join(f"${number}" for number in range(1, len(statement.ids) + 1))
+        # One text whatever their number: each other one would be kept compiled.
+        ids = msgspec.json.encode(statement.ids).decode()
         known = await self._database.fetch(
-            f"SELECT {key} AS id FROM {table.name} WHERE {key} IN ({marks})", statement.ids
+            f"SELECT {key} AS id FROM {table.name} WHERE {key} IN (SELECT value FROM json_each($1))", [ids]
         )
         fresh = set(statement.ids) - {row["id"] for row in known}
         rows = [row for id, row in zip(statement.ids, statement.parameters, strict=True) if id in fresh]
