@@ -183,14 +183,15 @@ async def test_a_list_looks_through_the_pages_of_the_provider(
     ]
 
 
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/batches"])
 async def test_a_list_counts_as_a_call_and_a_strange_one_is_empty(
-    worker: LiveWorker, upstream: ScriptedUpstream
+    worker: LiveWorker, upstream: ScriptedUpstream, path: str
 ) -> None:
     key = await worker.new_key(rpm_limit=1)
     upstream.plan(Reply(body={"data": 5, "has_more": True}))
-    listed = await call(worker, key, "GET", "/v1/files")
+    listed = await call(worker, key, "GET", path)
     assert (listed.status_code, listed.json()["data"]) == (200, [])
-    error_of(await call(worker, key, "GET", "/v1/files"), 429)
+    error_of(await call(worker, key, "GET", path), 429)
     assert len(upstream.requests) == 1
 
 

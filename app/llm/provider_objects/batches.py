@@ -59,20 +59,21 @@ class ProviderBatches:
 
     async def list_own(self, principal: Principal, path: str, wanted: Wanted, asked: dict[str, str]) -> Answered:
         """The caller's own batches at one account; an admin's list is whole."""
-        self._accounts.refuse(principal, path)
+        # It may take many calls of the provider, so it counts as one of the caller's.
+        await self._accounts.admit(principal, path, ())
         account = self._accounts.choose(principal, wanted.model, wanted.provider)
         query = {"limit": str(_PAGE)}
         if asked.get("after"):
             query["after"] = self._accounts.open("batch", asked["after"], principal)[0].provider_id
-        owner = self._accounts.owner(principal)
         return await listed(
             self._accounts,
             account,
+            principal,
             _PATH,
             query,
             most=read_limit(asked.get("limit"), usual=_USUAL_LIMIT, most=_PAGE),
-            is_wanted=lambda row: principal.is_admin or _owner_of(row) == owner,
-            shown=lambda row: self._shown(row, account, _owner_of(row)),
+            owner_of=_owner_of,
+            shown=self._shown,
         )
 
     async def show(self, principal: Principal, path: str, id: str) -> Answered:

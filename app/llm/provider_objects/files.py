@@ -78,15 +78,15 @@ class ProviderFiles:
         query = {name: asked[name] for name in ("purpose", "order") if asked.get(name)} | {"limit": str(_PAGE)}
         if asked.get("after"):
             query["after"] = self._accounts.open("file", asked["after"], principal)[0].provider_id
-        owner = self._accounts.owner(principal)
         return await listed(
             self._accounts,
             account,
+            principal,
             _PATH,
             query,
             most=read_limit(asked.get("limit"), usual=_MOST_LISTED, most=_MOST_LISTED),
-            is_wanted=lambda row: principal.is_admin or _owner_of(row) == owner,
-            shown=lambda row: self._shown(row, account, _owner_of(row)),
+            owner_of=_owner_of,
+            shown=self._shown,
         )
 
     async def show(self, principal: Principal, path: str, id: str) -> Answered:

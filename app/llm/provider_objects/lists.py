@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ...auth.principal import Principal
 from ...deployment import Deployment
 from ...errors import InvalidRequest
 from .account import ProviderAccounts
@@ -18,14 +19,23 @@ _MOST_PAGES = 20
 async def listed(
     accounts: ProviderAccounts,
     account: Deployment,
+    principal: Principal,
     path: str,
     query: dict[str, str],
     *,
     most: int,
-    is_wanted: Callable[[Answered], bool],
-    shown: Callable[[Answered], Answered],
+    owner_of: Callable[[Answered], str],
+    shown: Callable[[Answered, Deployment, str], Answered],
 ) -> Answered:
-    """Up to `most` of the rows that are wanted, page after page of the provider's, as a list of the dialect."""
+    """Up to `most` of the caller's rows, page after page of the provider's, as a list of the dialect.
+
+    An admin's list is whole. `owner_of`: whose a row is; `shown`: a row as clients see it.
+    """
+    owner = accounts.owner(principal)
+
+    def is_wanted(row: Answered) -> bool:
+        return principal.is_admin or owner_of(row) == owner
+
     found: list[Answered] = []
     has_more, query = True, dict(query)
     for _ in range(_MOST_PAGES):
@@ -37,7 +47,7 @@ async def listed(
         if not has_more or len(found) > most:
             break
         query["after"] = str(rows[-1].get("id"))
-    data = [shown(row) for row in found[:most]]
+    data = [shown(row, account, owner_of(row)) for row in found[:most]]
     return {
         "object": "list",
         "data": data,
