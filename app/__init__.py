@@ -14,13 +14,10 @@ from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
 from .auth.opened_routes import opened_routes
 from .auth.session_store import ConsoleSessionStore
-from .cache import open_cache
 from .client_address import behind_proxies
 from .control_plane.registry import WorkerRegistry
-from .db import DATABASE_AWAY, Database
 from .deployments import DeploymentCatalog
 from .errors import GatewayError
-from .invalidation import open_announcer
 from .lifespan import add_lifespan
 from .llm.admission import Admission
 from .llm.caching.response_cache import open_response_cache
@@ -51,6 +48,9 @@ from .spend.counter_chain import open_counters
 from .spend.ledger import SpendLedger
 from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
+from .storage.announcements import open_announcer
+from .storage.cache import open_cache
+from .storage.database import DATABASE_AWAY, Database
 from .watch.service import Watch
 
 

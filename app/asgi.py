@@ -8,7 +8,7 @@ from quart import Quart
 
 from . import create_app
 from .settings import load_exported_settings
-from .stored_settings import with_stored_overrides
+from .storage.stored_settings import with_stored_overrides
 from .telemetry import configure_logging
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .providers import Provider, split_model
 from .routing_settings import FailurePolicy, allowed_fails_policy
-from .sealed_settings import shown
+from .security.sealed_settings import shown
 from .spend.pricing import Prices, custom_prices, listed_prices
 
 # Parameters of a deployment that steer the gateway; everything else is a default for the request body.

@@ -10,13 +10,13 @@ from typing import Any
 
 import structlog
 
-from .auth.credentials import decrypt, encrypt
 from .config_file import SettingsError
-from .db import Database
 from .deployment import Deployment, build_deployment, named_credential
 from .model_patterns import Patterns
 from .models import Credential, StoredDeployment
+from .security.credentials import decrypt, encrypt
 from .settings import Settings
+from .storage.database import Database
 
 __all__ = ["Deployment", "DeploymentCatalog", "build_deployment"]
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import structlog
 from quart import Quart
 
-from .config_overrides import RUNTIME_SETTINGS, overridden, stored_overrides
-from .db import DATABASE_AWAY, DATABASE_REFUSED
-from .janitor import Janitor, JanitorPlan
 from .llm.caching.cache_switch import SETTINGS as SWITCHES_CACHE
 from .llm.caching.cache_switch import switch_cache
 from .llm.upstream import Upstream
 from .services import Services
 from .settings import Settings
+from .storage.cleanup import Janitor, JanitorPlan
+from .storage.database import DATABASE_AWAY, DATABASE_REFUSED
+from .storage.stored_settings import RUNTIME_SETTINGS, overridden, stored_overrides
 from .tasks import ended
 
 log = structlog.get_logger(__name__)

@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from .auth.login_codes import LoginCodes
     from .auth.login_throttle import LoginThrottle
     from .auth.session_store import ConsoleSessionStore
-    from .cache import Cache
     from .control_plane.registry import WorkerRegistry
-    from .db import Database
     from .deployments import DeploymentCatalog
-    from .invalidation import Announcer
     from .llm.gateway import Gateway
     from .llm.health_rounds import HealthRounds
     from .llm.metrics.exporter import Metrics
@@ -33,6 +30,9 @@ if TYPE_CHECKING:
     from .spend.counter_chain import CounterChain
     from .spend.ledger import SpendLedger
     from .spend.shared_scopes import SharedScopes
+    from .storage.announcements import Announcer
+    from .storage.cache import Cache
+    from .storage.database import Database
     from .watch.service import Watch
 
 EXTENSION = "quarterdeck"

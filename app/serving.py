@@ -23,12 +23,12 @@ from quart import Quart
 from . import create_app
 from .asgi import spare_what_stays
 from .config_file import SettingsError
-from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .llm.metrics.files import TotalsFiles
 from .mounts import ROUTE_GROUPS
 from .services import EXTENSION
 from .settings import Settings, export_settings, load_database_settings, load_settings
-from .stored_settings import with_stored_overrides
+from .storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
+from .storage.stored_settings import with_stored_overrides
 from .telemetry import configure_logging
 from .version import VERSION
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.auth.credentials import encrypt
 from app.config_file import SettingsError
-from app.db import Database
 from app.deployments import Deployment, DeploymentCatalog, build_deployment
 from app.models import Credential, StoredDeployment
+from app.security.credentials import encrypt
 from app.settings import Settings
+from app.storage.database import Database
 
 SECRET = "sk-provider-secret"
 

@@ -19,10 +19,36 @@ ENTRY_POINTS = ("app.cli", "app.asgi", "app.demo", "app.reference", "app.serving
 
 # Package -> what nothing in it may import.
 NEVER = {
-    "app.control_plane": ("app.models", "app.admin", "app.llm", "app.protocols", "app.spend", "app.db", "tortoise"),
+    "app.control_plane": (
+        "app.models",
+        "app.admin",
+        "app.llm",
+        "app.protocols",
+        "app.spend",
+        "app.storage.database",
+        "tortoise",
+    ),
     "app.models": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.services"),
-    "app.protocols": ("quart", "httpx", "httptools", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
-    "app.providers": ("quart", "httpx", "httptools", "tortoise", "app.models", "app.cache", "app.services", "app.llm"),
+    "app.protocols": (
+        "quart",
+        "httpx",
+        "httptools",
+        "tortoise",
+        "app.models",
+        "app.storage.cache",
+        "app.services",
+        "app.llm",
+    ),
+    "app.providers": (
+        "quart",
+        "httpx",
+        "httptools",
+        "tortoise",
+        "app.models",
+        "app.storage.cache",
+        "app.services",
+        "app.llm",
+    ),
     "app.admin": ("app.llm", "app.control_plane"),
     "app.llm": ("app.admin", "app.control_plane", "app.watch"),
     "app.watch": ("quart", "tortoise", "app.admin", "app.control_plane", "app.models", "app.services"),
@@ -56,7 +82,7 @@ ONLY = {
     "app.config_file": ("app.config_keys",),
     "app.config_keys": (),
     "app.errors": (),
-    "app.auth.credentials": ("app.errors",),
+    "app.security.credentials": ("app.errors",),
 }
 
 # The edge: where a request comes in. Everything else is handed what it needs.

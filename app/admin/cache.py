@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from quart import Blueprint, request
 
-from ..cache import CacheAway
 from ..cache_settings import CacheParams
 from ..errors import PlainDenial, ServiceUnavailable
 from ..request_body import wait_until_sent
 from ..services import services
+from ..storage.cache import CacheAway
 from .body import Table, read_body, takes, text_list
 
 blueprint = Blueprint("admin_cache", __name__)

@@ -11,11 +11,11 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..cache import CacheAway, open_cache
 from ..cache_settings import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
-from ..sealed_settings import shown
+from ..security.sealed_settings import shown
 from ..services import services
 from ..setting_fields import boolean
+from ..storage.cache import CacheAway, open_cache
 from .body import Table, bad_request, json_object, read_body, takes
 from .changes import VERSION, expected_version
 from .config_fields import name_without_effect, refuse_references

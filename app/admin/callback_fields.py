@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..callback_entries import (
+from ..security.callback_credentials import (
     CALLBACKS,
     MASK,
     OLD_CALLBACKS,

@@ -11,10 +11,10 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..config_overrides import ENVIRONMENT
 from ..errors import NotFound
-from ..sealed_settings import MASK, shown
+from ..security.sealed_settings import MASK, shown
 from ..services import services
+from ..storage.stored_settings import ENVIRONMENT
 from .body import Table, identifier, read_body, takes
 from .config_fields import name_without_effect
 from .config_sections import Section, change_section, read_section

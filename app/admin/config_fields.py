@@ -15,9 +15,9 @@ from quart import after_this_request
 from quart.typing import ResponseTypes
 
 from ..config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
-from ..config_overrides import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
-from ..sealed_settings import MASK, shown
+from ..security.sealed_settings import MASK, shown
 from ..settings import Settings, declared_settings
+from ..storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
 from .body import bad_request
 
 NO_EFFECT_HEADER = "x-quarterdeck-no-effect"

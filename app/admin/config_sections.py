@@ -14,11 +14,11 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
-from ..config_overrides import ENVIRONMENT
 from ..errors import Conflict
 from ..models import ConfigEntry
-from ..sealed_settings import sealed, shown, unsealed, with_kept_secrets
+from ..security.sealed_settings import sealed, shown, unsealed, with_kept_secrets
 from ..services import services
+from ..storage.stored_settings import ENVIRONMENT
 from .audit_trail import CONFIG, record_change
 from .body import Field, bad_request, json_object
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..auth.credentials import new_invitation_id
 from ..auth.principal import current_principal
 from ..errors import NotFound, PlainDenial
 from ..models import Invitation, User
+from ..security.credentials import new_invitation_id
 from ..services import services
 from .audit_trail import record_change
 from .body import flag, identifier, read_body, read_query, takes

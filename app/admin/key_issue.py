@@ -9,10 +9,10 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
-from ..auth.credentials import KEY_PREFIX, hash_key, key_hash_of, key_name, new_virtual_key
 from ..auth.principal import Principal
 from ..errors import Conflict, InvalidRequest, NotFound
 from ..models import Budget, DeprecatedKey, VirtualKey
+from ..security.credentials import KEY_PREFIX, hash_key, key_hash_of, key_name, new_virtual_key
 from ..services import services
 from .audit_trail import KEYS, changed_by, record_change
 from .body import bad_request

@@ -9,12 +9,12 @@ from typing import Any
 from quart import Blueprint
 from tortoise.exceptions import DoesNotExist, IntegrityError
 
-from ..auth.credentials import hash_key, key_name, new_virtual_key
 from ..auth.principal import Principal, current_principal
 from ..durations import life_ends_at
 from ..errors import Conflict, NotFound, ValidationFailed
 from ..models import ChangedMeanwhile, VirtualKey
 from ..models.key_rotation import rotate_key
+from ..security.credentials import hash_key, key_name, new_virtual_key
 from ..services import services
 from .audit_trail import KEYS, record_change
 from .body import Table, bad_request, duration, money, read_body, takes, text

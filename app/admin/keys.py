@@ -8,12 +8,12 @@ from typing import Any
 from quart import Blueprint
 from tortoise.expressions import Q
 
-from ..auth.credentials import key_hash_of
 from ..auth.principal import Principal, current_principal
 from ..errors import NotFound, PlainDenial, ValidationFailed
 from ..models import Budget, Organization, VirtualKey
 from ..models.budget_period import start_new_period
 from ..models.virtual_key import SESSION_TEAM_ID
+from ..security.credentials import key_hash_of
 from ..services import services
 from .body import Table, bad_request, identifier, read_body, read_query, takes, text, text_list
 from .changes import VERSION, expected_version

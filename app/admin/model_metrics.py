@@ -8,7 +8,7 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..auth.credentials import key_hash_of
+from ..security.credentials import key_hash_of
 from ..services import services
 from .body import Table, identifier, moment, read_query, takes
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from quart import Blueprint, request
 
-from ..auth.credentials import hash_password, onboarding_token, read_onboarding_token, session_token
 from ..auth.login import open_session
 from ..auth.roles import Role
 from ..errors import PlainDenial
 from ..models import AuditLog, Invitation, User
+from ..security.credentials import hash_password, onboarding_token, read_onboarding_token, session_token
 from ..services import services
 from .audit_trail import USERS
 from .body import Table, identifier, read_body, read_query, takes, text

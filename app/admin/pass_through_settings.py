@@ -16,7 +16,7 @@ from ..config_file import http_address
 from ..errors import PlainDenial
 from ..passthrough_settings import read_endpoint
 from ..route_paths import is_own_path
-from ..sealed_settings import has_mask, shown
+from ..security.sealed_settings import has_mask, shown
 from .body import (
     Field,
     Table,

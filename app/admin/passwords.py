@@ -8,10 +8,10 @@ from typing import Any
 from quart import Blueprint, request
 from tortoise.exceptions import DoesNotExist
 
-from ..auth.credentials import hash_password, verify_password
 from ..auth.principal import Principal, current_principal
 from ..errors import GatewayError, PlainDenial
 from ..models import User
+from ..security.credentials import hash_password, verify_password
 from ..services import services
 from .audit_trail import USERS, record_change
 from .body import read_body, takes, text

@@ -6,7 +6,7 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..sealed_settings import shown
+from ..security.sealed_settings import shown
 from ..services import services
 from .config_fields import config_fields, name_effects
 from .config_sections import read_section

@@ -9,7 +9,7 @@ from quart import Blueprint, Response, redirect
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from ..assets import STATIC_FOLDER
-from ..db import DATABASE_AWAY
+from ..storage.database import DATABASE_AWAY
 from .body import one_of, read_query, takes
 from .config_sections import read_section
 

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from ..auth.credentials import key_hash_of
 from ..errors import PlainDenial
+from ..security.credentials import key_hash_of
 from ..services import services
 from .body import Field, WrongValue
 

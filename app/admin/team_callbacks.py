@@ -8,9 +8,9 @@ from typing import Any
 from quart import Blueprint
 
 from ..auth.principal import current_principal
-from ..callback_entries import CALLBACKS, MASK, TYPES
 from ..errors import Forbidden, PlainDenial
 from ..models import Team
+from ..security.callback_credentials import CALLBACKS, MASK, TYPES
 from .body import Table, bad_request, identifier, json_object, one_of, read_body, takes
 from .callback_fields import sealed_callback
 from .changes import VERSION, expected_version

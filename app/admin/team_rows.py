@@ -10,9 +10,9 @@ from typing import Any
 from tortoise.functions import Count
 from tortoise.models import Model
 
-from ..callback_entries import shown_metadata
 from ..errors import Conflict, PlainDenial
 from ..models import Budget, DeletedTeam, Team, TeamMembership, User
+from ..security.callback_credentials import shown_metadata
 from ..services import services
 from .audit_trail import TEAMS
 from .changes import change_row

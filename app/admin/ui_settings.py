@@ -13,7 +13,7 @@ from quart import Blueprint
 
 from ..config_file import http_address
 from ..models import SpendLog
-from ..sealed_settings import MASK, shown
+from ..security.sealed_settings import MASK, shown
 from ..services import services
 from .body import (
     Field,

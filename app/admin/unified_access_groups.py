@@ -9,10 +9,10 @@ from typing import Any
 from quart import Blueprint
 from tortoise.exceptions import DoesNotExist, IntegrityError
 
-from ..auth.credentials import key_hash_of
 from ..auth.principal import current_principal
 from ..errors import Conflict, NotFound
 from ..models import AccessGroup, ChangedMeanwhile, Team, VirtualKey
+from ..security.credentials import key_hash_of
 from ..services import services
 from .audit_trail import ACCESS_GROUPS, record_change
 from .body import Table, bad_request, identifier, read_body, read_query, takes, text, text_list

@@ -9,7 +9,6 @@ from typing import Any
 from quart import Blueprint
 from tortoise.exceptions import IntegrityError
 
-from ..auth.credentials import hash_password
 from ..auth.principal import Principal, current_principal
 from ..auth.roles import Role
 from ..errors import Conflict, NotFound, PlainDenial, ValidationFailed
@@ -17,6 +16,7 @@ from ..models import Budget, Invitation, OrganizationMembership, Team, TeamMembe
 from ..models.budget_period import start_new_period
 from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
+from ..security.credentials import hash_password
 from ..services import services
 from .audit_trail import USERS, record_change
 from .body import Table, bad_request, identifier, read_body, read_query, takes, text_list

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..errors import KeyNotFound, ServiceUnavailable, Unauthenticated
 from ..models.user import ADMIN_USER_ID
+from ..security.credentials import hash_key, same_secret
 from ..settings import Settings
-from .credentials import hash_key, same_secret
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .key_snapshot import load_principal
 from .principal import Principal
 from .roles import Role

@@ -15,8 +15,7 @@ from ..errors import InvalidRequest, NotFound, PlainDenial, TooManyRequests, Una
 from ..models import User, VirtualKey
 from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
-from ..services import services
-from .credentials import (
+from ..security.credentials import (
     hash_key,
     key_name,
     new_virtual_key,
@@ -25,6 +24,7 @@ from .credentials import (
     session_token,
     verify_password,
 )
+from ..services import services
 from .login_codes import LIFETIME_SECONDS
 from .principal import current_principal
 from .roles import Role

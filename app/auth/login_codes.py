@@ -12,10 +12,10 @@ from typing import Any
 
 import structlog
 
-from ..cache import Cache, CacheAway
-from ..db import Database
 from ..models import LoginCode
-from .credentials import decrypt, encrypt, hash_key, new_login_code
+from ..security.credentials import decrypt, encrypt, hash_key, new_login_code
+from ..storage.cache import Cache, CacheAway
+from ..storage.database import Database
 
 log = structlog.get_logger(__name__)
 

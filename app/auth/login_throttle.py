@@ -16,9 +16,9 @@ import ipaddress
 import math
 from weakref import WeakValueDictionary
 
-from ..cache import Cache, CacheAway, MemoryCache
 from ..errors import TooManyRequests
 from ..settings import Settings
+from ..storage.cache import Cache, CacheAway, MemoryCache
 
 
 class LoginThrottle:

@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from ..db import DATABASE_AWAY
 from ..errors import ServiceUnavailable
 from ..models import ConsoleSession
-from .credentials import decrypt, encrypt, hash_key
+from ..security.credentials import decrypt, encrypt, hash_key
+from ..storage.database import DATABASE_AWAY
 
 
 class ConsoleSessionStore:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..deployment import Deployment
 from ..deployments import DeploymentCatalog
 from ..models import BACKGROUND_CHECK, HealthCheck
 from ..settings import Settings
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .probes import Prober, can_be_probed
 
 log = structlog.get_logger(__name__)

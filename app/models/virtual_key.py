@@ -10,7 +10,7 @@ from tortoise.expressions import Q
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from ..callback_entries import shown_metadata
+from ..security.callback_credentials import shown_metadata
 from . import columns
 from .versioned import Versioned
 

@@ -24,10 +24,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
-from ..cache import CacheAway
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from ..errors import ServiceUnavailable
 from ..settings import Settings
+from ..storage.cache import CacheAway
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .counter_faults import CanBePassedBy, CountersLost, CountersUnsure
 from .counters import Counters, Demand, Hold, MemoryCounters, Refusal
 from .sql_counters import SqlCounters

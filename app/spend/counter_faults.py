@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from ..cache import CacheAway
+from ..storage.cache import CacheAway
 from .counters import Demand, Hold
 
 

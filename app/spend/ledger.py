@@ -17,8 +17,8 @@ import msgspec
 import structlog
 from tortoise.exceptions import IntegrityError, ValidationError
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..settings import Settings
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..tasks import ended
 from .batch import Batch, BatchWriter
 from .events import SpendEvent

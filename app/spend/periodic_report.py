@@ -12,8 +12,8 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
-from ..db import Database
 from ..models import ConfigEntry, Team
+from ..storage.database import Database
 
 _NAME, _UNTIL = "spend_report", "told_until"
 _MOST_DAYS = 400

@@ -33,7 +33,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from ..cache import CacheAway
+from ..storage.cache import CacheAway
 from ..tasks import ended
 from .counter_faults import CountersLost, CountersUnsure
 from .counters import Account, Demand, Hold, Refusal

@@ -15,10 +15,10 @@ from decimal import Decimal
 
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..models import Budget, EndUser, ModelAccessGroupBudget, Tag
 from ..models.budget_period import start_new_period
 from ..settings import Settings
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .scopes import BudgetScope, RateLimit
 from .windows import WindowCeiling, budget_windows, window_scopes
 

@@ -28,7 +28,7 @@ from decimal import Decimal
 import structlog
 from tortoise.exceptions import OperationalError
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .counters import WINDOW_SECONDS, Demand, Hold, Refusal, full_unit
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED
 from .alerts import REPORT, Alert
 
 if TYPE_CHECKING:

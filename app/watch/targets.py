@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..callback_entries import is_allowed, opened_variables
 from ..config_file import http_address
+from ..security.callback_credentials import is_allowed, opened_variables
 from ..settings import Settings
 from ..watch_settings import header_lines
 

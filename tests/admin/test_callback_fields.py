@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from app.callback_entries import opened_variables
 from app.models import AuditLog, Team, VirtualKey
+from app.security.callback_credentials import opened_variables
 from app.services import EXTENSION
 from app.settings import Settings
 from tests.admin.conftest import Caller

@@ -8,9 +8,9 @@ from typing import Any
 
 from quart import Quart
 
-from app.config_overrides import overridden, stored_overrides
 from app.models import AuditLog, ConfigEntry
 from app.services import EXTENSION
+from app.storage.stored_settings import overridden, stored_overrides
 from tests.admin.conftest import PROVIDER_SECRET, Caller
 from tests.conftest import MASTER_KEY
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from quart import Quart
 
-from app.auth.credentials import hash_key
 from app.models import AccessGroup, AuditLog, BudgetWindow, DeprecatedKey, VirtualKey
+from app.security.credentials import hash_key
 from tests.admin.conftest import Caller
 from tests.admin.org_cast import house_of, organization, owned_by
 

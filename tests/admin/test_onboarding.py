@@ -11,8 +11,8 @@ import jwt
 import pytest
 from quart import Quart
 
-from app.auth.credentials import onboarding_token
 from app.models import Invitation, VirtualKey
+from app.security.credentials import onboarding_token
 from tests.admin.conftest import Caller
 from tests.admin.org_cast import house_of
 from tests.conftest import MASTER_KEY

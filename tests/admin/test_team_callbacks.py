@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from quart import Quart
 
-from app.callback_entries import opened_variables
 from app.models import AuditLog, Team
+from app.security.callback_credentials import opened_variables
 from app.services import EXTENSION
 from app.settings import Settings
 from tests.admin.conftest import Caller

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quart import Quart
 
-from app.auth.credentials import verify_password
 from app.models import ConfigEntry, OrganizationMembership, User
+from app.security.credentials import verify_password
 from app.services import EXTENSION
 from tests.admin.conftest import Caller
 from tests.admin.org_cast import organization

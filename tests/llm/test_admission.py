@@ -12,7 +12,6 @@ import pytest
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.db import Database
 from app.deployment import Deployment, build_deployment
 from app.errors import GatewayError
 from app.llm.admission import Admission, Application
@@ -21,6 +20,7 @@ from app.spend.budget import BudgetBook
 from app.spend.counters import MemoryCounters
 from app.spend.scopes import BudgetScope
 from app.spend.shared_scopes import SharedScopes
+from app.storage.database import Database
 
 PATH = "/v1/chat/completions"
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)

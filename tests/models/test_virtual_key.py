@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tortoise.exceptions import IntegrityError
 
-from app.db import Database
 from app.models import DeletedVirtualKey, VirtualKey
 from app.models.virtual_key import SESSION_TEAM_ID
 from app.settings import Settings
+from app.storage.database import Database
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from decimal import Decimal
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from app.cache import CacheAway
-from app.db import Database
 from app.errors import ServiceUnavailable
 from app.settings import Settings
 from app.spend.counter_chain import CounterChain
@@ -18,6 +16,8 @@ from app.spend.counter_faults import CountersLost
 from app.spend.counters import Account, Demand, Hold, MemoryCounters, Refusal
 from app.spend.redis_counters import PREFIX, RedisCounters
 from app.spend.sql_counters import SqlCounters
+from app.storage.cache import CacheAway
+from app.storage.database import Database
 
 
 class Scripted(MemoryCounters):

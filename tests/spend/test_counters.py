@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from app.db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from app.settings import Settings
 from app.spend.counters import Account, Counters, Demand, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import RedisCounters, nano
 from app.spend.redis_scripts import ADMIT
 from app.spend.sql_counters import SqlCounters
+from app.storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from tests.tcp_proxy import TcpProxy
 
 MakeCounters = Callable[[], Counters]

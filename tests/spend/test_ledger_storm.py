@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
-from app.db import Database
 from app.models import (
     BudgetWindow,
     DailyEntitySpend,
@@ -33,6 +32,7 @@ from app.models import (
 )
 from app.spend.events import SpendEvent
 from app.spend.scopes import member_id
+from app.storage.database import Database
 from tests.services.postgres import PostgresServer
 from tests.services.run_directory import RunDirectory
 from tests.source_files import ROOT

@@ -15,11 +15,11 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app.cache import CacheAway
 from app.spend.counter_chain import CounterChain
 from app.spend.counter_faults import CountersLost, CountersUnsure
 from app.spend.counters import Account, Demand, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import PREFIX, RedisCounters
+from app.storage.cache import CacheAway
 from tests.services.redis import start_redis
 from tests.services.run_directory import RunDirectory
 from tests.tcp_proxy import TcpProxy

@@ -9,10 +9,10 @@ from decimal import Decimal
 
 import pytest
 
-from app.db import Database
 from app.models import Budget, EndUser, Tag
 from app.settings import Settings
 from app.spend.shared_scopes import SharedScopes
+from app.storage.database import Database
 
 
 @pytest.fixture

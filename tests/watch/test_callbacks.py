@@ -10,7 +10,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from app.callback_entries import sealed_entry
+from app.security.callback_credentials import sealed_entry
 from app.settings import Settings
 from app.watch.callbacks import CallbackObserver
 from app.watch.post import open_client

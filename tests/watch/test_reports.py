@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import create_app
-from app.db import Database
 from app.llm.observation import Observers
 from app.models import ConfigEntry
 from app.spend.budget import BudgetBook
 from app.spend.counters import MemoryCounters
 from app.spend.periodic_report import SpendReport
+from app.storage.database import Database
 from app.tasks import ended
 from app.watch.alerts import Alert
 from app.watch.reports import alert_of, report_forever

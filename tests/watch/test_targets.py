@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.callback_entries import sealed_entry
+from app.security.callback_credentials import sealed_entry
 from app.watch.targets import caller_target, configured_targets, named
 from tests.watch.calls import settings
 

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from ...cache import CacheAway
+from ...storage.cache import CacheAway
 from ...tasks import ended
 
 log = structlog.get_logger(__name__)

@@ -19,7 +19,6 @@ from msgspec.structs import replace as replaced
 from ...auth.key_snapshot import load_principal
 from ...auth.principal import Principal
 from ...auth.roles import Role
-from ...db import Database
 from ...deployment import Deployment
 from ...deployments import DeploymentCatalog
 from ...models import SpendLog
@@ -29,6 +28,7 @@ from ...spend.events import SpendEvent
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import Cost, batch_cost
 from ...spend.shared_scopes import SharedScopes
+from ...storage.database import Database
 from ..accounting import windows_of
 from .account import ProviderAccounts, account_root
 from .batch_sums import BatchModel, BatchSums, ModelSum

@@ -17,10 +17,10 @@ from typing import Any
 
 import structlog
 
-from ...db import DATABASE_AWAY, DATABASE_REFUSED
 from ...deployment import Deployment
 from ...errors import UpstreamError
 from ...protocols.json_fields import as_mapping
+from ...storage.database import DATABASE_AWAY, DATABASE_REFUSED
 from .account import ProviderAccounts, account_root
 from .batch_bill import BatchBilling, EndedBatch
 from .owner_stamp import OWNER_ENTRY, Payer, owner_in

@@ -10,21 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.auth.credentials import decrypt, encrypt
 from app.config_file import SettingsError
-from app.db import Database
-from app.models import (
-    AuditLog,
-    ConfigEntry,
-    ConsoleSession,
-    Credential,
-    LoginCode,
-    StoredDeployment,
-    Team,
-    VirtualKey,
-)
-from app.rekey import rotate
+from app.models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
+from app.security.credentials import decrypt, encrypt
 from app.settings import Settings
+from app.storage.database import Database
+from app.storage.salt_key_rotation import rotate
 from tests.conftest import MASTER_KEY
 from tests.services.command import run_quarterdeck
 

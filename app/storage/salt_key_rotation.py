@@ -15,12 +15,12 @@ from typing import Any
 
 from tortoise.models import Model
 
-from .auth.credentials import decrypt, encrypt
-from .config_file import SettingsError
-from .db import DATABASE_AWAY, DATABASE_REFUSED, Database
-from .models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
-from .settings import load_settings, process_environment
-from .telemetry import configure_logging
+from ..config_file import SettingsError
+from ..models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
+from ..security.credentials import decrypt, encrypt
+from ..settings import load_settings, process_environment
+from ..telemetry import configure_logging
+from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
 _BATCH = 500
 _MOST_NAMED = 20

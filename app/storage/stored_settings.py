@@ -6,17 +6,20 @@ instance runs, the others wait for its next start; those in `OPERATOR_SETTINGS` 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import Field, replace
 from types import MappingProxyType
 from typing import Any
 
 import structlog
 
-from .models import ConfigEntry
-from .providers import PROVIDERS
-from .sealed_settings import is_sealed, unsealed
-from .settings import Settings, declared_settings
+from ..models import ConfigEntry
+from ..providers import PROVIDERS
+from ..security.sealed_settings import is_sealed, unsealed
+from ..settings import Settings, declared_settings
+from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
 log = structlog.get_logger(__name__)
 
@@ -216,3 +219,26 @@ def is_set_in_file(item: Field[Any], settings: Settings) -> bool:
         return bool(item.metadata["parse"](raw) != value)
     except ValueError:
         return True
+
+
+def with_stored_overrides(settings: Settings) -> Settings:
+    """Everything that was stored, for a process that starts. A database that is away leaves the settings as they are.
+
+    Runs in a thread with a loop of its own: servers make the app outside of any loop, and inside of one.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        rows = thread.submit(asyncio.run, _read(settings)).result()
+    return overridden(settings, rows) if rows else settings
+
+
+async def _read(settings: Settings) -> dict[str, dict[str, Any]]:
+    database = Database(settings)
+    try:
+        await database.open()
+        with database.active():
+            return await stored_overrides()
+    except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
+        log.warning("stored settings could not be read", reason=type(problem).__name__)
+        return {}
+    finally:
+        await database.close()

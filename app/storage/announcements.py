@@ -29,9 +29,9 @@ from typing import Any, Protocol
 import asyncpg
 import structlog
 
-from .db import DATABASE_AWAY, DATABASE_REFUSED, Database, _postgres_credentials, sqlite_path
-from .settings import Settings
-from .tasks import ended
+from ..settings import Settings
+from ..tasks import ended
+from .database import DATABASE_AWAY, DATABASE_REFUSED, Database, _postgres_credentials, sqlite_path
 
 log = structlog.get_logger(__name__)
 
@@ -309,7 +309,7 @@ def open_announcer(settings: Settings, database: Database) -> Announcer:
         return NullAnnouncer()
     # Several files may be served beside one Redis.
     place = sha256(str(sqlite_path(database.url).resolve()).encode()).hexdigest()[:16]
-    announcer: Announcer = import_module("app.redis_announcer").RedisAnnouncer(
+    announcer: Announcer = import_module("app.storage.redis_announcements").RedisAnnouncer(
         settings.redis_url, f"quarterdeck:changes:{place}"
     )
     return announcer

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.db import Database
-from app.janitor import Janitor, JanitorPlan
 from app.models import (
     AuditLog,
     ConsoleSession,
@@ -30,6 +28,8 @@ from app.models import (
 )
 from app.models.virtual_key import SESSION_TEAM_ID
 from app.settings import Settings
+from app.storage.cleanup import Janitor, JanitorPlan
+from app.storage.database import Database
 
 NOW = datetime(2026, 11, 21, 20, 18, 30, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from app.config_file import WorkerEntry
-from app.config_overrides import OPERATOR_SETTINGS, RUNTIME_SETTINGS, overridden, stored_overrides
-from app.db import Database
 from app.models import ConfigEntry
-from app.sealed_settings import sealed
+from app.security.sealed_settings import sealed
 from app.settings import Settings, load_settings
+from app.storage.database import Database
+from app.storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, overridden, stored_overrides
 
 KEY = "sk-master-key-of-the-tests-0123456789"
 

@@ -23,9 +23,8 @@ import structlog
 from tortoise.expressions import Q
 from tortoise.models import Model
 
-from .db import DATABASE_AWAY, DATABASE_REFUSED, Database
-from .durations import UTC_CALENDAR, BudgetCalendar
-from .models import (
+from ..durations import UTC_CALENDAR, BudgetCalendar
+from ..models import (
     ConsoleSession,
     Counter,
     DeprecatedKey,
@@ -37,10 +36,11 @@ from .models import (
     RunningCalls,
     VirtualKey,
 )
-from .models.budget_period import start_due_periods
-from .models.key_rotation import due_keys
-from .models.retention import delete_audit_before, delete_spend_logs_before
-from .models.virtual_key import SESSION_TEAM_ID
+from ..models.budget_period import start_due_periods
+from ..models.key_rotation import due_keys
+from ..models.retention import delete_audit_before, delete_spend_logs_before
+from ..models.virtual_key import SESSION_TEAM_ID
+from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from .auth.credentials import decrypt, encrypt
+from .credentials import decrypt, encrypt
 
 log = structlog.get_logger(__name__)
 

@@ -24,8 +24,8 @@ from tortoise.exceptions import BaseORMException, DBConnectionError
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.transactions import in_transaction
 
-from .config_file import SettingsError
-from .settings import Settings
+from ..config_file import SettingsError
+from ..settings import Settings
 
 # What a query raises when the database cannot be reached, as opposed to a query that is wrong.
 DATABASE_AWAY = (
@@ -44,7 +44,7 @@ DATABASE_AWAY = (
 DATABASE_REFUSED = (BaseORMException, asyncpg.PostgresError, sqlite3.Error)
 
 _APP = "quarterdeck"
-_MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
+_MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 _MIGRATION_LOCK = 7_214_903_355_118
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
@@ -247,11 +247,11 @@ class Database:
                 "busy_timeout": 10_000,
                 "synchronous": "NORMAL",
             }
-            engine = "app.sqlite_engine"
+            engine = "app.storage.sqlite"
         else:
             credentials = _postgres_credentials(self.url, self._pool_size)
             credentials["queue_seconds"] = self._queue_seconds
-            engine = "app.postgres_engine"
+            engine = "app.storage.postgres"
         return {
             # Tortoise keeps prepared INSERTs per connection name for the whole process: one name per dialect.
             "connections": {self.dialect: {"engine": engine, "credentials": credentials}},
@@ -310,5 +310,5 @@ def _sqlite_value(value: Any) -> Any:
     return value
 
 
-# For `tortoise -c app.db.MODELS_CONFIG makemigrations`: the shape of the models; this database is never opened.
+# For `tortoise -c app.storage.database.MODELS_CONFIG makemigrations`, which never opens this database.
 MODELS_CONFIG = Database(Settings(database_url="sqlite://.quarterdeck/makemigrations.db"))._config()

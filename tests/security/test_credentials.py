@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.auth import credentials
+from app.security import credentials
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

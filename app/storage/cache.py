@@ -91,5 +91,5 @@ def open_cache(redis_url: str | None) -> Cache:
     """Redis when an address is given. Its client costs 22 MB, which an instance without Redis need not hold."""
     if redis_url is None:
         return MemoryCache()
-    cache: Cache = import_module("app.redis_cache").RedisCache(redis_url)
+    cache: Cache = import_module("app.storage.redis_cache").RedisCache(redis_url)
     return cache

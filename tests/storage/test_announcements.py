@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from app.db import Database
-from app.invalidation import Announcer, LineAnnouncer, NullAnnouncer, PostgresAnnouncer, open_announcer
-from app.redis_announcer import RedisAnnouncer
 from app.settings import Settings
+from app.storage.announcements import Announcer, LineAnnouncer, NullAnnouncer, PostgresAnnouncer, open_announcer
+from app.storage.database import Database
+from app.storage.redis_announcements import RedisAnnouncer
 from tests.source_files import ROOT
 from tests.tcp_proxy import TcpProxy
 
@@ -329,8 +329,6 @@ async def test_processes_on_one_file_meet_in_redis_and_those_on_another_do_not(t
 
 
 def test_invalidation_without_redis_does_not_load_its_client() -> None:
-    program = (
-        "import app.invalidation, sys; print(sorted(name for name in sys.modules if name.split('.')[0] == 'redis'))"
-    )
+    program = "import app.storage.announcements, sys; print([n for n in sys.modules if n.split('.')[0] == 'redis'])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     assert answer.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Announcements over Redis pub/sub. Loaded when it is needed only: see app/cache.py."""
+"""Announcements over Redis pub/sub. Loaded when it is needed only: see app/storage/cache.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from .invalidation import Line, LineAnnouncer
-from .tasks import ended
+from ..tasks import ended
+from .announcements import Line, LineAnnouncer
 
 _ANSWER_SECONDS = 2.0
 _AWAY = (RedisError, OSError)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from app.db import Database
 from app.settings import Settings
+from app.storage.database import Database
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 3))

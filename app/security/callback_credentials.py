@@ -10,8 +10,8 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .auth.credentials import decrypt, encrypt
-from .watch_settings import origin
+from ..watch_settings import origin
+from .credentials import decrypt, encrypt
 
 CALLBACKS = "logging"
 # An older form of the field: one list of names per event, one set of variables.

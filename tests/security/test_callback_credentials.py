@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.callback_entries import (
+from app.security.callback_credentials import (
     entries_of_old_form,
     opened_variables,
     refused_address,

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from tortoise import Tortoise
 
 from app.config_file import SettingsError
-from app.db import Database, _postgres_credentials, sqlite_path
 from app.models import VirtualKey
 from app.settings import Settings
-from app.sqlite_engine import DecimalSum, decimal_add
+from app.storage.database import Database, _postgres_credentials, sqlite_path
+from app.storage.sqlite import DecimalSum, decimal_add
 from tests.conftest import MASTER_KEY
 from tests.services.command import run_quarterdeck
 from tests.services.quarterdeck import QuarterdeckFactory

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.sealed_settings import MASK, has_mask, is_secret, sealed, shown, unsealed, with_kept_secrets
+from app.security.sealed_settings import MASK, has_mask, is_secret, sealed, shown, unsealed, with_kept_secrets
 
 SALT = "salt-of-the-tests"
 SETTINGS = {
