@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .config_file import SettingsError
 from .demo.supervisor import run_demo
 from .serving import ServeOptions, migrate, serve
 from .settings import process_environment
+from .settings.config_file import SettingsError
 from .storage.salt_key_rotation import RotateOptions, rotate_salt_key
 from .version import VERSION
 

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .providers import Provider, split_model
-from .routing_settings import FailurePolicy, allowed_fails_policy
 from .security.sealed_settings import shown
+from .settings.routing import FailurePolicy, allowed_fails_policy
 from .spend.pricing import Prices, custom_prices, listed_prices
 
 # Parameters of a deployment that steer the gateway; everything else is a default for the request body.

@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from .config_file import SettingsError
 from .deployment import Deployment, build_deployment, named_credential
 from .model_patterns import Patterns
 from .models import Credential, StoredDeployment
 from .security.credentials import decrypt, encrypt
 from .settings import Settings
+from .settings.config_file import SettingsError
 from .storage.database import Database
 
 __all__ = ["Deployment", "DeploymentCatalog", "build_deployment"]

@@ -17,17 +17,17 @@ from werkzeug.routing import Rule
 
 from .auth.guard import access_of_routes
 from .auth.policy import Access
-from .config_file import WorkerEntry
-from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 from .contract_routes import contract_routes
 from .mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
 from .settings import Settings, declared_settings
+from .settings.config_file import WorkerEntry
+from .settings.config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
-_WRITTEN = "<!-- Written by `make docs` from the code. Change app/settings.py, app/config_keys.py or app/mounts.py. -->"
+_WRITTEN = "<!-- Written by `make docs` from the code. Change app/settings/ or app/mounts.py. -->"
 
-# What the supported keys of one `model_list` entry mean; the guard test compares the names with app/config_keys.py.
+# What the supported keys of one `model_list` entry mean; a guard compares the names with app/settings/config_keys.py.
 DEPLOYMENT_KEYS = {
     "model": "`provider/model`, as `openai/gpt-4o-mini`. Required.",
     "custom_llm_provider": "The provider, when the model's name has no prefix.",

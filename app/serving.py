@@ -22,11 +22,11 @@ from quart import Quart
 
 from . import create_app
 from .asgi import spare_what_stays
-from .config_file import SettingsError
 from .llm.metrics.files import TotalsFiles
 from .mounts import ROUTE_GROUPS
 from .services import EXTENSION
 from .settings import Settings, export_settings, load_database_settings, load_settings
+from .settings.config_file import SettingsError
 from .storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from .storage.stored_settings import with_stored_overrides
 from .telemetry import configure_logging

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from app.config_file import SettingsError
 from app.deployments import Deployment, DeploymentCatalog, build_deployment
 from app.models import Credential, StoredDeployment
 from app.security.credentials import encrypt
 from app.settings import Settings
+from app.settings.config_file import SettingsError
 from app.storage.database import Database
 
 SECRET = "sk-provider-secret"

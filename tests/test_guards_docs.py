@@ -9,7 +9,6 @@ import pytest
 from quart import Quart
 
 from app import create_app
-from app.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from app.contract_routes import contract_routes
 from app.mounts import ROUTE_GROUPS
 from app.reference import (
@@ -21,6 +20,7 @@ from app.reference import (
     with_contract_table,
 )
 from app.settings import Settings, declared_settings
+from app.settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from tests.source_files import ROOT
 
 _STALE = "docs/{} is not what the code says; run: make docs"

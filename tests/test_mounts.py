@@ -11,8 +11,8 @@ import httpx
 import pytest
 from werkzeug.routing import Rule
 
-from app.config_file import WorkerEntry
 from app.mounts import ROUTE_GROUPS
+from app.settings.config_file import WorkerEntry
 from tests.auth.instance import CONSOLE, Instance, bearer, serving
 from tests.conftest import MASTER_KEY
 

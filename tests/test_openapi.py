@@ -14,7 +14,7 @@ from playwright.async_api import Browser, ConsoleMessage, Request
 
 from app.auth.guard import access_of_routes
 from app.auth.policy import Access
-from app.config_file import WorkerEntry
+from app.settings.config_file import WorkerEntry
 from tests.auth.instance import Instance, bearer, serving
 from tests.conftest import MASTER_KEY
 from tests.services.quarterdeck import QuarterdeckFactory

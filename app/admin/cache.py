@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from quart import Blueprint, request
 
-from ..cache_settings import CacheParams
 from ..errors import PlainDenial, ServiceUnavailable
 from ..request_body import wait_until_sent
 from ..services import services
+from ..settings.response_cache import CacheParams
 from ..storage.cache import CacheAway
 from .body import Table, read_body, takes, text_list
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..cache_settings import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
 from ..security.sealed_settings import shown
 from ..services import services
-from ..setting_fields import boolean
+from ..settings.declaration import boolean
+from ..settings.response_cache import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
 from ..storage.cache import CacheAway, open_cache
 from .body import Table, bad_request, json_object, read_body, takes
 from .changes import VERSION, expected_version

@@ -20,7 +20,7 @@ from ..security.callback_credentials import (
     sealed_entry,
 )
 from ..services import services
-from ..watch_settings import header_lines
+from ..settings.callbacks import header_lines
 from .body import bad_request
 
 _MOST_CALLBACKS = 20

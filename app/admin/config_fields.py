@@ -14,9 +14,9 @@ from typing import Any
 from quart import after_this_request
 from quart.typing import ResponseTypes
 
-from ..config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from ..security.sealed_settings import MASK, shown
 from ..settings import Settings, declared_settings
+from ..settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from ..storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
 from .body import bad_request
 
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[!-+\--~]{1,100}")  # printable ASCII without a comma
 
 @dataclass(frozen=True, slots=True)
 class ConfigField:
-    """One key of a section. `setting` is its declaration in app/settings.py, None for one that has none."""
+    """One key of a section. `setting` is its declaration in app/settings/__init__.py, None for one that has none."""
 
     section: str
     name: str

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from quart import Blueprint, current_app
 
-from ..config_file import http_address
 from ..errors import PlainDenial
-from ..passthrough_settings import read_endpoint
 from ..route_paths import is_own_path
 from ..security.sealed_settings import has_mask, shown
+from ..settings.config_file import http_address
+from ..settings.pass_through import read_endpoint
 from .body import (
     Field,
     Table,

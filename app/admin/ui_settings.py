@@ -11,10 +11,10 @@ from typing import Any
 
 from quart import Blueprint
 
-from ..config_file import http_address
 from ..models import SpendLog
 from ..security.sealed_settings import MASK, shown
 from ..services import services
+from ..settings.config_file import http_address
 from .body import (
     Field,
     Table,

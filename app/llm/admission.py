@@ -11,7 +11,7 @@ from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_oth
 from ..auth.principal import Principal
 from ..deployment import Deployment
 from ..errors import BudgetExceeded, Forbidden, InvalidRequest, TooManyRequests, UpstreamError
-from ..routing_settings import RoutingSettings
+from ..settings.routing import RoutingSettings
 from ..spend.budget import BudgetBook, Reservation
 from ..spend.scopes import BudgetScope, RateLimit, counter_name
 from ..spend.shared_scopes import EndUserFacts, SharedScopes

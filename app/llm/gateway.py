@@ -17,8 +17,8 @@ from ..deployments import Deployment, DeploymentCatalog
 from ..errors import GatewayError, UpstreamError
 from ..protocols.call_options import USUAL
 from ..protocols.openai import OpenAIRequest
-from ..routing_settings import FallbackTarget
 from ..settings import Settings
+from ..settings.routing import FallbackTarget
 from ..spend.budget import BudgetBook, ModelBudgetExceeded, Reservation
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import estimate_of

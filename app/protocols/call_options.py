@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from ..errors import InvalidRequest
-from ..routing_settings import Fallbacks, FallbackTarget, fallback_groups, fallback_targets
+from ..settings.routing import Fallbacks, FallbackTarget, fallback_groups, fallback_targets
 
 _any = msgspec.json.Decoder().decode
 # Raw values are split off unread: their text may be no UTF-8, their numbers none that fit.

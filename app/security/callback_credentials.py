@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..watch_settings import origin
+from ..settings.callbacks import origin
 from .credentials import decrypt, encrypt
 
 CALLBACKS = "logging"

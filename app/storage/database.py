@@ -24,8 +24,8 @@ from tortoise.exceptions import BaseORMException, DBConnectionError
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.transactions import in_transaction
 
-from ..config_file import SettingsError
 from ..settings import Settings
+from ..settings.config_file import SettingsError
 
 # What a query raises when the database cannot be reached, as opposed to a query that is wrong.
 DATABASE_AWAY = (

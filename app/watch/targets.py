@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..config_file import http_address
 from ..security.callback_credentials import is_allowed, opened_variables
 from ..settings import Settings
-from ..watch_settings import header_lines
+from ..settings.callbacks import header_lines
+from ..settings.config_file import http_address
 
 Kind = Literal["langfuse", "events"]
 

@@ -19,9 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tortoise import Tortoise
 
-from app.config_file import SettingsError
 from app.models import VirtualKey
 from app.settings import Settings
+from app.settings.config_file import SettingsError
 from app.storage.database import Database, _postgres_credentials, sqlite_path
 from app.storage.sqlite import DecimalSum, decimal_add
 from tests.conftest import MASTER_KEY

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.config_file import SettingsError
 from app.models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
 from app.security.credentials import decrypt, encrypt
 from app.settings import Settings
+from app.settings.config_file import SettingsError
 from app.storage.database import Database
 from app.storage.salt_key_rotation import rotate
 from tests.conftest import MASTER_KEY

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.config_file import WorkerEntry
 from app.models import ConfigEntry
 from app.security.sealed_settings import sealed
 from app.settings import Settings, load_settings
+from app.settings.config_file import WorkerEntry
 from app.storage.database import Database
 from app.storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, overridden, stored_overrides
 

@@ -12,11 +12,11 @@ from structlog.testing import capture_logs
 
 from app.llm.observation import Observers
 from app.settings import Settings
+from app.settings.callbacks import WatchSettings
 from app.spend.budget import BudgetBook
 from app.spend.counters import MemoryCounters
 from app.spend.scopes import BudgetScope
 from app.watch.service import WATCH_SETTINGS, Watch
-from app.watch_settings import WatchSettings
 from tests.watch.calls import deployment, ended_call, settings
 from tests.watch.receivers import HttpReceiver
 

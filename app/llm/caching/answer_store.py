@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol
 
-from ...cache_settings import CacheParams
+from ...settings.response_cache import CacheParams
 
 
 class AnswerStore(Protocol):

@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Raw
 
 from ...auth.principal import Principal
-from ...cache_settings import CacheParams, is_namespace
 from ...errors import Forbidden, InvalidRequest
 from ...protocols.openai import BROKEN_JSON, EMBEDDINGS, OpenAIRequest
+from ...settings.response_cache import CacheParams, is_namespace
 
 _any = msgspec.json.Decoder().decode
 _canonical = msgspec.json.Encoder(order="sorted").encode

@@ -16,7 +16,6 @@ import msgspec
 import structlog
 from msgspec import Raw
 
-from ...cache_settings import CacheParams, read_cache_params
 from ...deployment import Deployment
 from ...errors import UpstreamError
 from ...protocols.base import Usage
@@ -24,6 +23,7 @@ from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, Open
 from ...protocols.openai_assembly import StreamAssembler, is_complete, replay, usage_of_answer
 from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
+from ...settings.response_cache import CacheParams, read_cache_params
 from ..accounting import CallRecord
 from ..call import Call, Reply
 from .answer_store import AnswerStore, MemoryAnswers, open_store

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import structlog
 
-from ...observability_settings import ObservabilitySettings
+from ...settings.observability import ObservabilitySettings
 from .cells import READERS, Cell
 
 log = structlog.get_logger(__name__)

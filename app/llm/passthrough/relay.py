@@ -16,10 +16,10 @@ import msgspec
 from ...auth.model_access import allows
 from ...deployments import Deployment, DeploymentCatalog
 from ...errors import GatewayError, UpstreamError
-from ...passthrough_settings import PassThroughEndpoint
 from ...protocols.base import Usage
 from ...protocols.json_fields import error_message
 from ...settings import Settings
+from ...settings.pass_through import PassThroughEndpoint
 from ...spend.budget import BudgetBook
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import estimate_of

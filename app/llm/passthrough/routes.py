@@ -19,10 +19,10 @@ from ...auth.policy import CALLS_OF_GOOGLE
 from ...auth.principal import Principal, current_principal
 from ...auth.roles import Role
 from ...errors import Forbidden, GatewayError, InvalidRequest, PlainDenial
-from ...passthrough_settings import METHODS, PassThroughEndpoint
 from ...protocols.openai import Endpoint
 from ...route_paths import is_own_path
 from ...services import EXTENSION, Services, services
+from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ..call import Call
 from ..edge import name_call, read_call
 from .ownership import resource_of_the_account

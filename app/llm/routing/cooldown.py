@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ...deployment import Deployment
 from ...errors import UpstreamError
-from ...routing_settings import RoutingSettings
+from ...settings.routing import RoutingSettings
 from .load import LoadBook
 from .retries import policy_limit
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...errors import UpstreamError
 from ...protocols.call_options import CallOptions
-from ...routing_settings import ANY_GROUP, Fallbacks, FallbackTarget, RoutingSettings
+from ...settings.routing import ANY_GROUP, Fallbacks, FallbackTarget, RoutingSettings
 
 
 @dataclass(frozen=True, slots=True)

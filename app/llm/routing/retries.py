@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from ...errors import UpstreamError
-from ...routing_settings import DEFAULT_KIND, FailurePolicy, RoutingSettings
+from ...settings.routing import DEFAULT_KIND, FailurePolicy, RoutingSettings
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ...deployment import Deployment
 from ...errors import Unauthenticated, UpstreamError
-from ...routing_settings import RoutingSettings
+from ...settings.routing import RoutingSettings
 from .cooldown import CooldownBook, is_its_fault
 from .load import LoadBook
 from .strategies import choose, has_room

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from ...deployment import Deployment
-from ...routing_settings import RoutingSettings
+from ...settings.routing import RoutingSettings
 from .load import LoadBook
 
 Strategy = Callable[[Sequence[Deployment], LoadBook, RoutingSettings, random.Random, bool], Deployment]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.cache_settings import CacheParams
 from app.llm.caching.answer_store import MemoryAnswers, open_store
+from app.settings.response_cache import CacheParams
 
 
 class Clock:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.cache_settings import CacheParams
 from app.errors import Forbidden, InvalidRequest
 from app.llm.caching.cache_keys import MOST_ITEMS, answer_keys, read_controls, scope_of
 from app.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, OpenAIRequest, parse_request
+from app.settings.response_cache import CacheParams
 
 _MESSAGES = [{"role": "user", "content": "hi", "name": "ann"}]
 _BODY: dict[str, Any] = {"model": "chat", "messages": _MESSAGES, "temperature": 0.5}

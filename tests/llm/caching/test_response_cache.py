@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.cache_settings import CacheParams
 from app.llm.caching.answer_store import MemoryAnswers
 from app.llm.caching.response_cache import ResponseCache, open_response_cache
 from app.settings import Settings
+from app.settings.response_cache import CacheParams
 from tests.conftest import MASTER_KEY
 from tests.llm.cached_worker import CACHE_KEY, configured, is_hit
 from tests.llm.live_worker import FAST, LiveWorker, content_of, error_of, payloads

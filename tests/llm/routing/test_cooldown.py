@@ -10,7 +10,7 @@ from app.deployment import Deployment, build_deployment
 from app.errors import UpstreamError
 from app.llm.routing.cooldown import CooldownBook, is_its_fault
 from app.llm.routing.load import LoadBook
-from app.routing_settings import FAILURE_KINDS, RoutingSettings
+from app.settings.routing import FAILURE_KINDS, RoutingSettings
 
 NOON = 1_800_000_000.0
 

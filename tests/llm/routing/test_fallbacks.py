@@ -9,7 +9,7 @@ import pytest
 from app.errors import UpstreamError
 from app.llm.routing.fallbacks import Successors, has_special_fallbacks, possible_targets, successors_after
 from app.protocols.call_options import CallOptions
-from app.routing_settings import RoutingSettings, fallback_groups, fallback_targets
+from app.settings.routing import RoutingSettings, fallback_groups, fallback_targets
 
 DOWN = UpstreamError("no", status=500, error_class="InternalServerError")
 TOO_LONG = UpstreamError("no", status=400, error_class="ContextWindowExceededError")

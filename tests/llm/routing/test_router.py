@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.deployment import Deployment, build_deployment
 from app.errors import GatewayError, Unauthenticated, UpstreamError
 from app.llm.routing.router import Route, Router
-from app.routing_settings import RoutingSettings
+from app.settings.routing import RoutingSettings
 
 
 def deployments(*params: dict[str, Any]) -> list[Deployment]:

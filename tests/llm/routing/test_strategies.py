@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.deployment import Deployment, build_deployment
 from app.llm.routing.load import LoadBook
 from app.llm.routing.strategies import choose, has_room
-from app.routing_settings import STRATEGIES, RoutingSettings
+from app.settings.routing import STRATEGIES, RoutingSettings
 
 DRAWS = 6000
 

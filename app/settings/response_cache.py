@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .config_file import redis_address
-from .setting_fields import EMPTY, boolean, mapping, port, positive, setting, text, whole
+from .declaration import EMPTY, boolean, mapping, port, positive, setting, text, whole
 
 LOCAL, REDIS = "local", "redis"
 # The field's other places for answers: an instance that names one starts and keeps them in memory.

@@ -14,8 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config_file import SettingsError
 from app.settings import Settings, declared_settings, load_settings
+from app.settings.config_file import SettingsError
 
 KEY = "sk-a-long-random-secret-0123456789"
 WORKER = {"worker_id": "eu", "name": "Europe", "url": "https://eu.example.com"}

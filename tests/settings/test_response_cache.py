@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cache_settings import CacheParams, read_cache_params, redis_url_of
-from app.config_file import SettingsError
 from app.settings import Settings, load_settings
+from app.settings.config_file import SettingsError
+from app.settings.response_cache import CacheParams, read_cache_params, redis_url_of
 
 KEY = "sk-master-key-of-the-tests-0123456789"
 HERE = "redis://own:6379/0"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.config_file import ConfigFile, SettingsError, read_config_file
+from app.settings.config_file import ConfigFile, SettingsError, read_config_file
 
 MODEL = {"model_name": "chat", "litellm_params": {"model": "openai/gpt-4o-mini"}}
 WORKER = {"worker_id": "eu", "name": "Europe", "url": "https://eu.example.com/"}

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .config_file import duration, http_address
-from .setting_fields import boolean, mapping, port, positive, setting, text
+from .declaration import boolean, mapping, port, positive, setting, text
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 _MOST_NAMES = 50

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.config_file import SettingsError
-from app.routing_settings import STRATEGIES, FallbackTarget, fallback_groups, fallback_targets, retry_policy
 from app.settings import Settings, load_settings
+from app.settings.config_file import SettingsError
+from app.settings.routing import STRATEGIES, FallbackTarget, fallback_groups, fallback_targets, retry_policy
 
 KEY = {"LITELLM_MASTER_KEY": "sk-master-key-of-the-tests-0123456789", "DATABASE_URL": "sqlite:///x.db"}
 

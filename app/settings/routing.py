@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from .setting_fields import EMPTY, boolean, mapping, positive, setting, whole
+from .declaration import EMPTY, boolean, mapping, positive, setting, whole
 
 STRATEGIES = (
     "simple-shuffle",

@@ -20,7 +20,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .cache_settings import CacheSettings, redis_url_of
+from .budgets import GovernanceSettings
+from .callbacks import WatchSettings
 from .config_file import (
     ConfigFile,
     Network,
@@ -35,19 +36,16 @@ from .config_file import (
     redis_address,
 )
 from .config_keys import WEAK_MASTER_KEYS
-from .door_settings import DoorSettings
-from .governance_settings import GovernanceSettings
-from .observability_settings import ObservabilitySettings
-from .passthrough_settings import PassThroughSettings
-from .routing_settings import RoutingSettings
-from .setting_fields import boolean, port, positive, processes, setting, text, whole
-from .watch_settings import WatchSettings
+from .declaration import boolean, port, positive, processes, setting, text, whole
+from .observability import ObservabilitySettings
+from .pass_through import PassThroughSettings
+from .response_cache import CacheSettings, redis_url_of
+from .routing import RoutingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     CacheSettings,
-    DoorSettings,
     GovernanceSettings,
     ObservabilitySettings,
     PassThroughSettings,
@@ -217,6 +215,13 @@ class Settings(
     )
     process_count: int = setting("Processes that share the port, as `--workers` says.", processes, 1, env="NUM_WORKERS")
     workers: tuple[WorkerEntry, ...] = ()
+    answers_calls_directly: bool = setting(
+        "Answer chat, text and embedding calls around the web framework, for a fraction of the CPU time. Same answers.",
+        boolean,
+        True,
+        env="QUARTERDECK_DIRECT_CALLS",
+    )
+
     model_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.passthrough_settings import endpoints, read_endpoint
+from app.settings.pass_through import endpoints, read_endpoint
 
 WRITTEN = {"path": "/v9/rerank/", "target": "https://a.example/v1"}
 

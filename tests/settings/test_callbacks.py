@@ -7,15 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import load_settings
-from app.watch_settings import (
-    header_lines,
-    names,
-    origin,
-    origins,
-    receiver_address,
-    webhook_addresses,
-    whole_days,
-)
+from app.settings.callbacks import header_lines, names, origin, origins, receiver_address, webhook_addresses, whole_days
 
 
 def test_lists_may_be_text() -> None:

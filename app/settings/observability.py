@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from .setting_fields import boolean, positive, setting, text, whole
+from .declaration import boolean, positive, setting, text, whole
 
 # Few, since each is a line per model on every scrape: from a fast first answer to a slow reasoning model.
 LATENCY_BUCKETS = (0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)

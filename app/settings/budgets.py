@@ -10,9 +10,9 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
+from ..durations import UTC_CALENDAR, BudgetCalendar, period_end, time_of_day, time_zone
 from .config_file import duration, money
-from .durations import UTC_CALENDAR, BudgetCalendar, period_end, time_of_day, time_zone
-from .setting_fields import boolean, client_error, mapping, positive, setting, text, whole
+from .declaration import boolean, client_error, mapping, positive, setting, text, whole
 
 
 def _period(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .config_file import http_address, money
-from .setting_fields import boolean, positive, setting
+from .declaration import boolean, positive, setting
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
