@@ -7,14 +7,12 @@ from quart import Quart, Response, jsonify, request
 from quart_cors import cors
 from werkzeug.exceptions import HTTPException
 
-from .answering import SECURITY_HEADERS, readable_error
 from .auth.guard import access_of_routes, guard
 from .auth.key_directory import KeyDirectory
 from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
 from .auth.opened_routes import opened_routes
 from .auth.session_store import ConsoleSessionStore
-from .client_address import behind_proxies
 from .control_plane.registry import WorkerRegistry
 from .deployments import DeploymentCatalog
 from .errors import GatewayError
@@ -38,9 +36,8 @@ from .llm.routing.router import Router
 from .llm.traces import open_traces
 from .llm.upstream import Upstream
 from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
-from .openapi import EXTENSION as API_DOCUMENT
-from .openapi import ApiDocument
-from .request_body import PatientRequest, wait_until_sent
+from .openapi.document import EXTENSION as API_DOCUMENT
+from .openapi.document import ApiDocument
 from .services import EXTENSION, Services
 from .settings import Settings
 from .spend.budget import BudgetBook
@@ -52,6 +49,9 @@ from .storage.announcements import open_announcer
 from .storage.cache import open_cache
 from .storage.database import DATABASE_AWAY, Database
 from .watch.service import Watch
+from .web.error_responses import SECURITY_HEADERS, readable_error
+from .web.forwarded import behind_proxies
+from .web.request_body import PatientRequest, wait_until_sent
 
 
 def create_app(settings: Settings, base: Settings | None = None) -> Quart:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .providers import Provider, split_model
+from .protocols.providers import Provider, split_model
 from .security.sealed_settings import shown
 from .settings.routing import FailurePolicy, allowed_fails_policy
 from .spend.pricing import Prices, custom_prices, listed_prices

@@ -13,19 +13,18 @@ from quart import Blueprint, redirect
 from werkzeug.wrappers import Response
 
 from .admin import admin_blueprints
-from .api_docs import api_docs_blueprint
 from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
 from .auth.sign_in_pages import sign_in_blueprint
 from .control_plane import console_blueprint
 from .errors import PlainDenial
-from .health import health_blueprint
 from .llm.passthrough.routes import passthrough_blueprint
 from .llm.routes import llm_blueprint, models_blueprint
 from .llm.routes_files import files_blueprint
 from .llm.routes_media import media_blueprint
 from .llm.routes_utilities import utilities_blueprint
-from .metrics_routes import metrics_blueprint
+from .openapi.page import api_docs_blueprint
 from .settings import Settings
+from .web.health import health_blueprint, metrics_blueprint
 
 front_door_blueprint = Blueprint("front_door", __name__)
 

@@ -15,7 +15,7 @@ APP_FILES = python_files("app")
 MODULES = {module_name(path): path for path in APP_FILES}
 
 # Modules that stand at the door: they start the application, so they import the package that wires it.
-ENTRY_POINTS = ("app.cli", "app.asgi", "app.demo", "app.reference", "app.serving")
+ENTRY_POINTS = ("app.cli", "app.asgi", "app.demo", "app.serving")
 
 # Package -> what nothing in it may import.
 NEVER = {
@@ -30,16 +30,6 @@ NEVER = {
     ),
     "app.models": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.services"),
     "app.protocols": (
-        "quart",
-        "httpx",
-        "httptools",
-        "tortoise",
-        "app.models",
-        "app.storage",
-        "app.services",
-        "app.llm",
-    ),
-    "app.providers": (
         "quart",
         "httpx",
         "httptools",
@@ -74,6 +64,7 @@ MAY_SEE_REQUEST = (
     "app.llm.routes",
     "app.llm.routes_files",
     "app.llm.routes_utilities",
+    "app.web.fields",
 )
 MAY_SEE_REQUEST_EXACTLY = ("app",)
 

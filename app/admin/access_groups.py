@@ -14,11 +14,10 @@ from ..errors import Conflict, NotFound
 from ..models import ChangedMeanwhile, ModelAccessGroupBudget, StoredDeployment
 from ..models.columns import wire_value
 from ..services import services
+from ..web.fields import Table, bad_request, identifier, may_exist, read_body, takes, text_list
 from .audit_trail import ACCESS_GROUPS, record_change
-from .body import Table, bad_request, identifier, read_body, takes, text_list
 from .budget_fields import WITH_BUDGET, budget_link, drop_own_budget, with_budget
 from .changes import deployments_changed
-from .path_names import may_exist
 
 blueprint = Blueprint("admin_access_groups", __name__)
 

@@ -10,6 +10,7 @@ from quart import Blueprint, Response
 
 from ..auth.principal import current_principal
 from ..models import TeamMembership, VirtualKey
+from ..web.fields import Table, identifier, listed, read_query, takes, whole
 from .activity_figures import Answer, Figures, days_as_wire, totals_of
 from .activity_names import entity_names, key_names
 from .activity_rows import (
@@ -27,7 +28,6 @@ from .activity_rows import (
     sums_of_keys,
     totals,
 )
-from .body import Table, identifier, listed, read_query, takes, whole
 from .key_access import refused
 from .paging import page_field, size_field
 from .spend_scope import check_days, day, days_between, named_key

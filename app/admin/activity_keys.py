@@ -6,11 +6,11 @@ from collections import defaultdict
 
 from quart import Blueprint, Response
 
+from ..web.fields import bad_request, flag, identifier, read_query, takes, whole
 from .activity import DATES, encoded, users_scope
 from .activity_figures import Metrics, keys_as_wire
 from .activity_names import key_names
 from .activity_rows import Ranking, Scope, largest, sums_of_keys, totals
-from .body import bad_request, flag, identifier, read_query, takes, whole
 
 blueprint = Blueprint("admin_activity_keys", __name__)
 

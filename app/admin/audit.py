@@ -11,8 +11,8 @@ from tortoise.queryset import QuerySet
 from ..errors import NotFound
 from ..models import AuditLog
 from ..models.columns import wire_value
+from ..web.fields import Table, bad_request, identifier, range_edge, read_query, takes, text
 from .activity_figures import Answer
-from .body import Table, bad_request, identifier, range_edge, read_query, takes, text
 from .capped_page import read_capped_page
 from .paging import order_of, page_field, rows_of, size_field
 

@@ -20,8 +20,8 @@ from ..models import (
     VirtualKey,
 )
 from ..services import services
+from ..web.fields import Table, duration, identifier, json_object, moment, money, text_list, whole
 from .audit_trail import BUDGETS, record_change
-from .body import Table, duration, identifier, json_object, moment, money, text_list, whole
 from .key_fields import reset_of
 
 Answer = dict[str, Any]

@@ -13,8 +13,8 @@ from ..errors import Conflict, InvalidRequest, PlainDenial
 from ..models import Budget
 from ..models.columns import wire_value
 from ..services import services
+from ..web.fields import Table, bad_request, flag, identifier, read_body, read_query, takes, text, text_list
 from .audit_trail import BUDGETS, record_change
-from .body import Table, bad_request, flag, identifier, read_body, read_query, takes, text, text_list
 from .budget_fields import BUDGET, WITH_BUDGET, budget_columns, unlink, uses_of
 from .changes import VERSION, change_row, expected_version
 from .paging import page_field, read_page, rows_of, size_field

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from quart import Blueprint, request
 
 from ..errors import PlainDenial, ServiceUnavailable
-from ..request_body import wait_until_sent
 from ..services import services
 from ..settings.response_cache import CacheParams
 from ..storage.cache import CacheAway
-from .body import Table, read_body, takes, text_list
+from ..web.fields import Table, read_body, takes, text_list
+from ..web.request_body import wait_until_sent
 
 blueprint = Blueprint("admin_cache", __name__)
 

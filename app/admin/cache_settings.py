@@ -16,7 +16,7 @@ from ..services import services
 from ..settings.declaration import boolean
 from ..settings.response_cache import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
 from ..storage.cache import CacheAway, open_cache
-from .body import Table, bad_request, json_object, read_body, takes
+from ..web.fields import Table, bad_request, json_object, read_body, takes
 from .changes import VERSION, expected_version
 from .config_fields import name_without_effect, refuse_references
 from .config_sections import Section, change_section, kept, merged, read_stored

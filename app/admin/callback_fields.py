@@ -21,7 +21,7 @@ from ..security.callback_credentials import (
 )
 from ..services import services
 from ..settings.callbacks import header_lines
-from .body import bad_request
+from ..web.fields import bad_request
 
 _MOST_CALLBACKS = 20
 _MOST_VARIABLES = 50

@@ -15,7 +15,7 @@ from ..errors import NotFound
 from ..security.sealed_settings import MASK, shown
 from ..services import services
 from ..storage.stored_settings import ENVIRONMENT
-from .body import Table, identifier, read_body, takes
+from ..web.fields import Table, identifier, read_body, takes
 from .config_fields import name_without_effect
 from .config_sections import Section, change_section, read_section
 

@@ -13,12 +13,12 @@ from typing import Any
 from quart import Blueprint
 
 from ..errors import PlainDenial
-from ..providers import PROVIDERS
+from ..protocols.providers import PROVIDERS
 from ..security.sealed_settings import MASK, shown
 from ..services import services
 from ..settings import declared_settings
 from ..storage.stored_settings import ENVIRONMENT, SECTIONS, keys_of_addresses, operator_variables
-from .body import Table, bad_request, json_object, one_of, read_body, read_query, takes, text, text_list, whole
+from ..web.fields import Table, bad_request, json_object, one_of, read_body, read_query, takes, text, text_list, whole
 from .changes import VERSION, expected_version
 from .config_fields import (
     RESTART_HEADER,

@@ -18,7 +18,7 @@ from ..security.sealed_settings import MASK, shown
 from ..settings import Settings, declared_settings
 from ..settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from ..storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
-from .body import bad_request
+from ..web.fields import bad_request
 
 NO_EFFECT_HEADER = "x-quarterdeck-no-effect"
 RESTART_HEADER = "x-quarterdeck-after-restart"

@@ -19,8 +19,8 @@ from ..models import ConfigEntry
 from ..security.sealed_settings import sealed, shown, unsealed, with_kept_secrets
 from ..services import services
 from ..storage.stored_settings import ENVIRONMENT
+from ..web.fields import Field, bad_request, json_object
 from .audit_trail import CONFIG, record_change
-from .body import Field, bad_request, json_object
 
 Section = dict[str, Any]
 Change = Callable[[Section], Section]

@@ -13,11 +13,10 @@ from ..deployment import Deployment, check_address, refuse_references
 from ..errors import Conflict, NotFound
 from ..models import Credential
 from ..services import services
+from ..web.fields import Table, bad_request, flag, identifier, json_object, may_exist, read_body, read_query, takes
 from .audit_trail import CREDENTIALS, record_change
-from .body import Table, bad_request, flag, identifier, json_object, read_body, read_query, takes
 from .changes import VERSION, change_row, deployments_changed, expected_version
 from .paging import page_field, size_field
-from .path_names import may_exist
 
 blueprint = Blueprint("admin_credentials", __name__)
 

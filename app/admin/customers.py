@@ -11,8 +11,8 @@ from tortoise.exceptions import IntegrityError
 from ..errors import InvalidRequest, NotFound
 from ..models import EndUser
 from ..services import services
+from ..web.fields import Table, bad_request, flag, identifier, money, one_of, read_body, read_query, takes, text_list
 from .audit_trail import END_USERS, record_change
-from .body import Table, bad_request, flag, identifier, money, one_of, read_body, read_query, takes, text_list
 from .budget_fields import WITH_BUDGET, budget_link, budgets_of, drop_own_budget, with_budget
 from .changes import VERSION, change_row, expected_version
 from .paging import page_field, size_field

@@ -8,7 +8,7 @@ from quart import Blueprint
 
 from ..errors import PlainDenial
 from ..services import services
-from .body import Table, bad_request, identifier, one_of, read_body, read_query, takes, text_list
+from ..web.fields import Table, bad_request, identifier, one_of, read_body, read_query, takes, text_list
 from .config_fields import name_effects
 from .config_sections import Section, change_section, read_section
 

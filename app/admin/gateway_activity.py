@@ -6,8 +6,8 @@ from collections import defaultdict
 
 from quart import Blueprint
 
+from ..web.fields import Table, read_query, takes
 from .activity_figures import Answer
-from .body import Table, read_query, takes
 from .global_spend import asked_days, instance_rows
 from .spend_scope import day, sums
 

@@ -10,8 +10,8 @@ from typing import Any
 from quart import Blueprint
 
 from ..services import services
+from ..web.fields import Table, identifier, read_query, takes
 from .activity_figures import Answer
-from .body import Table, identifier, read_query, takes
 from .global_spend import asked_days, instance_rows
 from .spend_scope import Where, day, sums, usd
 

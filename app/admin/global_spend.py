@@ -11,10 +11,10 @@ from decimal import Decimal
 from quart import Blueprint
 
 from ..services import services
+from ..web.fields import Table, identifier, listed, moment, read_body, read_query, takes, whole
 from .activity_figures import Answer
 from .activity_names import keys_by_token, team_aliases
 from .activity_rows import TEAMS, USERS, Scope, largest, largest_entities, sums_of_entities, sums_of_keys
-from .body import Table, identifier, listed, moment, read_body, read_query, takes, whole
 from .spend_scope import Where, check_days, day, days_between, named_key, sums, usd
 
 blueprint = Blueprint("admin_global_spend", __name__)

@@ -13,7 +13,7 @@ from ..deployments import Deployment
 from ..models import BACKGROUND_CHECK, HealthCheck, SpendLog
 from ..services import services
 from ..version import VERSION
-from .body import Table, identifier, read_query, takes
+from ..web.fields import Table, identifier, read_query, takes
 from .model_rows import visible_deployments
 
 blueprint = Blueprint("admin_health", __name__)

@@ -15,7 +15,7 @@ from ..errors import GatewayError, InvalidRequest, ServiceUnavailable
 from ..models import HealthCheck
 from ..security.sealed_settings import MASK, is_secret
 from ..services import services
-from .body import Table, bad_request, identifier, json_object, one_of, read_body, read_query, takes, text, whole
+from ..web.fields import Table, bad_request, identifier, json_object, one_of, read_body, read_query, takes, text, whole
 from .config_fields import refuse_references
 
 blueprint = Blueprint("admin_health_checks", __name__)

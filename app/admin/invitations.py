@@ -13,8 +13,8 @@ from ..errors import NotFound, PlainDenial
 from ..models import Invitation, User
 from ..security.credentials import new_invitation_id
 from ..services import services
+from ..web.fields import flag, identifier, read_body, read_query, takes
 from .audit_trail import record_change
-from .body import flag, identifier, read_body, read_query, takes
 
 blueprint = Blueprint("admin_invitations", __name__)
 

@@ -11,7 +11,7 @@ from ..auth.principal import Principal
 from ..auth.roles import READERS, Role
 from ..errors import GatewayError
 from ..models import Team, TeamMembership, User, VirtualKey
-from .body import bad_request
+from ..web.fields import bad_request
 from .key_fields import KEY_TYPES
 from .key_reach import Reach, administered_teams, check_permission, is_team_admin, refused
 

@@ -9,7 +9,7 @@ from quart import Blueprint
 
 from ..auth.principal import Principal, current_principal
 from ..errors import GatewayError, PlainDenial
-from .body import Field, Table, WrongValue, bad_request, read_body, read_fields, table_schema, takes, text
+from ..web.fields import Field, Table, WrongValue, bad_request, read_body, read_fields, table_schema, takes, text
 from .changes import expected_version
 from .key_access import check_may_set
 from .key_fields import CHANGED_KEY

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..durations import life_ends_at, next_reset
 from ..errors import ValidationFailed
-from .body import (
+from ..web.fields import (
     Field,
     Table,
     bad_request,

@@ -14,8 +14,8 @@ from ..errors import Conflict, InvalidRequest, NotFound
 from ..models import Budget, DeprecatedKey, VirtualKey
 from ..security.credentials import KEY_PREFIX, hash_key, key_hash_of, key_name, new_virtual_key
 from ..services import services
+from ..web.fields import bad_request
 from .audit_trail import KEYS, changed_by, record_change
-from .body import bad_request
 from .changes import change_row
 from .key_fields import IN_METADATA, key_columns
 from .key_groups import assign_access_groups

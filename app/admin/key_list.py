@@ -13,7 +13,7 @@ from ..auth.principal import current_principal
 from ..models import AccessGroup, DeletedVirtualKey, Team, User, VirtualKey
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..security.credentials import key_hash_of
-from .body import Table, bad_request, flag, identifier, moment, read_query, takes, text
+from ..web.fields import Table, bad_request, flag, identifier, moment, read_query, takes, text
 from .capped_page import read_capped_page
 from .key_access import visible_keys
 from .paging import order_of, page_field, rows_of, size_field

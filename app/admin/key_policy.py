@@ -19,7 +19,7 @@ from ..key_rules import (
 )
 from ..models import TeamMembership
 from ..services import services
-from .body import bad_request, read_fields
+from ..web.fields import bad_request, read_fields
 from .key_fields import KEY
 from .key_reach import refused
 

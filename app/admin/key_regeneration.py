@@ -16,8 +16,8 @@ from ..models import ChangedMeanwhile, VirtualKey
 from ..models.key_rotation import rotate_key
 from ..security.credentials import hash_key, key_name, new_virtual_key
 from ..services import services
+from ..web.fields import Table, bad_request, duration, money, read_body, takes, text
 from .audit_trail import KEYS, record_change
-from .body import Table, bad_request, duration, money, read_body, takes, text
 from .changes import VERSION, change_row, expected_version
 from .key_access import check_may_set, limited_to_calls
 from .key_fields import CHANGED_KEY

@@ -15,7 +15,7 @@ from ..models.budget_period import start_new_period
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..security.credentials import key_hash_of
 from ..services import services
-from .body import Table, bad_request, identifier, read_body, read_query, takes, text, text_list
+from ..web.fields import Table, bad_request, identifier, read_body, read_query, takes, text, text_list
 from .changes import VERSION, expected_version
 from .key_access import check_may_set, limited_to_calls
 from .key_fields import CHANGED_KEY, NEW_KEY

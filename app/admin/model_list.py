@@ -13,8 +13,8 @@ from ..deployments import Deployment
 from ..errors import PlainDenial
 from ..models.columns import wire_value
 from ..protocols.openai_params import params_of_mode
-from ..providers import PROVIDERS, Provider
-from .body import Table, flag, identifier, read_query, takes
+from ..protocols.providers import PROVIDERS, Provider
+from ..web.fields import Table, flag, identifier, read_query, takes
 from .model_rows import max_input_tokens, mode_of, rows_of_deployments, visible_deployments
 from .paging import page_field, size_field
 

@@ -10,7 +10,7 @@ from quart import Blueprint
 
 from ..security.credentials import key_hash_of
 from ..services import services
-from .body import Table, identifier, moment, read_query, takes
+from ..web.fields import Table, identifier, moment, read_query, takes
 
 blueprint = Blueprint("admin_model_metrics", __name__)
 

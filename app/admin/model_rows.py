@@ -14,7 +14,7 @@ from ..errors import Forbidden, NotFound
 from ..models import Team, TeamMembership
 from ..models.columns import wire_value
 from ..services import services
-from .body import bad_request
+from ..web.fields import bad_request
 from .team_access import Power, power_over
 
 Answer = dict[str, Any]

@@ -13,11 +13,10 @@ from ..auth.principal import current_principal
 from ..errors import Conflict, Forbidden, GatewayError, NotFound
 from ..models import StoredDeployment
 from ..services import services
+from ..web.fields import Table, bad_request, flag, identifier, json_object, may_exist, read_body, takes, text
 from .audit_trail import MODELS, record_change
-from .body import Table, bad_request, flag, identifier, json_object, read_body, takes, text
 from .changes import VERSION, change_row, deployments_changed, expected_version
 from .model_rows import check_may_manage, check_target, deployment_row, need_team
-from .path_names import may_exist
 
 blueprint = Blueprint("admin_models", __name__)
 

@@ -15,8 +15,8 @@ from ..errors import PlainDenial
 from ..models import AuditLog, Invitation, User
 from ..security.credentials import hash_password, onboarding_token, read_onboarding_token, session_token
 from ..services import services
+from ..web.fields import Table, identifier, read_body, read_query, takes, text
 from .audit_trail import USERS
-from .body import Table, identifier, read_body, read_query, takes, text
 from .passwords import check_password
 from .users import end_sessions
 

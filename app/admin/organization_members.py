@@ -14,8 +14,8 @@ from ..auth.roles import READERS, Role
 from ..errors import Forbidden, InvalidRequest, PlainDenial, ValidationFailed
 from ..models import Budget, OrganizationMembership, User
 from ..services import services
+from ..web.fields import Table, bad_request, email, identifier, money, one_of, read_body, records, takes
 from .audit_trail import BUDGETS, ORGANIZATIONS, USERS, record_change
-from .body import Table, bad_request, email, identifier, money, one_of, read_body, records, takes
 from .changes import change_row
 from .organization_access import check_may_administer, membership_wire, need_organization_row, organization_rows
 from .organizations import OWN_BUDGET

@@ -14,8 +14,8 @@ from ..auth.principal import Principal, current_principal
 from ..errors import Conflict, Forbidden, NotFound, Unauthenticated
 from ..models import Budget, Organization, OrganizationMembership, Team, User, VirtualKey
 from ..services import services
+from ..web.fields import Table, bad_request, identifier, read_body, read_query, takes, text_list, whole
 from .audit_trail import BUDGETS, ORGANIZATIONS, record_change
-from .body import Table, bad_request, identifier, read_body, read_query, takes, text_list, whole
 from .changes import VERSION, change_row, expected_version
 from .key_fields import IN_METADATA, LIMITS, reset_of
 from .key_issue import check_budget, delete_keys

@@ -8,7 +8,7 @@ from typing import Any
 from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
-from .body import Field, whole
+from ..web.fields import Field, whole
 
 
 def page_field() -> Field:

@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 from quart import Blueprint, current_app
 
 from ..errors import PlainDenial
-from ..route_paths import is_own_path
 from ..security.sealed_settings import has_mask, shown
 from ..settings.config_file import http_address
 from ..settings.pass_through import read_endpoint
-from .body import (
+from ..web.fields import (
     Field,
     Table,
     bad_request,
@@ -32,6 +31,7 @@ from .body import (
     text_list,
     whole,
 )
+from ..web.own_paths import is_own_path
 from .changes import VERSION, expected_version
 from .config_fields import name_effects, refuse_references
 from .config_sections import Section, anything, change_section, kept, read_section

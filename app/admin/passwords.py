@@ -13,8 +13,8 @@ from ..errors import GatewayError, PlainDenial
 from ..models import User
 from ..security.credentials import hash_password, verify_password
 from ..services import services
+from ..web.fields import read_body, takes, text
 from .audit_trail import USERS, record_change
-from .body import read_body, takes, text
 from .users import end_sessions
 
 blueprint = Blueprint("admin_passwords", __name__)

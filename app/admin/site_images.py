@@ -8,9 +8,9 @@ from typing import Any
 from quart import Blueprint, Response, redirect
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from ..assets import STATIC_FOLDER
 from ..storage.database import DATABASE_AWAY
-from .body import one_of, read_query, takes
+from ..web.assets import STATIC_FOLDER
+from ..web.fields import one_of, read_query, takes
 from .config_sections import read_section
 
 blueprint = Blueprint("admin_site_images", __name__)

@@ -15,9 +15,9 @@ from tortoise.expressions import Q
 
 from ..auth.principal import Principal, current_principal
 from ..models import SpendLog
+from ..web.fields import Table, flag, identifier, read_query, takes, whole
 from .activity import users_scope
 from .activity_rows import largest, sums_of_entities, sums_of_keys, totals
-from .body import Table, flag, identifier, read_query, takes, whole
 from .key_access import refused
 from .paging import rows_of
 from .spend_scope import check_days, day, named_key, usd

@@ -9,10 +9,10 @@ from typing import Any
 
 from quart import Blueprint
 
+from ..web.fields import Table, bad_request, identifier, one_of, read_query, takes
 from .activity_figures import Answer
 from .activity_names import entity_names, key_names
 from .activity_rows import END_USERS, ORGANIZATIONS, TEAMS, USERS, Entity
-from .body import Table, bad_request, identifier, one_of, read_query, takes
 from .global_spend import asked_days
 from .spend_scope import Where, day, named_key, sums, usd
 

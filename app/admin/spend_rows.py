@@ -12,8 +12,19 @@ from ..protocols.base import Usage
 from ..protocols.openai import read_usage
 from ..services import services
 from ..spend.pricing import Prices, cost_of, estimate_of, listed_prices
+from ..web.fields import (
+    Field,
+    Table,
+    WrongValue,
+    bad_request,
+    identifier,
+    json_object,
+    read_body,
+    read_query,
+    takes,
+    whole,
+)
 from .activity_figures import Answer
-from .body import Field, Table, WrongValue, bad_request, identifier, json_object, read_body, read_query, takes, whole
 from .paging import order_of, page_field, rows_of, size_field
 
 blueprint = Blueprint("admin_spend_rows", __name__)

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import PlainDenial
 from ..security.credentials import key_hash_of
 from ..services import services
-from .body import Field, WrongValue
+from ..web.fields import Field, WrongValue
 
 # More days than this are a report, not a page: every sum would read the whole table.
 MOST_DAYS = 400

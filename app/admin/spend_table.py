@@ -18,7 +18,7 @@ from ..auth.principal import Principal, current_principal
 from ..errors import InvalidRequest
 from ..models import SpendLog, VirtualKey
 from ..services import services
-from .body import Table, bad_request, flag, identifier, money, range_edge, read_query, takes, text
+from ..web.fields import Table, bad_request, flag, identifier, money, range_edge, read_query, takes, text
 from .key_access import is_team_admin, refused
 from .paging import page_field, size_field
 from .spend_logs import shown, visible

@@ -13,8 +13,8 @@ from ..auth.principal import current_principal
 from ..errors import PlainDenial
 from ..models import Tag
 from ..services import services
+from ..web.fields import Table, identifier, read_body, read_query, takes, text, text_list
 from .audit_trail import TAGS, record_change
-from .body import Table, identifier, read_body, read_query, takes, text, text_list
 from .budget_fields import WITH_BUDGET, budget_link, budgets_of, drop_own_budget, with_budget
 from .changes import VERSION, change_row, expected_version
 from .paging import page_field, size_field

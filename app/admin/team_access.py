@@ -14,7 +14,7 @@ from typing import Any
 from ..auth.principal import Principal
 from ..errors import Forbidden
 from ..models import Budget, Organization, Team, TeamMembership
-from .body import bad_request
+from ..web.fields import bad_request
 from .team_fields import EDITABLE_BY_TEAM_ADMINS, IN_TEAM_METADATA, OF_MEMBER_BUDGET, json_value, plain
 
 _ALL_MODELS = ("all-proxy-models", "*")

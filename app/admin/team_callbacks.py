@@ -11,7 +11,7 @@ from ..auth.principal import current_principal
 from ..errors import Forbidden, PlainDenial
 from ..models import Team
 from ..security.callback_credentials import CALLBACKS, MASK, TYPES
-from .body import Table, bad_request, identifier, json_object, one_of, read_body, takes
+from ..web.fields import Table, bad_request, identifier, json_object, one_of, read_body, takes
 from .callback_fields import sealed_callback
 from .changes import VERSION, expected_version
 from .team_access import Power, check_may_manage, power_over

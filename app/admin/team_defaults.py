@@ -10,7 +10,7 @@ from typing import Any
 
 from ..models import ConfigEntry
 from ..services import services
-from .body import read_fields
+from ..web.fields import read_fields
 from .config_sections import read_section
 from .team_fields import TEAM
 

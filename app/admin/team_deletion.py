@@ -10,8 +10,8 @@ from quart import Blueprint
 from ..auth.principal import Principal, current_principal
 from ..models import Budget, DeletedTeam, Team, TeamMembership, VirtualKey
 from ..services import services
+from ..web.fields import Table, bad_request, read_body, takes, text_list
 from .audit_trail import TEAMS, changed_by, record_change
-from .body import Table, bad_request, read_body, takes, text_list
 from .key_issue import delete_keys
 from .team_access import check_may_own
 from .team_budgets import drop_default_budget

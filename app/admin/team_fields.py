@@ -13,7 +13,19 @@ from typing import Any
 
 from ..models import Team
 from ..security.callback_credentials import CALLBACKS, OLD_CALLBACKS
-from .body import Table, bad_request, duration, email, flag, identifier, json_object, money, one_of, text_list, whole
+from ..web.fields import (
+    Table,
+    bad_request,
+    duration,
+    email,
+    flag,
+    identifier,
+    json_object,
+    money,
+    one_of,
+    text_list,
+    whole,
+)
 from .callback_fields import with_sealed_callbacks
 from .key_fields import BUDGET_WINDOWS, IN_METADATA, LIMITS, key_columns, reset_of
 from .team_rows import DEFAULT_BUDGET

@@ -11,7 +11,7 @@ from ..auth.principal import Principal, current_principal
 from ..errors import Forbidden, GatewayError, PlainDenial
 from ..models import AccessGroup, Organization, Team, TeamMembership, User, VirtualKey
 from ..models.budget_period import start_new_period
-from .body import Table, identifier, read_query, takes, whole
+from ..web.fields import Table, identifier, read_query, takes, whole
 from .team_access import Power, edit_access, power_over
 from .team_defaults import available_team_ids
 from .team_rows import count_per_team, default_budget, membership_rows, need_team, team_row

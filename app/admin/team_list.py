@@ -13,7 +13,7 @@ from tortoise.queryset import QuerySet
 from ..auth.principal import Principal, current_principal
 from ..errors import PlainDenial
 from ..models import DeletedTeam, Team, TeamMembership, VirtualKey
-from .body import Table, identifier, read_query, takes, text
+from ..web.fields import Table, identifier, read_query, takes, text
 from .paging import order_of, page_field, read_page, rows_of, size_field
 from .team_rows import count_per_team, members_of, team_wire
 

@@ -13,13 +13,13 @@ from ..errors import PlainDenial, ValidationFailed
 from ..models import Budget, Team, TeamMembership, User
 from ..models.columns import wire_value
 from ..services import services
-from .audit_trail import TEAMS, record_change
-from .body import (
+from ..web.fields import (
     Table,
     bad_request,
     duration,
     email,
     identifier,
+    may_exist,
     moment,
     money,
     one_of,
@@ -28,7 +28,7 @@ from .body import (
     text_list,
     whole,
 )
-from .path_names import may_exist
+from .audit_trail import TEAMS, record_change
 from .team_access import check_may_manage
 from .team_budgets import write_member_budget
 from .team_members import membership_of

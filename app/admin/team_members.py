@@ -11,8 +11,7 @@ from ..auth.principal import Principal, current_principal
 from ..errors import Forbidden, InvalidRequest, PlainDenial, ValidationFailed
 from ..models import Budget, Team, TeamMembership, User, VirtualKey
 from ..services import services
-from .audit_trail import TEAMS, record_change
-from .body import (
+from ..web.fields import (
     Field,
     Table,
     bad_request,
@@ -27,6 +26,7 @@ from .body import (
     text_list,
     whole,
 )
+from .audit_trail import TEAMS, record_change
 from .key_issue import delete_keys
 from .team_access import Power, check_may_manage, power_over
 from .team_defaults import available_team_ids

@@ -8,7 +8,7 @@ from quart import Blueprint
 
 from ..auth.principal import current_principal
 from ..models import Team
-from .body import Table, bad_request, identifier, read_body, takes, text_list
+from ..web.fields import Table, bad_request, identifier, read_body, takes, text_list
 from .changes import VERSION, expected_version
 from .team_access import check_bounds, check_may_manage, check_may_own
 from .team_rows import change_team, need_team, team_row

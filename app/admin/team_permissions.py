@@ -9,7 +9,7 @@ from quart import Blueprint
 from ..auth.principal import current_principal
 from ..errors import Forbidden
 from ..models import Team
-from .body import Table, identifier, read_body, read_query, takes, text_list
+from ..web.fields import Table, identifier, read_body, read_query, takes, text_list
 from .changes import VERSION, expected_version
 from .team_access import Power, check_may_manage, power_over
 from .team_fields import ALWAYS_PERMITTED, MEMBER_PERMISSIONS, check_permissions

@@ -14,9 +14,9 @@ from ..errors import Conflict, PlainDenial
 from ..models import Budget, DeletedTeam, Team, TeamMembership, User
 from ..security.callback_credentials import shown_metadata
 from ..services import services
+from ..web.fields import may_exist
 from .audit_trail import TEAMS
 from .changes import change_row
-from .path_names import may_exist
 
 Answer = dict[str, Any]
 

@@ -15,8 +15,8 @@ from ..errors import NotFound, ValidationFailed
 from ..models import DeletedTeam, Team
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..services import services
+from ..web.fields import Table, bad_request, identifier, json_object, read_body, records, takes, text_list
 from .audit_trail import TEAMS, record_change
-from .body import Table, bad_request, identifier, json_object, read_body, records, takes, text_list
 from .changes import VERSION, expected_version
 from .team_access import (
     Power,

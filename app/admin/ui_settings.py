@@ -15,7 +15,7 @@ from ..models import SpendLog
 from ..security.sealed_settings import MASK, shown
 from ..services import services
 from ..settings.config_file import http_address
-from .body import (
+from ..web.fields import (
     Field,
     Table,
     bad_request,

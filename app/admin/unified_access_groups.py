@@ -14,11 +14,10 @@ from ..errors import Conflict, NotFound
 from ..models import AccessGroup, ChangedMeanwhile, Team, VirtualKey
 from ..security.credentials import key_hash_of
 from ..services import services
+from ..web.fields import Table, bad_request, identifier, may_exist, read_body, read_query, takes, text, text_list
 from .audit_trail import ACCESS_GROUPS, record_change
-from .body import Table, bad_request, identifier, read_body, read_query, takes, text, text_list
 from .changes import VERSION, change_row, expected_version
 from .paging import page_field, size_field
-from .path_names import may_exist
 
 blueprint = Blueprint("admin_unified_access_groups", __name__)
 

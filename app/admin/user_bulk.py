@@ -10,7 +10,7 @@ from quart import Blueprint
 from ..auth.principal import current_principal
 from ..errors import GatewayError
 from ..models import User
-from .body import Table, bad_request, flag, json_object, read_body, read_fields, takes
+from ..web.fields import Table, bad_request, flag, json_object, read_body, read_fields, takes
 from .key_bulk import MOST_ITEMS, objects
 from .user_fields import CHANGED_USER
 from .users import change_user

@@ -13,8 +13,8 @@ from ..auth.roles import Role
 from ..errors import Conflict
 from ..models import Budget, Organization, OrganizationMembership, Team, TeamMembership, User
 from ..services import services
+from ..web.fields import bad_request, read_fields
 from .audit_trail import USERS, record_change
-from .body import bad_request, read_fields
 from .config_sections import read_section
 from .key_access import limited_to_calls
 from .key_issue import issue_key, key_answer

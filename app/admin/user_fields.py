@@ -7,19 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..auth.roles import Role
-from .body import (
-    Field,
-    Table,
-    WrongValue,
-    email,
-    flag,
-    identifier,
-    money,
-    one_of,
-    read_fields,
-    text,
-    text_list,
-)
+from ..web.fields import Field, Table, WrongValue, email, flag, identifier, money, one_of, read_fields, text, text_list
 from .changes import VERSION
 from .key_fields import KEY, LIMITS, reset_of
 

@@ -13,7 +13,7 @@ from tortoise.queryset import QuerySet
 from ..auth.principal import Principal, current_principal
 from ..errors import PlainDenial
 from ..models import OrganizationMembership, Team, TeamMembership, User, VirtualKey
-from .body import Table, identifier, listed, read_query, takes, text
+from ..web.fields import Table, identifier, listed, read_query, takes, text
 from .capped_page import read_capped_page
 from .key_reach import administered_teams
 from .paging import order_of, page_field, rows_of, size_field

@@ -18,8 +18,8 @@ from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
 from ..security.credentials import hash_password
 from ..services import services
+from ..web.fields import Table, bad_request, identifier, read_body, read_query, takes, text_list
 from .audit_trail import USERS, record_change
-from .body import Table, bad_request, identifier, read_body, read_query, takes, text_list
 from .changes import change_row, expected_version
 from .key_issue import delete_keys
 from .key_reach import refused

@@ -11,8 +11,8 @@ from typing import Any
 from quart import Blueprint, Response, abort, g, request, send_from_directory
 from werkzeug.exceptions import HTTPException, NotFound
 
-from app.assets import STATIC_FOLDER, TEMPLATE_FOLDER
 from app.errors import ServiceUnavailable
+from app.web.assets import STATIC_FOLDER, TEMPLATE_FOLDER
 
 from . import keys, login, models, spend, teams, users, workers
 from .csrf import is_forged

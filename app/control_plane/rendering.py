@@ -12,10 +12,10 @@ from markupsafe import Markup
 from quart import Response, current_app, g, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, NotFound
 
-from app.assets import Assets
 from app.errors import ServiceUnavailable
 from app.services import services
 from app.version import VERSION
+from app.web.assets import Assets
 
 from .csrf import csrf_token
 from .registry import Worker

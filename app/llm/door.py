@@ -15,12 +15,12 @@ from typing import Any
 
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
-from ..answering import SECURITY_HEADERS, readable_error
 from ..auth.guard import authenticate
 from ..errors import GatewayError
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
-from ..request_body import PATIENCE_SECONDS
 from ..services import Services
+from ..web.error_responses import SECURITY_HEADERS, readable_error
+from ..web.request_body import PATIENCE_SECONDS
 from .call import Reply
 from .edge import EVENT_STREAM, name_call, read_call
 

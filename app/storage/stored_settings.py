@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from ..models import ConfigEntry
-from ..providers import PROVIDERS
+from ..protocols.providers import PROVIDERS
 from ..security.sealed_settings import is_sealed, unsealed
 from ..settings import Settings, declared_settings
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database

@@ -20,9 +20,9 @@ from ...auth.principal import Principal, current_principal
 from ...auth.roles import Role
 from ...errors import Forbidden, GatewayError, InvalidRequest, PlainDenial
 from ...protocols.openai import Endpoint
-from ...route_paths import is_own_path
 from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
+from ...web.own_paths import is_own_path
 from ..call import Call
 from ..edge import name_call, read_call
 from .ownership import resource_of_the_account

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.assets import STATIC_FOLDER, TEMPLATE_FOLDER, AssetError, Assets
+from app.web.assets import STATIC_FOLDER, TEMPLATE_FOLDER, AssetError, Assets
 
 TEMPLATES = sorted(TEMPLATE_FOLDER.rglob("*.html"))
 VENDOR = STATIC_FOLDER / "vendor"

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-STATIC_FOLDER = Path(__file__).resolve().parent.parent / "static"
+STATIC_FOLDER = Path(__file__).resolve().parents[2] / "static"
 TEMPLATE_FOLDER = STATIC_FOLDER.parent / "templates"
 
 

@@ -1,6 +1,6 @@
 """/openapi.json: the HTTP contract of one instance, read from its routes, the policy table and the fields of its views.
 
-Bodies and query parameters come from the tables that views declare (`takes` of app/admin/body.py), so that what the
+Bodies and query parameters come from the tables that views declare (`takes` of app/web/fields.py), so that what the
 document says and what a view reads are one thing. Pages of the console and groups that are closed are left out.
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 from quart import Quart
 from werkzeug.routing import Rule
 
-from .admin.body import UNKNOWN_FIELDS_HEADER, Table, table_schema
-from .auth.policy import Access
-from .openapi_schemas import (
+from ..auth.policy import Access
+from ..version import VERSION
+from ..web.fields import UNKNOWN_FIELDS_HEADER, Table, table_schema
+from .schemas import (
     ANSWERS,
     BODIES,
     BODY_TYPES,
@@ -34,7 +35,6 @@ from .openapi_schemas import (
     refusal_responses,
     security_schemes,
 )
-from .version import VERSION
 
 EXTENSION = "quarterdeck.openapi"
 Accesses = Mapping[tuple[str, str], Access | str]

@@ -8,9 +8,9 @@ from typing import cast
 from quart import Blueprint, Response, current_app, redirect, render_template, send_from_directory
 from werkzeug.wrappers import Response as Redirection
 
-from .assets import STATIC_FOLDER, Asset, Assets
-from .errors import PlainDenial
-from .openapi import EXTENSION, ApiDocument
+from ..errors import PlainDenial
+from ..web.assets import STATIC_FOLDER, Asset, Assets
+from .document import EXTENSION, ApiDocument
 
 api_docs_blueprint = Blueprint("api_docs", __name__)
 

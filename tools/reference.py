@@ -15,13 +15,14 @@ from typing import Any
 from quart import Quart
 from werkzeug.routing import Rule
 
-from .auth.guard import access_of_routes
-from .auth.policy import Access
+from app.auth.guard import access_of_routes
+from app.auth.policy import Access
+from app.mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
+from app.settings import Settings, declared_settings
+from app.settings.config_file import WorkerEntry
+from app.settings.config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
+
 from .contract_routes import contract_routes
-from .mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
-from .settings import Settings, declared_settings
-from .settings.config_file import WorkerEntry
-from .settings.config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 _DOCS = Path(__file__).resolve().parents[1] / "docs"

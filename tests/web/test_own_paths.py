@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart import Quart
 
-from app.route_paths import is_own_path
+from app.web.own_paths import is_own_path
 
 
 async def _view(**_: str) -> str:

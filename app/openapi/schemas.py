@@ -1,4 +1,4 @@
-"""What app/openapi.py cannot read from views: envelopes of errors, key headers, bodies of calls, odd answers."""
+"""What document.py cannot read from views: envelopes of errors, key headers, bodies of calls, odd answers."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import traceback
 import structlog
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
-from .storage.database import DATABASE_AWAY
+from ..errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
+from ..storage.database import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
 

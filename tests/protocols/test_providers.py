@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.providers import PROVIDERS, split_model
+from app.protocols.providers import PROVIDERS, split_model
 
 OF_THE_ISSUE = "openai azure ollama vllm groq mistral deepseek together fireworks openrouter xai".split()
 OF_THE_FIELD = "hosted_vllm together_ai fireworks_ai litellm_proxy openai_like ollama_chat".split()

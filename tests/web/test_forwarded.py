@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.client_address import Network, behind_proxies, client_of
+from app.web.forwarded import Network, behind_proxies, client_of
 
 PROXIES: tuple[Network, ...] = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("192.0.2.7/32"))
 

@@ -371,3 +371,11 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int) and abs(value) > 2**63:
         raise WrongValue("This contains a number that is too large")
     return value
+
+
+_LONGEST = 255
+
+
+def may_exist(name: str) -> bool:
+    """Whether a column of names could hold this one at all; the database would refuse even to look for another."""
+    return 0 < len(name) <= _LONGEST and "\x00" not in name
