@@ -11,7 +11,7 @@ from quart import current_app
 if TYPE_CHECKING:
     import httpx
 
-    from .admin.health_checks import ConnectionTester
+    from .admin.instance.health_checks import ConnectionTester
     from .auth.key_directory import KeyDirectory
     from .auth.login_codes import LoginCodes
     from .auth.login_throttle import LoginThrottle

@@ -16,7 +16,7 @@ from ..errors import Conflict, NotFound
 from ..models import ChangedMeanwhile, Versioned
 from ..services import services
 from ..web.fields import Table, bad_request, whole
-from .audit_trail import record_change
+from .audit.trail import record_change
 
 # Add to the table of every body that changes a row.
 VERSION: Table = {"version": whole(lowest=1, highest=2**31 - 1)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quart import Quart
 
-from app.admin.capped_page import read_capped_page
+from app.admin.paging import read_capped_page
 from app.models import User
 from tests.admin.org_cast import house_of
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.admin.key_fields import NEW_KEY, key_columns
+from app.admin.keys.fields import NEW_KEY, key_columns
 from app.errors import InvalidRequest, ValidationFailed
 from app.web.fields import Field, duration, email, flag, identifier, listed, money, read_fields, records, text, whole
 
