@@ -14,27 +14,26 @@ from .auth.login_throttle import LoginThrottle
 from .auth.opened_routes import opened_routes
 from .auth.session_store import ConsoleSessionStore
 from .control_plane.registry import WorkerRegistry
-from .deployments import DeploymentCatalog
+from .deployments.catalog import DeploymentCatalog
 from .errors import GatewayError
 from .lifespan import add_lifespan
 from .llm.admission import Admission
 from .llm.caching.response_cache import open_response_cache
 from .llm.call_log import CallLog
-from .llm.connection_test import ConnectionTest
-from .llm.door import Door
+from .llm.fast_path import Door
+from .llm.files.accounts import ProviderAccounts
+from .llm.files.batch_billing import BatchBilling
+from .llm.files.batch_watcher import BatchMeter
 from .llm.gateway import Gateway
-from .llm.health_rounds import HealthRounds
+from .llm.health.background_checks import HealthRounds
+from .llm.health.probe import ConnectionTest, Prober
 from .llm.metrics.exporter import Metrics
-from .llm.observation import Observers
+from .llm.observers import Observers
 from .llm.passthrough.relay import PassThrough
 from .llm.passthrough.routes import serve_configured_endpoints
-from .llm.probes import Prober
-from .llm.provider_objects.account import ProviderAccounts
-from .llm.provider_objects.batch_bill import BatchBilling
-from .llm.provider_objects.batch_meter import BatchMeter
 from .llm.routing.router import Router
 from .llm.traces import open_traces
-from .llm.upstream import Upstream
+from .llm.upstream.client import Upstream
 from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
 from .openapi.document import EXTENSION as API_DOCUMENT
 from .openapi.document import ApiDocument

@@ -10,9 +10,9 @@ from dataclasses import replace
 import structlog
 from quart import Quart
 
-from .llm.caching.cache_switch import SETTINGS as SWITCHES_CACHE
-from .llm.caching.cache_switch import switch_cache
-from .llm.upstream import Upstream
+from .llm.caching.response_cache import SETTINGS as SWITCHES_CACHE
+from .llm.caching.response_cache import switch_cache
+from .llm.upstream.client import Upstream
 from .services import Services
 from .settings import Settings
 from .storage.cleanup import Janitor, JanitorPlan

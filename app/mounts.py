@@ -18,10 +18,10 @@ from .auth.sign_in_pages import sign_in_blueprint
 from .control_plane import console_blueprint
 from .errors import PlainDenial
 from .llm.passthrough.routes import passthrough_blueprint
-from .llm.routes import llm_blueprint, models_blueprint
-from .llm.routes_files import files_blueprint
-from .llm.routes_media import media_blueprint
-from .llm.routes_utilities import utilities_blueprint
+from .llm.routes.files import files_blueprint
+from .llm.routes.media import media_blueprint
+from .llm.routes.openai import llm_blueprint, models_blueprint
+from .llm.routes.utilities import utilities_blueprint
 from .openapi.page import api_docs_blueprint
 from .settings import Settings
 from .web.health import health_blueprint, metrics_blueprint

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from .auth.login_throttle import LoginThrottle
     from .auth.session_store import ConsoleSessionStore
     from .control_plane.registry import WorkerRegistry
-    from .deployments import DeploymentCatalog
+    from .deployments.catalog import DeploymentCatalog
+    from .llm.files.accounts import ProviderAccounts
+    from .llm.files.batch_watcher import BatchMeter
     from .llm.gateway import Gateway
-    from .llm.health_rounds import HealthRounds
+    from .llm.health.background_checks import HealthRounds
     from .llm.metrics.exporter import Metrics
     from .llm.passthrough.relay import PassThrough
-    from .llm.provider_objects.account import ProviderAccounts
-    from .llm.provider_objects.batch_meter import BatchMeter
     from .llm.traces import Traces
     from .settings import Settings
     from .spend.budget import BudgetBook

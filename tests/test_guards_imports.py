@@ -61,9 +61,9 @@ MAY_SEE_REQUEST = (
     "app.control_plane",
     "app.demo",
     "app.llm.passthrough.routes",
-    "app.llm.routes",
-    "app.llm.routes_files",
-    "app.llm.routes_utilities",
+    "app.llm.routes.openai",
+    "app.llm.routes.files",
+    "app.llm.routes.utilities",
     "app.web.fields",
 )
 MAY_SEE_REQUEST_EXACTLY = ("app",)

@@ -9,7 +9,7 @@ import msgspec
 
 from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_others
 from ..auth.principal import Principal
-from ..deployment import Deployment
+from ..deployments.deployment import Deployment
 from ..errors import BudgetExceeded, Forbidden, InvalidRequest, TooManyRequests, UpstreamError
 from ..settings.routing import RoutingSettings
 from ..spend.budget import BudgetBook, Reservation

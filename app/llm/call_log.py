@@ -6,7 +6,7 @@ import structlog
 
 from ..errors import GatewayError
 from .call import Call
-from .observation import EndedCall, Observer
+from .observers import EndedCall, Observer
 
 log = structlog.get_logger(__name__)
 

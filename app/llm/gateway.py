@@ -13,7 +13,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from ..deployments import Deployment, DeploymentCatalog
+from ..deployments.catalog import Deployment, DeploymentCatalog
 from ..errors import GatewayError, UpstreamError
 from ..protocols.call_options import USUAL
 from ..protocols.openai import OpenAIRequest
@@ -23,18 +23,18 @@ from ..spend.budget import BudgetBook, ModelBudgetExceeded, Reservation
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import estimate_of
 from ..spend.shared_scopes import SharedScopes
-from .accounting import CallRecord
 from .admission import Admission, Application, AttemptAdmission, NoRoom
+from .attempt import Exchange
 from .caching.cache_keys import CacheControls
 from .caching.response_cache import CachedCall, ResponseCache
 from .call import Call, Reply, is_hurried
-from .exchange import Exchange
+from .call_record import CallRecord
 from .keepalive import kept_alive
-from .observation import Observer
+from .observers import Observer
 from .routing.fallbacks import has_special_fallbacks, possible_targets, successors_after
 from .routing.retries import pause_before, tries_again
 from .routing.router import Route, Router
-from .upstream import Upstream
+from .upstream.client import Upstream
 
 _NAME_LENGTH = 255
 _NOTHING = Decimal(0)

@@ -23,7 +23,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from ..deployment import Deployment
+from ..deployments.deployment import Deployment
 from ..settings import Settings
 from ..version import VERSION
 from .traces import TracedCall

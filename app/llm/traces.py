@@ -18,11 +18,11 @@ from typing import Protocol
 
 import structlog
 
-from ..deployment import Deployment
+from ..deployments.deployment import Deployment
 from ..protocols.base import Usage
 from ..settings import Settings
 from ..tasks import ended as task_ended
-from .observation import EndedCall, FailedAttempt, Observer
+from .observers import EndedCall, FailedAttempt, Observer
 
 log = structlog.get_logger(__name__)
 

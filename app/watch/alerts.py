@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from ..deployment import Deployment
-from ..llm.observation import EndedCall, Observer
+from ..deployments.deployment import Deployment
+from ..llm.observers import EndedCall, Observer
 from ..settings import Settings
 from ..spend.scopes import BudgetScope, team_and_user
 

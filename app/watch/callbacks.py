@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import structlog
 
-from ..llm.observation import EndedCall, Observer
+from ..llm.observers import EndedCall, Observer
 from ..settings import Settings
 from .events import client_metadata, standard_event
 from .otlp import span, traces

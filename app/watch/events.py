@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ..llm.observation import EndedCall
+from ..llm.observers import EndedCall
 
 REDACTED = "redacted-by-litellm"
 _OMITTED = "omitted: too large"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import structlog
 
-from ..llm.observation import Observers
+from ..llm.observers import Observers
 from ..settings import Settings
 from ..spend.budget import BudgetBook
 from ..spend.scopes import BudgetScope

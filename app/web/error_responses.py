@@ -1,6 +1,6 @@
 """What every answer carries, and which error a caller reads when something was raised. Both doors answer from here.
 
-The doors: the framework's views, and app/llm/door.py, which answers the hottest routes without it.
+The doors: the framework's views, and app/llm/fast_path.py, which answers the hottest routes without it.
 """
 
 from __future__ import annotations

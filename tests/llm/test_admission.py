@@ -12,7 +12,7 @@ import pytest
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.errors import GatewayError
 from app.llm.admission import Admission, Application
 from app.settings import Settings

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from app.errors import BudgetExceeded
 from app.llm.call_log import CallLog
-from app.llm.observation import FailedAttempt
+from app.llm.observers import FailedAttempt
 from tests.llm.ended_calls import ended, target
 
 

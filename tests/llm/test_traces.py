@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from app.llm.observation import EndedCall, FailedAttempt
+from app.llm.observers import EndedCall, FailedAttempt
 from app.llm.span_export import OtlpExport
 from app.llm.traces import TracedCall, Traces, open_traces
 from app.protocols.base import Usage

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from app.llm.observation import EndedCall
+from app.llm.observers import EndedCall
 from app.watch.events import REDACTED, client_metadata, standard_event
 from tests.watch.calls import ANSWER, MESSAGES, NOON, PROVIDER_KEY, ended_call
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from app.llm.observation import EndedCall
+from app.llm.observers import EndedCall
 from app.watch.events import client_metadata, standard_event
 from app.watch.otlp import span, traces
 from tests.watch.calls import MESSAGES, NOON, ended_call

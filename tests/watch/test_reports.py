@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import create_app
-from app.llm.observation import Observers
+from app.llm.observers import Observers
 from app.models import ConfigEntry
 from app.spend.budget import BudgetBook
 from app.spend.counters import MemoryCounters

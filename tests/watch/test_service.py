@@ -10,7 +10,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from app.llm.observation import Observers
+from app.llm.observers import Observers
 from app.settings import Settings
 from app.settings.callbacks import WatchSettings
 from app.spend.budget import BudgetBook

@@ -9,7 +9,7 @@ from typing import Any
 from quart import Blueprint, g
 
 from ...auth.principal import current_principal
-from ...deployments import Deployment
+from ...deployments.catalog import Deployment
 from ...models import BACKGROUND_CHECK, HealthCheck, SpendLog
 from ...services import services
 from ...version import VERSION

@@ -13,7 +13,7 @@ from quart import Blueprint, Response
 
 from ... import spend
 from ...auth.principal import current_principal
-from ...deployments import Deployment
+from ...deployments.catalog import Deployment
 from ...errors import PlainDenial
 from ...models.columns import wire_value
 from ...protocols.openai_params import params_of_mode

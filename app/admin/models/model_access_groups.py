@@ -9,7 +9,7 @@ from quart import Blueprint
 from tortoise.exceptions import DoesNotExist
 
 from ...auth.principal import current_principal
-from ...deployments import Deployment
+from ...deployments.catalog import Deployment
 from ...errors import Conflict, NotFound
 from ...models import ChangedMeanwhile, ModelAccessGroupBudget, StoredDeployment
 from ...models.columns import wire_value

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ...auth.model_access import allows
 from ...auth.principal import Principal, current_principal
-from ...deployments import Deployment
+from ...deployments.catalog import Deployment
 from ...errors import Forbidden, NotFound
 from ...models import Team, TeamMembership
 from ...models.columns import wire_value

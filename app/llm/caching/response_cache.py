@@ -11,12 +11,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 import structlog
 from msgspec import Raw
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
 from ...protocols.base import Usage
 from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, OpenAIRequest, restamp
@@ -24,8 +25,8 @@ from ...protocols.openai_assembly import StreamAssembler, is_complete, replay, u
 from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
 from ...settings.response_cache import CacheParams, read_cache_params
-from ..accounting import CallRecord
 from ..call import Call, Reply
+from ..call_record import CallRecord
 from .answer_store import AnswerStore, MemoryAnswers, open_store
 from .cache_keys import CacheControls, answer_keys, input_items, read_controls, scope_of
 
@@ -312,3 +313,26 @@ def _merged(model: str, cached: dict[int, StoredAnswer], fresh: dict[int, Raw], 
     embeddings = {index: stored.body for index, stored in cached.items()} | fresh
     tokens = vectors.tokens + sum(stored.tokens for stored in cached.values())
     return merged_vectors(model, [embeddings[index] for index in sorted(embeddings)], tokens)
+
+
+SETTINGS = frozenset({"caches_answers", "cache_params"})
+
+
+class CacheHolder(Protocol):
+    """Who answers calls from the cache, None while there is none."""
+
+    answers: ResponseCache | None
+
+
+async def switch_cache(holder: CacheHolder, settings: Settings, announce: Callable[[str], None]) -> None:
+    """Give the holder the cache that these settings ask for. `announce` tells the other processes."""
+    current = holder.answers
+    if not settings.caches_answers:
+        holder.answers = None
+        if current is not None:
+            await current.close()
+    elif current is not None:
+        await current.change(settings)
+    else:
+        # In a thread, since the client of Redis may have to be loaded first.
+        holder.answers = await asyncio.to_thread(open_response_cache, settings, announce)

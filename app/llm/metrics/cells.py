@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import msgspec
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ..call import Call
 
 # Combinations of label values that are kept apart; what comes beyond is summed under `other`.

@@ -11,13 +11,13 @@ import msgspec
 import structlog
 
 from ...auth.principal import Principal
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import GatewayError
 from ...settings import Settings
 from ...spend.budget import Reservation
 from ...spend.events import SpendEvent
 from ..call import Call
-from ..observation import EndedCall, Observer
+from ..observers import EndedCall, Observer
 from .cells import MOST_CELLS, READERS, BudgetFact, Cell, Totals, observe
 from .files import TotalsFiles
 from .plan import OVERHEAD_BUCKETS, Plan, plan_of

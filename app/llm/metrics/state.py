@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from .cells import BudgetFact, DeploymentCell, Totals, target_name
 from .plan import Plan
 from .text import Sample, lines

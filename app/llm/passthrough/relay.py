@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from ...auth.model_access import allows
-from ...deployments import Deployment, DeploymentCatalog
+from ...deployments.catalog import Deployment, DeploymentCatalog
 from ...errors import GatewayError, UpstreamError
 from ...protocols.base import Usage
 from ...protocols.json_fields import error_message
@@ -26,12 +26,12 @@ from ...spend.pricing import estimate_of
 from ...spend.shared_scopes import SharedScopes
 from ..admission import Admission, Application
 from ..call import Call
-from ..observation import Observer
-from ..raw_answer import RawAnswer
-from ..upstream import Upstream
+from ..observers import Observer
+from ..upstream.client import Upstream
+from ..upstream.raw_answer import RawAnswer
 from .aws_signature import signed_headers
+from .call_record import Outcome, PassThroughRecord, prices_by_name
 from .path import Pairs, named_models, passed_back, redacted, redacted_bytes
-from .record import Outcome, PassThroughRecord, prices_by_name
 from .sources import Source, Target
 from .targets import PREFIXES, configured_target, target_of
 from .usage import UsageScanner

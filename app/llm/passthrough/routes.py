@@ -24,7 +24,7 @@ from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ...web.own_paths import is_own_path
 from ..call import Call
-from ..edge import name_call, read_call
+from ..read_call import name_call, read_call
 from .ownership import resource_of_the_account
 from .path import read_query, safe_segments, sent_on
 from .relay import Passage, Relayed

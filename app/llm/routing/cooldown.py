@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
 from ...settings.routing import RoutingSettings
 from .load import LoadBook

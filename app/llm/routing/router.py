@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import Unauthenticated, UpstreamError
 from ...settings.routing import RoutingSettings
 from .cooldown import CooldownBook, is_its_fault

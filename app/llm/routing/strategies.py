@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...settings.routing import RoutingSettings
 from .load import LoadBook
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from quart import Quart
 
-from app.deployments import DeploymentCatalog
+from app.deployments.catalog import DeploymentCatalog
 from app.models import AuditLog, StoredDeployment
 from app.services import EXTENSION
 from tests.admin.conftest import PROVIDER_SECRET, Caller

@@ -12,8 +12,7 @@ import httpx
 from redis.asyncio import Redis
 
 from app.llm.caching.answer_store import MemoryAnswers
-from app.llm.caching.cache_switch import switch_cache
-from app.llm.caching.response_cache import ResponseCache
+from app.llm.caching.response_cache import ResponseCache, switch_cache
 from app.settings import Settings
 from tests.conftest import MASTER_KEY
 from tests.llm.cached_worker import hit, is_hit, models

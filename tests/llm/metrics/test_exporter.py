@@ -14,10 +14,10 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_families
 
-from app.deployment import Deployment
+from app.deployments.deployment import Deployment
 from app.llm.metrics.cells import MOST_CELLS
 from app.llm.metrics.exporter import Metrics
-from app.llm.observation import EndedCall, FailedAttempt
+from app.llm.observers import EndedCall, FailedAttempt
 from app.protocols.base import Usage
 from app.settings import Settings, load_settings
 from app.spend.budget import Reservation

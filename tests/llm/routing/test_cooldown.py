@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.errors import UpstreamError
 from app.llm.routing.cooldown import CooldownBook, is_its_fault
 from app.llm.routing.load import LoadBook

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.errors import GatewayError, Unauthenticated, UpstreamError
 from app.llm.routing.router import Route, Router
 from app.settings.routing import RoutingSettings

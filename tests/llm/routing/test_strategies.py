@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.llm.routing.load import LoadBook
 from app.llm.routing.strategies import choose, has_room
 from app.settings.routing import STRATEGIES, RoutingSettings
