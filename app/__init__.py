@@ -19,7 +19,6 @@ from .errors import GatewayError
 from .lifespan import add_lifespan
 from .llm.admission import Admission
 from .llm.caching.response_cache import open_response_cache
-from .llm.call_log import CallLog
 from .llm.fast_path import Door
 from .llm.files.accounts import ProviderAccounts
 from .llm.files.batch_billing import BatchBilling
@@ -27,14 +26,16 @@ from .llm.files.batch_watcher import BatchMeter
 from .llm.gateway import Gateway
 from .llm.health.background_checks import HealthRounds
 from .llm.health.probe import ConnectionTest, Prober
-from .llm.metrics.exporter import Metrics
 from .llm.observers import Observers
 from .llm.passthrough.relay import PassThrough
 from .llm.passthrough.routes import serve_configured_endpoints
 from .llm.routing.router import Router
-from .llm.traces import open_traces
 from .llm.upstream.client import Upstream
 from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
+from .observability.call_log import CallLog
+from .observability.metrics.exporter import Metrics
+from .observability.notifications import Watch
+from .observability.traces import open_traces
 from .openapi.document import EXTENSION as API_DOCUMENT
 from .openapi.document import ApiDocument
 from .services import EXTENSION, Services
@@ -47,7 +48,6 @@ from .spend.shared_scopes import SharedScopes
 from .storage.announcements import open_announcer
 from .storage.cache import open_cache
 from .storage.database import DATABASE_AWAY, Database
-from .watch.service import Watch
 from .web.error_responses import SECURITY_HEADERS, readable_error
 from .web.forwarded import behind_proxies
 from .web.request_body import PatientRequest, wait_until_sent

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .demo.supervisor import run_demo
-from .serving import ServeOptions, migrate, serve
+from .server.demo.supervisor import run_demo
+from .server.serve import ServeOptions, migrate, serve
 from .settings import process_environment
 from .settings.config_file import SettingsError
 from .storage.salt_key_rotation import RotateOptions, rotate_salt_key

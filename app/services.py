@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from .llm.files.batch_watcher import BatchMeter
     from .llm.gateway import Gateway
     from .llm.health.background_checks import HealthRounds
-    from .llm.metrics.exporter import Metrics
     from .llm.passthrough.relay import PassThrough
-    from .llm.traces import Traces
+    from .observability.metrics.exporter import Metrics
+    from .observability.notifications import Watch
+    from .observability.traces import Traces
     from .settings import Settings
     from .spend.budget import BudgetBook
     from .spend.counter_chain import CounterChain
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from .storage.announcements import Announcer
     from .storage.cache import Cache
     from .storage.database import Database
-    from .watch.service import Watch
 
 EXTENSION = "quarterdeck"
 

@@ -26,7 +26,7 @@ import asyncpg
 import httpx
 
 from app import create_app
-from app.asgi import spare_what_stays
+from app.server.asgi import spare_what_stays
 from app.settings import Settings
 from app.storage.database import Database
 

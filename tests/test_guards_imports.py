@@ -15,7 +15,7 @@ APP_FILES = python_files("app")
 MODULES = {module_name(path): path for path in APP_FILES}
 
 # Modules that stand at the door: they start the application, so they import the package that wires it.
-ENTRY_POINTS = ("app.cli", "app.asgi", "app.demo", "app.serving")
+ENTRY_POINTS = ("app.cli", "app.server.asgi", "app.server.demo", "app.server.serve")
 
 # Package -> what nothing in it may import.
 NEVER = {
@@ -40,8 +40,8 @@ NEVER = {
         "app.llm",
     ),
     "app.admin": ("app.llm", "app.control_plane"),
-    "app.llm": ("app.admin", "app.control_plane", "app.watch"),
-    "app.watch": ("quart", "tortoise", "app.admin", "app.control_plane", "app.models", "app.services"),
+    "app.llm": ("app.admin", "app.control_plane", "app.observability"),
+    "app.observability": ("quart", "tortoise", "app.admin", "app.control_plane", "app.models", "app.services"),
     "app.spend": ("quart", "app.admin", "app.control_plane", "app.llm"),
     "app.auth": ("app.admin", "app.control_plane", "app.llm"),
 }
@@ -59,7 +59,7 @@ MAY_SEE_REQUEST = (
     "app.admin",
     "app.auth",
     "app.control_plane",
-    "app.demo",
+    "app.server.demo",
     "app.llm.passthrough.routes",
     "app.llm.routes.openai",
     "app.llm.routes.files",
