@@ -13,6 +13,7 @@ from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
 from .auth.opened_routes import opened_routes
 from .auth.session_store import ConsoleSessionStore
+from .backends import open_announcer, open_answer_store, open_cache, open_counters, open_traces
 from .control_plane.registry import WorkerRegistry
 from .deployments.catalog import DeploymentCatalog
 from .errors import GatewayError
@@ -31,22 +32,18 @@ from .llm.passthrough.relay import PassThrough
 from .llm.passthrough.routes import serve_configured_endpoints
 from .llm.routing.router import Router
 from .llm.upstream.client import Upstream
-from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
 from .observability.call_log import CallLog
 from .observability.metrics.exporter import Metrics
 from .observability.notifications import Watch
-from .observability.traces import open_traces
 from .openapi.document import EXTENSION as API_DOCUMENT
 from .openapi.document import ApiDocument
+from .route_groups import ROUTE_GROUPS, closed_groups, group_of_blueprints
 from .services import EXTENSION, Services
 from .settings import Settings
 from .spend.budget import BudgetBook
-from .spend.counter_chain import open_counters
 from .spend.ledger import SpendLedger
 from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
-from .storage.announcements import open_announcer
-from .storage.cache import open_cache
 from .storage.database import DATABASE_AWAY, Database
 from .web.error_responses import SECURITY_HEADERS, readable_error
 from .web.forwarded import behind_proxies
@@ -119,7 +116,7 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
     accounts = ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key)
     kept = base.spend_logs_retention
     billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_kept=kept)
-    answers = open_response_cache(settings, announcer.announce)
+    answers = open_response_cache(settings, announcer.announce, open_answer_store)
     metrics = Metrics(settings)
     call_log, traces = CallLog(is_verbose=settings.lowest_log_level == "DEBUG"), open_traces(settings)
     observers = Observers(metrics, call_log, *([traces] if traces is not None else []))

@@ -10,6 +10,7 @@ from dataclasses import replace
 import structlog
 from quart import Quart
 
+from .backends import open_answer_store
 from .llm.caching.response_cache import SETTINGS as SWITCHES_CACHE
 from .llm.caching.response_cache import switch_cache
 from .llm.upstream.client import Upstream
@@ -138,7 +139,7 @@ async def _read_settings(house: Services, upstream: Upstream, base: Settings) ->
     log.info("settings have changed", settings=sorted(changed))
     house.settings = replace(current, **changed)
     if not SWITCHES_CACHE.isdisjoint(changed):
-        await switch_cache(house.gateway, house.settings, house.announcer.announce)
+        await switch_cache(house.gateway, house.settings, house.announcer.announce, open_answer_store)
     house.gateway.reconfigure(house.settings)
     house.pass_through.reconfigure(house.settings)
     await house.watch.reconfigure(house.settings)

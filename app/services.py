@@ -11,7 +11,6 @@ from quart import current_app
 if TYPE_CHECKING:
     import httpx
 
-    from .admin.instance.health_checks import ConnectionTester
     from .auth.key_directory import KeyDirectory
     from .auth.login_codes import LoginCodes
     from .auth.login_throttle import LoginThrottle
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .llm.files.batch_watcher import BatchMeter
     from .llm.gateway import Gateway
     from .llm.health.background_checks import HealthRounds
+    from .llm.health.probe import ConnectionTest
     from .llm.passthrough.relay import PassThrough
     from .observability.metrics.exporter import Metrics
     from .observability.notifications import Watch
@@ -69,7 +69,7 @@ class Services:
     console_sessions: ConsoleSessionStore
     registry: WorkerRegistry
     self_transport: httpx.ASGITransport
-    connection_tester: ConnectionTester | None = None
+    connection_tester: ConnectionTest | None = None
     route_groups: Mapping[str, str] = field(default_factory=dict)
     # Read stored settings again, soon; what other processes are told by the announcer.
     reload_soon: Callable[[], None] = _nothing_runs

@@ -9,7 +9,7 @@ import pytest
 from quart import Quart
 
 from app import create_app
-from app.mounts import ROUTE_GROUPS
+from app.route_groups import ROUTE_GROUPS
 from app.settings import Settings, declared_settings
 from app.settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from tests.source_files import ROOT

@@ -17,7 +17,7 @@ from werkzeug.routing import Rule
 
 from app.auth.guard import access_of_routes
 from app.auth.policy import Access
-from app.mounts import ROUTE_GROUPS, RouteGroup, group_of_blueprints
+from app.route_groups import ROUTE_GROUPS, RouteGroup, group_of_blueprints
 from app.settings import Settings, declared_settings
 from app.settings.config_file import WorkerEntry
 from app.settings.config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
@@ -26,7 +26,7 @@ from .contract_routes import contract_routes
 
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
-_WRITTEN = "<!-- Written by `make docs` from the code. Change app/settings/ or app/mounts.py. -->"
+_WRITTEN = "<!-- Written by `make docs` from the code. Change app/settings/ or app/route_groups.py. -->"
 
 # What the supported keys of one `model_list` entry mean; a guard compares the names with app/settings/config_keys.py.
 DEPLOYMENT_KEYS = {

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 from quart import Quart, g, request
 
 from ..errors import Forbidden, InvalidRequest, PlainDenial, Unauthenticated
+from ..logs import bind_request
 from ..services import Services, services
-from ..telemetry import bind_request
 from .key_directory import MASTER_KEY_HASH
 from .policy import GROUP_ACCESS, ROUTES, Access, Refusal
 from .principal import Principal, key_from

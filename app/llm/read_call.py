@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from ..auth.principal import Principal
 from ..errors import GatewayError, InvalidRequest
+from ..logs import bind_request
 from ..protocols.openai import Endpoint
-from ..telemetry import bind_request
 from ..version import VERSION
 from .call import Call
 

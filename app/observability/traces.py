@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Protocol
 
 import structlog
@@ -21,7 +19,6 @@ import structlog
 from ..deployments.deployment import Deployment
 from ..llm.observers import EndedCall, FailedAttempt, Observer
 from ..protocols.base import Usage
-from ..settings import Settings
 from ..tasks import ended as task_ended
 
 log = structlog.get_logger(__name__)
@@ -128,15 +125,3 @@ class Traces(Observer):
                 self._export.export(self._waiting.popleft())
             except Exception as problem:  # noqa: BLE001 - a call that cannot be traced must not end the tracing
                 log.error("a call could not be traced", reason=type(problem).__name__)
-
-
-def open_traces(settings: Settings) -> Traces | None:
-    """Traces to the configured collector; None without one, and without the SDK."""
-    named = (*settings.callbacks, *settings.success_callback, *settings.failure_callback)
-    if settings.otlp_endpoint is None and _CALLBACK not in named:
-        return None
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        log.warning("calls are not traced: run pip install 'quarterdeck[otel]'")
-        return None
-    export: SpanExport = import_module("app.observability.otlp_export").OtlpExport(settings)
-    return Traces(export)

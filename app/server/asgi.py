@@ -7,9 +7,9 @@ import gc
 from quart import Quart
 
 from .. import create_app
+from ..logs import configure_logging
 from ..settings import load_exported_settings
 from ..storage.stored_settings import with_stored_overrides
-from ..telemetry import configure_logging
 
 
 def create() -> Quart:

@@ -21,14 +21,14 @@ import structlog
 from quart import Quart
 
 from .. import create_app
-from ..mounts import ROUTE_GROUPS
+from ..logs import configure_logging
 from ..observability.metrics.shared_totals import TotalsFiles
+from ..route_groups import ROUTE_GROUPS
 from ..services import EXTENSION
 from ..settings import Settings, export_settings, load_database_settings, load_settings
 from ..settings.config_file import SettingsError
 from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from ..storage.stored_settings import with_stored_overrides
-from ..telemetry import configure_logging
 from ..version import VERSION
 from .asgi import spare_what_stays
 

@@ -17,20 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from hashlib import sha256
-from importlib import import_module
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
 from ..errors import ServiceUnavailable
-from ..settings import Settings
 from ..storage.cache import CacheAway
-from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED
 from .counter_faults import CanBePassedBy, CountersLost, CountersUnsure
-from .counters import Counters, Demand, Hold, MemoryCounters, Refusal
-from .sql_counters import SqlCounters
+from .counters import Counters, Demand, Hold, Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -179,29 +173,6 @@ class CounterChain:
             counted, unsure = self._doubtful.pop(hold.call_id)
             for one in (counted, *unsure):
                 one.keeper.settle(one, cost, tokens)
-
-
-def open_counters(settings: Settings, database: Database, cache: Any) -> CounterChain:
-    """The counters of an instance, as the table above says."""
-    links: list[Any] = []
-    if cache.is_shared:
-        # redis costs 22 MB, which an instance without it need not hold.
-        namespace = sha256(_place_of(database).encode()).hexdigest()[:16]
-        links.append(import_module("app.spend.redis_counters").RedisCounters(cache.client, namespace))
-    if not database.is_sqlite or settings.process_count > 1:
-        links.append(SqlCounters(database))
-    links.append(MemoryCounters())
-    return CounterChain(links, is_closed_without_shared=settings.fail_closed_budget_enforcement)
-
-
-def _place_of(database: Database) -> str:
-    """Which database it is, however its address is spelled: who disagrees on that counts apart."""
-    if database.is_sqlite:
-        return str(sqlite_path(database.url).resolve())
-    parts = urlsplit(database.url)
-    query = dict(parse_qsl(parts.query))
-    host = query.get("host") or parts.hostname or "localhost"
-    return f"{host}:{query.get('port') or parts.port or 5432}{parts.path}"
 
 
 def _nothing() -> None:

@@ -22,16 +22,13 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from hashlib import sha256
-from importlib import import_module
 from typing import Any, Protocol
 
 import asyncpg
 import structlog
 
-from ..settings import Settings
 from ..tasks import ended
-from .database import DATABASE_AWAY, DATABASE_REFUSED, Database, _postgres_credentials, sqlite_path
+from .database import DATABASE_AWAY, DATABASE_REFUSED, _postgres_credentials
 
 log = structlog.get_logger(__name__)
 
@@ -299,17 +296,3 @@ class PostgresAnnouncer(LineAnnouncer):
             return await PostgresLine.dial(url, heard, died)
 
         super().__init__(dial, (*DATABASE_AWAY, *DATABASE_REFUSED))
-
-
-def open_announcer(settings: Settings, database: Database) -> Announcer:
-    """PostgreSQL's own, Redis for processes that share a SQLite file, else none: the docstring above says why."""
-    if not database.is_sqlite:
-        return PostgresAnnouncer(database.url)
-    if settings.redis_url is None:
-        return NullAnnouncer()
-    # Several files may be served beside one Redis.
-    place = sha256(str(sqlite_path(database.url).resolve()).encode()).hexdigest()[:16]
-    announcer: Announcer = import_module("app.storage.redis_announcements").RedisAnnouncer(
-        settings.redis_url, f"quarterdeck:changes:{place}"
-    )
-    return announcer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from importlib import import_module
 from typing import Protocol
 
 
@@ -85,11 +84,3 @@ class MemoryCache:
 
     async def close(self) -> None:
         self._entries.clear()
-
-
-def open_cache(redis_url: str | None) -> Cache:
-    """Redis when an address is given. Its client costs 22 MB, which an instance without Redis need not hold."""
-    if redis_url is None:
-        return MemoryCache()
-    cache: Cache = import_module("app.storage.redis_cache").RedisCache(redis_url)
-    return cache

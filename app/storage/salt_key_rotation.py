@@ -15,11 +15,11 @@ from typing import Any
 
 from tortoise.models import Model
 
+from ..logs import configure_logging
 from ..models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
 from ..security.credentials import decrypt, encrypt
 from ..settings import load_settings, process_environment
 from ..settings.config_file import SettingsError
-from ..telemetry import configure_logging
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
 _BATCH = 500

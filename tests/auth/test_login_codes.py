@@ -14,10 +14,11 @@ import pytest
 from redis.asyncio import Redis
 
 from app.auth.login_codes import LoginCodes
+from app.backends import open_cache
 from app.models import LoginCode
 from app.security.credentials import hash_key
 from app.settings import Settings
-from app.storage.cache import CacheAway, MemoryCache, open_cache
+from app.storage.cache import CacheAway, MemoryCache
 from app.storage.database import Database
 from tests.auth.instance import CONSOLE
 from tests.conftest import MASTER_KEY

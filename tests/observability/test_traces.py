@@ -14,9 +14,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
+from app.backends import open_traces
 from app.llm.observers import EndedCall, FailedAttempt
 from app.observability.otlp_export import OtlpExport
-from app.observability.traces import TracedCall, Traces, open_traces
+from app.observability.traces import TracedCall, Traces
 from app.protocols.base import Usage
 from app.settings import load_settings
 from tests.llm.ended_calls import START, ended, target

@@ -13,8 +13,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from app.backends import open_announcer
 from app.settings import Settings
-from app.storage.announcements import Announcer, LineAnnouncer, NullAnnouncer, PostgresAnnouncer, open_announcer
+from app.storage.announcements import Announcer, LineAnnouncer, NullAnnouncer, PostgresAnnouncer
 from app.storage.database import Database
 from app.storage.redis_announcements import RedisAnnouncer
 from tests.source_files import ROOT

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from app.storage.cache import Cache, CacheAway, MemoryCache, open_cache
+from app.backends import open_cache
+from app.storage.cache import Cache, CacheAway, MemoryCache
 from tests.source_files import ROOT
 from tests.tcp_proxy import TcpProxy
 

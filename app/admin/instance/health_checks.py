@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from quart import Blueprint
 from tortoise.functions import Max
@@ -51,16 +51,6 @@ _SERVICES = (
     "slack_budget_alerts slack webhook email langfuse langfuse_otel openmeter braintrust datadog "
     "datadog_llm_observability generic_api arize sqs s3 gcs prometheus otel langsmith helicone lago"
 ).split()
-
-
-class ConnectionTester(Protocol):
-    """Who can try a deployment that is stored nowhere."""
-
-    async def test(self, model_name: str, litellm_params: Mapping[str, Any], mode: str) -> Mapping[str, Any]:
-        """Make ONE small call; `{"status": "success"}`, or `{"status": "error", "error": text}` with what went wrong.
-
-        Raises ValueError for parameters that no call can be made of.
-        """
 
 
 @blueprint.post("/health/test_connection")

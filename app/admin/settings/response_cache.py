@@ -11,11 +11,12 @@ from typing import Any
 
 from quart import Blueprint
 
+from ...backends import open_cache
 from ...security.sealed_settings import shown
 from ...services import services
 from ...settings.declaration import boolean
 from ...settings.response_cache import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
-from ...storage.cache import CacheAway, open_cache
+from ...storage.cache import CacheAway
 from ...web.fields import Table, bad_request, json_object, read_body, takes
 from ..changes import VERSION, expected_version
 from .fields import name_without_effect, refuse_references

@@ -27,7 +27,7 @@ from ...settings import Settings
 from ...settings.response_cache import CacheParams, read_cache_params
 from ..call import Call, Reply
 from ..call_record import CallRecord
-from .answer_store import AnswerStore, MemoryAnswers, open_store
+from .answer_store import AnswerStore, MemoryAnswers, OpenAnswerStore
 from .cache_keys import CacheControls, answer_keys, input_items, read_controls, scope_of
 
 log = structlog.get_logger(__name__)
@@ -70,9 +70,11 @@ class ResponseCache:
         params: CacheParams,
         store: AnswerStore,
         announce: Callable[[str], None],
+        open_store: OpenAnswerStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._open_store = open_store
         self._announce = announce
         self._clock = clock
         self._follow(params)
@@ -92,7 +94,7 @@ class ResponseCache:
             self._follow(params)
             return
         # The client of Redis may have to be loaded first, which takes longer than a call should wait.
-        store = await asyncio.to_thread(open_store, params)
+        store = await asyncio.to_thread(self._open_store, params)
         old, self._store = self._store, store
         self._follow(params)
         await old.close()
@@ -273,12 +275,14 @@ class ResponseCache:
         await self._store.close()
 
 
-def open_response_cache(settings: Settings, announce: Callable[[str], None]) -> ResponseCache | None:
+def open_response_cache(
+    settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
+) -> ResponseCache | None:
     """The cache of an instance, None where answers are not cached. `announce` tells the other processes."""
     if not settings.caches_answers:
         return None
     params = _params_of(settings)
-    return ResponseCache(settings, params, open_store(params), announce)
+    return ResponseCache(settings, params, open_store(params), announce, open_store)
 
 
 def _params_of(settings: Settings) -> CacheParams:
@@ -324,7 +328,9 @@ class CacheHolder(Protocol):
     answers: ResponseCache | None
 
 
-async def switch_cache(holder: CacheHolder, settings: Settings, announce: Callable[[str], None]) -> None:
+async def switch_cache(
+    holder: CacheHolder, settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
+) -> None:
     """Give the holder the cache that these settings ask for. `announce` tells the other processes."""
     current = holder.answers
     if not settings.caches_answers:
@@ -335,4 +341,4 @@ async def switch_cache(holder: CacheHolder, settings: Settings, announce: Callab
         await current.change(settings)
     else:
         # In a thread, since the client of Redis may have to be loaded first.
-        holder.answers = await asyncio.to_thread(open_response_cache, settings, announce)
+        holder.answers = await asyncio.to_thread(open_response_cache, settings, announce, open_store)

@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.telemetry import bind_request, configure_logging, redact
+from app.logs import bind_request, configure_logging, redact
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 
 _TAILS = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789_-", min_size=8, max_size=60)

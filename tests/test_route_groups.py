@@ -11,7 +11,7 @@ import httpx
 import pytest
 from werkzeug.routing import Rule
 
-from app.mounts import ROUTE_GROUPS
+from app.route_groups import ROUTE_GROUPS
 from app.settings.config_file import WorkerEntry
 from tests.auth.instance import CONSOLE, Instance, bearer, serving
 from tests.conftest import MASTER_KEY
