@@ -26,9 +26,10 @@ NEVER = {
         "app.protocols",
         "app.spend",
         "app.storage",
+        "app.observability",
         "tortoise",
     ),
-    "app.models": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.services"),
+    "app.models": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.services", "app.storage"),
     "app.protocols": (
         "quart",
         "httpx",
@@ -39,11 +40,14 @@ NEVER = {
         "app.services",
         "app.llm",
     ),
-    "app.admin": ("app.llm", "app.control_plane"),
-    "app.llm": ("app.admin", "app.control_plane", "app.observability"),
+    "app.admin": ("app.llm", "app.control_plane", "app.server"),
+    "app.llm": ("app.admin", "app.control_plane", "app.observability", "app.server"),
     "app.observability": ("quart", "tortoise", "app.admin", "app.control_plane", "app.models", "app.services"),
-    "app.spend": ("quart", "app.admin", "app.control_plane", "app.llm"),
-    "app.auth": ("app.admin", "app.control_plane", "app.llm"),
+    "app.spend": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.observability"),
+    "app.auth": ("app.admin", "app.control_plane", "app.llm", "app.observability"),
+    "app.storage": ("quart", "app.admin", "app.auth", "app.control_plane", "app.llm", "app.spend"),
+    "app.security": ("quart", "tortoise", "app.auth", "app.models", "app.storage"),
+    "app.settings": ("quart", "tortoise", "app.models", "app.security", "app.storage"),
 }
 
 # Package -> the only packages of ours that anything in it may import.
@@ -51,8 +55,11 @@ ONLY = {
     "app.settings": ("app.settings", "app.durations"),
     "app.durations": (),
     "app.errors": (),
-    "app.security.credentials": ("app.errors",),
+    "app.security": ("app.security", "app.settings", "app.durations", "app.errors"),
 }
+
+# The one file that imports modules of ours late: the optional clients.
+LATE_IMPORTS = "app.backends"
 
 # The edge: where a request comes in. Everything else is handed what it needs.
 MAY_SEE_REQUEST = (
@@ -82,7 +89,17 @@ def imported(path: Path, *, at_run_time: bool = False) -> tuple[tuple[int, str],
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(path, node)
             found.extend((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and (name := _late_import(node)):
+            found.append((node.lineno, name))
     return tuple(found)
+
+
+def _late_import(node: ast.AST | ast.expr) -> str | None:
+    """The module of ours that `import_module("app.…")` names, however the function is called; else None."""
+    if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], ast.Constant):
+        return None
+    called, name = ast.unparse(node.func).rpartition(".")[2], str(node.args[0].value)
+    return name if called in ("import_module", "__import__") and is_within(name, "app") else None
 
 
 def _absolute(path: Path, node: ast.ImportFrom) -> str:
@@ -118,7 +135,7 @@ def where(path: Path, line: int) -> str:
 
 def test_what_the_tables_above_name_is_there() -> None:
     """A module that moved away would else be guarded no more, in silence."""
-    named = [*ENTRY_POINTS, *NEVER, *ONLY, *MAY_SEE_REQUEST, *MAY_SEE_REQUEST_EXACTLY]
+    named = [LATE_IMPORTS, *ENTRY_POINTS, *NEVER, *ONLY, *MAY_SEE_REQUEST, *MAY_SEE_REQUEST_EXACTLY]
     named += [name for names in (*NEVER.values(), *ONLY.values()) for name in names if is_within(name, "app")]
     missing = sorted({name for name in named if name not in MODULES})
     assert not missing, missing
@@ -224,15 +241,49 @@ def _find_cycle(graph: dict[str, list[str]]) -> list[str] | None:
     return None
 
 
+def test_no_circles_of_rooms() -> None:
+    """A room is a package directly below app/; its files know those of other rooms in one direction only."""
+    graph: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        targets = (module_of(name) for _, name in imported(path, at_run_time=True))
+        graph.setdefault(_room(module), set()).update(
+            _room(target) for target in targets if target not in (None, "app")
+        )
+    cycle = _find_cycle({room: sorted(others - {room}) for room, others in graph.items()})
+    assert cycle is None, " -> ".join(cycle or [])
+
+
+def _room(module: str | None) -> str:
+    return ".".join((module or "").split(".")[:2])
+
+
+def test_the_root_of_the_program_reads_as_a_description() -> None:
+    rooms = sorted({_room(module) for module, path in MODULES.items() if path.parent.parts[1:]})
+    assert len(rooms) <= 16, rooms
+
+
 def test_no_imports_inside_functions() -> None:
     wrong = [
         f"{where(path, node.lineno)} in {function.name}"
         for path in python_files("app", "tests", "bench")
+        if module_name(path) != LATE_IMPORTS
         for function in functions_of(path)
         for node in ast.walk(function)
-        if isinstance(node, ast.Import | ast.ImportFrom)
+        if isinstance(node, ast.Import | ast.ImportFrom) or (isinstance(node, ast.Call) and _late_import(node))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_late_imports_are_where_the_guard_looks_the_other_way() -> None:
+    late = [name for node in ast.walk(tree_of(MODULES[LATE_IMPORTS])) if (name := _late_import(node))]
+    assert late
+    assert set(late) <= set(MODULES), "a late import of a module that moved away"
+
+
+def test_a_late_import_is_seen_however_it_is_written() -> None:
+    calls = ("import_module('app.x')", "importlib.import_module('app.x')", "__import__('app.x')", "import_module('y')")
+    seen = [_late_import(ast.parse(call, mode="eval").body) for call in calls]
+    assert seen == ["app.x", "app.x", "app.x", None]
 
 
 def test_no_global_statements() -> None:
