@@ -23,7 +23,7 @@ from .key_form import (
     try_it,
 )
 from .rendering import fragment, is_asking_for, page
-from .session import go, on_worker
+from .session import go, requires_worker_session
 from .worker_client import PAGE_SIZE, Row, WorkerClient
 from .worker_errors import ODD_ANSWER, WorkerError, WorkerRefused
 
@@ -77,7 +77,7 @@ def _empty_context() -> dict[str, Any]:
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_keys(client: WorkerClient) -> Response:
     context = await _list_context(client)
     if is_asking_for("keys"):
@@ -86,7 +86,7 @@ async def list_keys(client: WorkerClient) -> Response:
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_key(client: WorkerClient) -> Response:
     return await _form_page(client, Form({"models": [], "team_id": request.args.get("team", "")}))
 
@@ -99,7 +99,7 @@ async def _form_page(client: WorkerClient, form: Form) -> Response:
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_key(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form, lists=LISTS)
     fields = new_key_fields(form)
@@ -126,7 +126,7 @@ async def _show_secret(client: WorkerClient, created: Row) -> Response:
 
 
 @blueprint.get("/<key_hash>")
-@on_worker
+@requires_worker_session
 async def show_key(client: WorkerClient, key_hash: str) -> Response:
     return await _key_page(client, key_hash)
 
@@ -180,13 +180,13 @@ async def _requests(client: WorkerClient, key_hash: str) -> list[Row] | None:
 
 
 @blueprint.get("/<key_hash>/edit")
-@on_worker
+@requires_worker_session
 async def edit_key(client: WorkerClient, key_hash: str) -> Response:
     return await _key_page(client, key_hash)
 
 
 @blueprint.post("/<key_hash>/edit")
-@on_worker
+@requires_worker_session
 async def save_key(client: WorkerClient, key_hash: str) -> Response:
     form = Form.submitted(await request.form, lists=LISTS)
     key = await client.key_info(key_hash)
@@ -207,27 +207,27 @@ def _back_to_key(client: WorkerClient, key_hash: str) -> Response:
 
 
 @blueprint.post("/<key_hash>/block")
-@on_worker
+@requires_worker_session
 async def block_key(client: WorkerClient, key_hash: str) -> Response:
     await client.block_key(key_hash)
     return _back_to_key(client, key_hash)
 
 
 @blueprint.post("/<key_hash>/unblock")
-@on_worker
+@requires_worker_session
 async def unblock_key(client: WorkerClient, key_hash: str) -> Response:
     await client.unblock_key(key_hash)
     return _back_to_key(client, key_hash)
 
 
 @blueprint.get("/<key_hash>/delete")
-@on_worker
+@requires_worker_session
 async def confirm_deletion(client: WorkerClient, key_hash: str) -> Response:
     return await _key_page(client, key_hash, is_deleting=True)
 
 
 @blueprint.post("/<key_hash>/delete")
-@on_worker
+@requires_worker_session
 async def delete_key(client: WorkerClient, key_hash: str) -> Response:
     """In production the alias must be typed; a mistyped one deletes nothing."""
     if client.worker.environment_kind == "production":

@@ -9,7 +9,7 @@ from quart import Blueprint, Response, abort, request, url_for
 
 from .forms import Form
 from .rendering import page
-from .session import go, on_worker
+from .session import go, requires_worker_session
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
@@ -41,13 +41,13 @@ async def _deployments(client: WorkerClient) -> list[Row]:
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_models(client: WorkerClient) -> Response:
     return await page(_TEMPLATE, models=await _deployments(client))
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_model(client: WorkerClient) -> Response:
     return await _form_page(client, Form())
 
@@ -59,7 +59,7 @@ async def _form_page(client: WorkerClient, form: Form) -> Response:
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_model(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form, secrets=("api_key",))
     fields = _fields(form)
@@ -91,7 +91,7 @@ def _fields(form: Form) -> dict[str, Any]:
 
 
 @blueprint.get("/<path:model_id>/delete")
-@on_worker
+@requires_worker_session
 async def confirm_deletion(client: WorkerClient, model_id: str) -> Response:
     models = await _deployments(client)
     doomed = next((model for model in models if model["id"] == model_id), None)
@@ -102,7 +102,7 @@ async def confirm_deletion(client: WorkerClient, model_id: str) -> Response:
 
 
 @blueprint.post("/<path:model_id>/delete")
-@on_worker
+@requires_worker_session
 async def delete_model(client: WorkerClient, model_id: str) -> Response:
     await client.delete_model(model_id)
     return go(url_for("console.models.list_models", worker_id=client.worker.worker_id))

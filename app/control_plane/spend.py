@@ -9,7 +9,7 @@ from quart import Blueprint, Response, request
 
 from .activity import GROUPS, daily_chart
 from .rendering import fragment, is_asking_for, page
-from .session import on_worker
+from .session import requires_worker_session
 from .worker_client import WorkerClient
 
 blueprint = Blueprint("spend", __name__, url_prefix="/workers/<worker_id>/spend")
@@ -18,7 +18,7 @@ RANGES = {"7": 7, "30": 30}
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def show_spend(client: WorkerClient) -> Response:
     days = RANGES.get(request.args.get("days", ""), 30)
     group = request.args.get("by", "model")

@@ -11,7 +11,7 @@ from .formatting import metered
 from .forms import PERIODS, Form, jsonable
 from .key_form import public_models
 from .rendering import page
-from .session import go, on_worker
+from .session import go, requires_worker_session
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
@@ -20,7 +20,7 @@ _TEMPLATE = "pages/teams.html"
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_teams(client: WorkerClient) -> Response:
     return await page(_TEMPLATE, teams=_sorted(await client.list_teams()))
 
@@ -30,7 +30,7 @@ def _sorted(teams: list[Row]) -> list[Row]:
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_team(client: WorkerClient) -> Response:
     return await _form_page(client, Form({"models": []}))
 
@@ -43,7 +43,7 @@ async def _form_page(client: WorkerClient, form: Form) -> Response:
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_team(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form, lists=("models",))
     fields = _fields(form)

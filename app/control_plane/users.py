@@ -9,7 +9,7 @@ from quart import Blueprint, Response, request, url_for
 from .formatting import metered, whole_number
 from .forms import PERIODS, Form, jsonable
 from .rendering import fragment, is_asking_for, page
-from .session import go, on_worker
+from .session import go, requires_worker_session
 from .worker_client import PAGE_SIZE, WorkerClient
 from .worker_errors import WorkerRefused
 
@@ -39,7 +39,7 @@ async def _context(client: WorkerClient) -> dict[str, Any]:
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_users(client: WorkerClient) -> Response:
     context = await _context(client)
     if is_asking_for("users"):
@@ -48,7 +48,7 @@ async def list_users(client: WorkerClient) -> Response:
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_user(client: WorkerClient) -> Response:
     return await _form_page(client, Form({"user_role": "internal_user"}))
 
@@ -59,7 +59,7 @@ async def _form_page(client: WorkerClient, form: Form) -> Response:
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_user(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form)
     fields = _fields(form)
