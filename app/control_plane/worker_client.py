@@ -1,7 +1,7 @@
 """Every call that the console makes on a worker, one method each, in the contract's words.
 
 Answers are the contract's JSON with floats as `Decimal`; money is USD. All methods raise WorkerUnreachable,
-WorkerSignedOut or WorkerRefused.
+SessionExpired or WorkerRefused.
 """
 
 from __future__ import annotations
