@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from .control_plane.registry import WorkerRegistry
     from .deployments.catalog import DeploymentCatalog
     from .llm.files.accounts import ProviderAccounts
-    from .llm.files.batch_watcher import BatchMeter
+    from .llm.files.batch_watcher import BatchWatcher
     from .llm.gateway import Gateway
-    from .llm.health.background_checks import HealthRounds
+    from .llm.health.background_checks import BackgroundChecks
     from .llm.health.probe import ConnectionTest
     from .llm.passthrough.relay import PassThrough
     from .observability.metrics.exporter import Metrics
-    from .observability.notifications import Watch
+    from .observability.notifications import Notifications
     from .observability.traces import Traces
     from .settings import Settings
-    from .spend.budget import BudgetBook
+    from .spend.budget import Budgets
     from .spend.counter_chain import CounterChain
     from .spend.ledger import SpendLedger
     from .spend.shared_scopes import SharedScopes
@@ -51,7 +51,7 @@ class Services:
     cache: Cache
     deployments: DeploymentCatalog
     keys: KeyDirectory
-    budgets: BudgetBook
+    budgets: Budgets
     counters: CounterChain
     shared_scopes: SharedScopes
     announcer: Announcer
@@ -59,10 +59,10 @@ class Services:
     gateway: Gateway
     pass_through: PassThrough
     accounts: ProviderAccounts
-    batch_meter: BatchMeter
+    batch_watcher: BatchWatcher
     metrics: Metrics
-    health_rounds: HealthRounds
-    watch: Watch
+    background_checks: BackgroundChecks
+    notifications: Notifications
     login_codes: LoginCodes
     login_throttle: LoginThrottle
     console_throttle: LoginThrottle

@@ -65,7 +65,7 @@ async def change_row(
 
 
 def _shown(row: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = row.as_wire()
+    shown: dict[str, Any] = row.to_json()
     return shown
 
 

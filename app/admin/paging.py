@@ -57,11 +57,11 @@ def rows_of(model: type[Model]) -> QuerySet[Any]:
     return model.all()
 
 
-_MOST_COUNTED = 10_000
+_MAX_COUNTED = 10_000
 
 
 async def read_capped_page(
-    query: QuerySet[Any], number: int, size: int, *order: str, most_counted: int = _MOST_COUNTED
+    query: QuerySet[Any], number: int, size: int, *order: str, most_counted: int = _MAX_COUNTED
 ) -> Page:
     """One page of a query, whose total is exact up to `most_counted` rows.
 

@@ -24,7 +24,7 @@ from .worker_errors import SessionExpired, WorkerRefused, WorkerUnreachable, rea
 CONNECT, TOTAL, TILE = 1.5, 5.0, 1.5
 PATIENCE, PROBE = 0.9, 0.7
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-MOST_DIGITS = 30
+MAX_DIGITS = 30
 _EXPIRED_TYPES = {"expired_key", "token_not_found_in_db"}
 
 
@@ -165,7 +165,7 @@ def _plain(headers: httpx.Headers) -> dict[str, str]:
 def _finite(text: str) -> Decimal:
     """A number that can be shown. One with a million digits would take the console's memory to write down."""
     number = Decimal(text)
-    if number.adjusted() > MOST_DIGITS:
+    if number.adjusted() > MAX_DIGITS:
         raise ValueError("this number is out of any range")
     return number
 

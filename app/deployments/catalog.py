@@ -139,11 +139,11 @@ class DeploymentCatalog:
             model_name, params, info, self._environment, credentials=self._credentials, is_stored=True
         )
 
-    def seal(self, values: Mapping[str, Any]) -> str:
+    def encrypt(self, values: Mapping[str, Any]) -> str:
         """Ciphertext of parameters or of a credential's values, as their tables keep it."""
         return encrypt(json.dumps(dict(values)), self._salt_key)
 
-    def unseal(self, ciphertext: str) -> dict[str, Any]:
+    def decrypt(self, ciphertext: str) -> dict[str, Any]:
         """Raises ValueError when the salt key is another one by now, or when it is no JSON object."""
         values = json.loads(decrypt(ciphertext, self._salt_key))
         if not isinstance(values, dict):
@@ -158,7 +158,7 @@ class DeploymentCatalog:
         return await StoredDeployment.create(
             model_id=deployment.id,
             model_name=model_name,
-            litellm_params=self.seal(params),
+            litellm_params=self.encrypt(params),
             model_info={**info, "id": deployment.id},
             created_by=created_by,
             updated_by=created_by,
@@ -179,14 +179,14 @@ class DeploymentCatalog:
     def _readable_credentials(self, rows: Iterable[Credential]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for row in rows:
             try:
-                yield row.credential_name, self.unseal(row.credential_values)
+                yield row.credential_name, self.decrypt(row.credential_values)
             except ValueError as problem:
                 log.error("stored credential is left out", credential_name=row.credential_name, reason=str(problem))
 
     def _readable(self, rows: Iterable[StoredDeployment]) -> Iterator[Deployment]:
         for row in rows:
             try:
-                params = self.unseal(row.litellm_params)
+                params = self.decrypt(row.litellm_params)
                 facts = {name: getattr(row, name) for name in _ROW_FACTS}
                 info = {**row.model_info, **facts, "id": row.model_id}
                 yield build_deployment(

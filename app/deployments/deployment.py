@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..protocols.providers import Provider, split_model
-from ..security.sealed_settings import shown
+from ..security.encrypted_settings import shown
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
 
@@ -28,7 +28,7 @@ _CONTROL = frozenset(
     "default_api_key_tpm_limit default_api_key_rpm_limit tenant_id client_id client_secret".split()
 )
 # Shorter values, as the `none` of a local server, are no credentials.
-_SHORTEST_SECRET = 8
+_MIN_SECRET = 8
 _SECRET_WORDS = ("key", "secret", "token", "password", "credential", "headers")
 
 
@@ -99,7 +99,7 @@ class Deployment:
     def credentials(self) -> list[str]:
         """What its calls prove themselves with."""
         found = [value.rpartition(" ")[2] for value in self.headers.values()]
-        return [credential for credential in found if len(credential) >= _SHORTEST_SECRET]
+        return [credential for credential in found if len(credential) >= _MIN_SECRET]
 
     def redacted(self, text: str) -> str:
         """A provider's words without the credentials that it was called with: some repeat them in their errors."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from .deployment import Deployment, listed_price
 
 _STAR = "*"
-_MOST_REMEMBERED = 1000
+_MAX_REMEMBERED = 1000
 
 
 class Patterns:
@@ -30,7 +30,7 @@ class Patterns:
         found = self._remembered.get(model)
         if found is None:
             found = self._matching(model)
-            if len(self._remembered) >= _MOST_REMEMBERED:
+            if len(self._remembered) >= _MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[model] = found
         return found

@@ -25,13 +25,13 @@ from .byte_stream import relayed, safe_type
 from .call import Call, Reply
 from .call_record import CallRecord
 from .upstream.client import Answer, Upstream
-from .upstream.errors import garbage_error, status_error
+from .upstream.errors import invalid_answer_error, status_error
 
 _ROLE_IS_HELD_SECONDS = 1.0
 _BROKEN_EVENTS = (StreamFault, EventTooLarge, *BROKEN_JSON)
 
 
-class Exchange:
+class AttemptRunner:
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self._settings = settings
         self._upstream = upstream
@@ -79,7 +79,7 @@ class Exchange:
         try:
             stamped, usage = request.endpoint.answered(body, content_type, request)
         except BROKEN_JSON:
-            raise garbage_error(deployment) from None
+            raise invalid_answer_error(deployment) from None
         answer = None if request.passes_type_on else stamped
         record.upstream_headers = upstream_headers
         record.succeed(usage or request.estimated_usage(len(body)), answer)
@@ -97,7 +97,7 @@ class Exchange:
         except BaseException as problem:  # whatever ends the wait, the provider must be told to stop
             answer.close()
             if isinstance(problem, StopAsyncIteration):
-                raise garbage_error(deployment) from None
+                raise invalid_answer_error(deployment) from None
             raise
         record.first_chunk()
         record.upstream_headers = answer.headers
@@ -197,7 +197,7 @@ async def _frames(
                 yield b"".join(ready)
             if isinstance(problem, StreamFault):
                 raise status_error(500, msgspec.json.encode({"error": str(problem)}), {}, deployment) from None
-            raise garbage_error(deployment) from None
+            raise invalid_answer_error(deployment) from None
         if ready:
             yield ready[0] if len(ready) == 1 else b"".join(ready)
         if restamper.finished:

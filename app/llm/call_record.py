@@ -19,13 +19,13 @@ from ..spend.events import SpendEvent, SpendWindow
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import Cost, price_of
 from ..version import VERSION
-from .call import Call, is_hurried
+from .call import Call, is_client_timeout
 from .observers import EndedCall, FailedAttempt, Observer
-from .routing.load import LoadBook
+from .routing.load import DeploymentLoad
 
 _NAME_LENGTH = 255
 # Of a stream's answer that is put together for those who watch.
-_MOST_ANSWER_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 1024 * 1024
 _FREE = Cost(Decimal(0), Decimal(0), Decimal(0))
 
 
@@ -39,7 +39,7 @@ class CallRecord:
         reservation: Reservation,
         ledger: SpendLedger,
         observers: Observer,
-        load: LoadBook,
+        load: DeploymentLoad,
         learn: Callable[[Deployment, UpstreamError], None],
     ) -> None:
         self._call = call
@@ -48,7 +48,7 @@ class CallRecord:
         self._ledger = ledger
         self._observers = observers
         self._load = load
-        self._learn = learn
+        self._record_failure = learn
         # The deployment whose attempt runs.
         self._running = ""
         # The name that was asked for, then the group that took over.
@@ -82,7 +82,7 @@ class CallRecord:
         self._assembler = StreamAssembler(call.endpoint) if request.is_stream and observers.wants_answers else None
         self._is_open = True
 
-    def go_on(self, group: str, reservation: Reservation) -> None:
+    def fall_back(self, group: str, reservation: Reservation) -> None:
         """Another group takes over: what is held for the call is held there from now on."""
         self.fallbacks += 1
         self._group = group
@@ -155,7 +155,7 @@ class CallRecord:
         """See what a stream's client gets next, and settle the stream as soon as its end was read."""
         if self._assembler is not None and not self._assembler.is_given_up:
             self._assembler.feed(frames)
-            if self._assembler.size > _MOST_ANSWER_BYTES:
+            if self._assembler.size > _MAX_ANSWER_BYTES:
                 self._assembler.give_up()
         if restamper.finished:
             self.succeed(self.usage_of(restamper))
@@ -168,9 +168,9 @@ class CallRecord:
 
     def break_off(self, error: UpstreamError, usage: Usage) -> None:
         """The stream broke after it had begun: too late for anybody to take over, but not for routing to learn."""
-        hurried = is_hurried(error, self._call, self._request.options)
+        hurried = is_client_timeout(error, self._call, self._request.options)
         if self._is_open and self._deployment is not None and not hurried:
-            self._learn(self._deployment, error)
+            self._record_failure(self._deployment, error)
         self.fail(error.status, "MidStreamError", error.message, usage)
 
     def _end(

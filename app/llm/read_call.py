@@ -1,4 +1,4 @@
-"""What both doors of the LLM routes share: a call read from its headers, and what answers carry.
+"""What the fast path and the framework's LLM routes share: a call read from its headers, and what answers carry.
 
 Headers come as a mapping that finds lower-case names; the first of several with one name counts.
 """
@@ -64,7 +64,7 @@ def read_call(
     )
 
 
-def name_call(error: GatewayError, call: Call) -> None:
+def add_call_headers(error: GatewayError, call: Call) -> None:
     """What a support ticket needs, on every refusal."""
     error.headers |= {
         "x-litellm-call-id": call.call_id,

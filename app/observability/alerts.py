@@ -22,8 +22,8 @@ REPORT = "spend_reports"
 TEST = "test"
 ALERT_TYPES = (BUDGET, SLOW, FAILING, COOLDOWN, OUTAGE, REPORT)
 
-_MOST_SUBJECTS = 10_000
-_MOST_COUNTED = 1000
+_MAX_SUBJECTS = 10_000
+_MAX_COUNTED = 1000
 _QUIET_SECONDS = 3600.0
 _MINUTE = 60.0
 # This many failures within a minute are an outage of a deployment, or trouble of a model.
@@ -125,7 +125,7 @@ class AlertObserver(Observer):
             return
         told[key] = now
         told.move_to_end(key)
-        while len(told) > _MOST_SUBJECTS:
+        while len(told) > _MAX_SUBJECTS:
             told.popitem(last=False)
         self._send(Alert(type, message, {"event": type, "event_group": type, **fields, "event_message": message}))
 
@@ -143,7 +143,7 @@ class AlertObserver(Observer):
         moments = counted.get(key)
         if moments is None:
             moments = counted[key] = deque(maxlen=_MANY_FAILURES)
-            while len(counted) > _MOST_COUNTED:
+            while len(counted) > _MAX_COUNTED:
                 counted.popitem(last=False)
         moments.append(now)
         return len(moments) == _MANY_FAILURES and now - moments[0] <= _MINUTE

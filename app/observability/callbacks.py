@@ -16,7 +16,7 @@ import structlog
 from ..llm.observers import EndedCall, Observer
 from ..settings import Settings
 from .callback_targets import Target, caller_target, named
-from .delivery_queue import Outbox, Undelivered
+from .delivery_queue import DeliveryQueue, Undelivered
 from .http_post import post_json
 from .langfuse_otlp import span, traces
 from .standard_logging import client_metadata, standard_event
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 # What an event keeps alive beside its texts.
 _EVENT_BYTES = 2048
-_MOST_CALLER_TARGETS = 1000
+_MAX_CALLER_TARGETS = 1000
 # A receiver of a key that could not be reached is left alone for so long: those of others must not wait for it again.
 _REST_SECONDS = 30.0
 # Events that are made in a row before others get a turn of the loop.
@@ -52,13 +52,13 @@ class CallbackObserver(Observer):
         self._caller_targets: OrderedDict[str, Target | None] = OrderedDict()
         self._receivers = tuple((target, self._outbox(target)) for target in targets)
         # Nobody waits for another one's dead receiver: a batch goes to all of its receivers at once, and only once.
-        self._callers = Outbox[EndedCall]("callbacks of keys and teams", self.deliver_to_callers, pauses=())
+        self._callers = DeliveryQueue[EndedCall]("callbacks of keys and teams", self.deliver_to_callers, pauses=())
 
-    def _outbox(self, target: Target) -> Outbox[EndedCall]:
+    def _outbox(self, target: Target) -> DeliveryQueue[EndedCall]:
         async def deliver(batch: Sequence[EndedCall]) -> None:
             await self.deliver(target, batch)
 
-        return Outbox[EndedCall](target.name, deliver)
+        return DeliveryQueue[EndedCall](target.name, deliver)
 
     def call_ended(self, ended: EndedCall) -> None:
         call = ended.call
@@ -79,7 +79,7 @@ class CallbackObserver(Observer):
         await asyncio.gather(*(outbox.stop() for outbox in self.outboxes))
 
     @property
-    def outboxes(self) -> tuple[Outbox[EndedCall], ...]:
+    def outboxes(self) -> tuple[DeliveryQueue[EndedCall], ...]:
         return (*(outbox for _, outbox in self._receivers), self._callers)
 
     @property
@@ -129,7 +129,7 @@ class CallbackObserver(Observer):
         known, fingerprint = self._caller_targets, _fingerprint(entry)
         if fingerprint not in known:
             known[fingerprint] = caller_target(entry, self._settings)
-            while len(known) > _MOST_CALLER_TARGETS:
+            while len(known) > _MAX_CALLER_TARGETS:
                 known.popitem(last=False)
         return known[fingerprint]
 

@@ -16,9 +16,9 @@ log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 
-MOST_ITEMS = 10_000
-MOST_BYTES = 32 * 1024 * 1024
-_MOST_BATCH_BYTES = 4 * 1024 * 1024
+MAX_ITEMS = 10_000
+MAX_BYTES = 32 * 1024 * 1024
+_MAX_BATCH_BYTES = 4 * 1024 * 1024
 _LOGS_AGAIN_SECONDS = 60.0
 _PAUSES = (0.5, 2.0, 5.0)
 
@@ -31,7 +31,7 @@ class Undelivered(Exception):
         self.is_final = is_final
 
 
-class Outbox(Generic[Item]):
+class DeliveryQueue(Generic[Item]):
     """`deliver` gets up to `batch` items and raises Undelivered. Seconds for times.
 
     `linger`: how long the first item of a batch waits for others. `pauses` before the tries after the first.
@@ -45,8 +45,8 @@ class Outbox(Generic[Item]):
         batch: int = 100,
         linger: float = 1.0,
         pauses: Sequence[float] = _PAUSES,
-        most_items: int = MOST_ITEMS,
-        most_bytes: int = MOST_BYTES,
+        most_items: int = MAX_ITEMS,
+        most_bytes: int = MAX_BYTES,
     ) -> None:
         self.name = name
         self.dropped = 0
@@ -105,7 +105,7 @@ class Outbox(Generic[Item]):
 
     def _take(self) -> list[Item]:
         taken: list[Item] = []
-        room = _MOST_BATCH_BYTES
+        room = _MAX_BATCH_BYTES
         while self._items and len(taken) < self._batch and (not taken or self._items[0][1] <= room):
             item, size = self._items.popleft()
             self._bytes -= size

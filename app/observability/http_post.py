@@ -11,7 +11,7 @@ import httpx
 from .delivery_queue import Undelivered
 
 _SECONDS = 5.0
-_MOST_ANSWER_BYTES = 64 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429})
 
 
@@ -30,7 +30,7 @@ async def post_json(http: httpx.AsyncClient, url: str, body: bytes, headers: Map
             size = 0
             async for piece in answer.aiter_raw():
                 size += len(piece)
-                if size > _MOST_ANSWER_BYTES:
+                if size > _MAX_ANSWER_BYTES:
                     break
     except TimeoutError:
         raise Undelivered("no answer in time") from None

@@ -15,7 +15,7 @@ from ..version import VERSION
 
 _HEX_TRACE = re.compile(r"^[0-9a-f]{32}$")
 _CLIENT_SPAN, _OK, _ERROR = 3, 1, 2
-_LONGEST_NAME = 200
+_MAX_NAME = 200
 _encode = msgspec.json.Encoder().encode
 
 _OPERATIONS = {"acompletion": "chat", "atext_completion": "text_completion", "aembedding": "embeddings"}
@@ -134,4 +134,4 @@ def _nanoseconds(seconds: float) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return value[:_LONGEST_NAME] if isinstance(value, str) and value else None
+    return value[:_MAX_NAME] if isinstance(value, str) and value else None

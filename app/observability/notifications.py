@@ -13,25 +13,25 @@ import structlog
 
 from ..llm.observers import Observers
 from ..settings import Settings
-from ..spend.budget import BudgetBook
+from ..spend.budget import Budgets
 from ..spend.scopes import BudgetScope
 from ..tasks import ended
 from .alert_channels import DESTINATIONS, destination
 from .alerts import ALERT_TYPES, REPORT, TEST, Alert, AlertObserver
 from .callback_targets import ELSEWHERE, Target, configured_targets
 from .callbacks import CallbackObserver, body_of, encoded
-from .delivery_queue import Outbox, Undelivered
+from .delivery_queue import DeliveryQueue, Undelivered
 from .http_post import open_client, post_json
 from .spend_reports import SpendSource, report_forever
 
 log = structlog.get_logger(__name__)
 
 
-class Watch:
+class Notifications:
     """Registers its observers with `observers` and `budgets` while there is somebody to tell."""
 
     def __init__(
-        self, settings: Settings, observers: Observers, budgets: BudgetBook, reports: SpendSource | None = None
+        self, settings: Settings, observers: Observers, budgets: Budgets, reports: SpendSource | None = None
     ) -> None:
         self._settings = settings
         self._reports = reports
@@ -40,7 +40,7 @@ class Watch:
         self._budgets = budgets
         self._callbacks: CallbackObserver | None = None
         self._alerts: AlertObserver | None = None
-        self._alert_boxes: dict[str, Outbox[Alert]] = {}
+        self._alert_boxes: dict[str, DeliveryQueue[Alert]] = {}
         self._http: httpx.AsyncClient | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -72,7 +72,7 @@ class Watch:
             if deliver is None:
                 log.warning("alerts cannot go there: it is unknown, or its address is not set", alerting=name)
                 continue
-            self._alert_boxes[name] = Outbox[Alert](f"alerts by {name}", deliver, batch=20, most_items=1000)
+            self._alert_boxes[name] = DeliveryQueue[Alert](f"alerts by {name}", deliver, batch=20, most_items=1000)
             self._alert_boxes[name].start()
         unknown = [name for name in settings.alert_types or () if name not in ALERT_TYPES]
         if unknown and self._alert_boxes:
@@ -167,7 +167,10 @@ class Watch:
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
         """Receiver -> (waiting, dropped since the start), for metrics."""
-        boxes: list[Outbox[Any]] = [*self._alert_boxes.values(), *(self._callbacks.outboxes if self._callbacks else ())]
+        boxes: list[DeliveryQueue[Any]] = [
+            *self._alert_boxes.values(),
+            *(self._callbacks.outboxes if self._callbacks else ()),
+        ]
         return {outbox.name: (len(outbox), outbox.dropped) for outbox in boxes}
 
     @property

@@ -15,8 +15,8 @@ from ..llm.observers import EndedCall
 
 REDACTED = "redacted-by-litellm"
 _OMITTED = "omitted: too large"
-_MOST_TEXT_BYTES = 1024 * 1024
-_LONGEST_PARAMETER = 4096
+_MAX_TEXT_BYTES = 1024 * 1024
+_MAX_PARAMETER = 4096
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _raw = msgspec.json.Decoder(Raw).decode
@@ -68,7 +68,7 @@ def standard_event(ended: EndedCall, *, is_redacted: bool, hides_caller: bool) -
         "requester_ip_address": None if hides_caller else event.ip_address,
         "metadata": _metadata(ended, hides_caller),
         "model_parameters": {
-            name: value for name, value in fields.items() if name in _PARAMETERS and len(value) <= _LONGEST_PARAMETER
+            name: value for name, value in fields.items() if name in _PARAMETERS and len(value) <= _MAX_PARAMETER
         },
         "messages": REDACTED if is_redacted else _prompt(fields),
         "response": REDACTED if is_redacted else _answer(ended),
@@ -117,14 +117,14 @@ def _metadata(ended: EndedCall, hides_caller: bool) -> dict[str, Any]:
 
 def _prompt(fields: Mapping[str, Raw]) -> Any:
     found = next((fields[name] for name in _PROMPTS if name in fields), None)
-    return _OMITTED if found is not None and len(found) > _MOST_TEXT_BYTES else found
+    return _OMITTED if found is not None and len(found) > _MAX_TEXT_BYTES else found
 
 
 def _answer(ended: EndedCall) -> Any:
     """The whole answer; a text that says why where there is none."""
     if ended.answer is None:
         return "omitted: streamed" if ended.first_chunk_seconds is not None else None
-    if len(ended.answer) > _MOST_TEXT_BYTES:
+    if len(ended.answer) > _MAX_TEXT_BYTES:
         return _OMITTED
     try:
         return _raw(ended.answer)
@@ -135,7 +135,7 @@ def _answer(ended: EndedCall) -> Any:
 def client_metadata(body: bytes) -> dict[str, Any]:
     """What the client wrote under `metadata`: names and ids for a trace."""
     field = body_fields(body).get("metadata")
-    if field is None or len(field) > _LONGEST_PARAMETER:
+    if field is None or len(field) > _MAX_PARAMETER:
         return {}
     try:
         found = _any(field)

@@ -23,7 +23,7 @@ from ..tasks import ended as task_ended
 
 log = structlog.get_logger(__name__)
 
-_MOST_WAITING = 5000
+_MAX_WAITING = 5000
 _AT_ONCE = 20
 _PAUSE_SECONDS = 0.5
 _STOP_SECONDS = 3.0
@@ -71,7 +71,7 @@ class Traces(Observer):
         self._task: asyncio.Task[None] | None = None
 
     def call_ended(self, ended: EndedCall) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MAX_WAITING:
             self._dropped += 1
             return
         call, event = ended.call, ended.event

@@ -16,32 +16,32 @@ from .credentials import decrypt, encrypt
 CALLBACKS = "logging"
 # An older form of the field: one list of names per event, one set of variables.
 OLD_CALLBACKS = "callback_settings"
-SEALED = "sealed_credentials"
+ENCRYPTED = "sealed_credentials"
 MASK = "****"
 TYPES = ("success", "failure", "success_and_failure")
 
 _PURPOSE = "team callbacks"
 _WORDS_OF_ADDRESSES = ("host", "url", "endpoint", "base", "address")
-_MOST_ENTRIES = 40
+_MAX_ENTRIES = 40
 
 
-def sealed_entry(name: str, kind: str, values: Mapping[str, str], salt_key: str) -> dict[str, Any]:
+def encrypted_entry(name: str, kind: str, values: Mapping[str, str], salt_key: str) -> dict[str, Any]:
     """One callback as it may be stored."""
-    sealed = encrypt(json.dumps(dict(values)), salt_key, purpose=_PURPOSE) if values else ""
-    return {"callback_name": name, "callback_type": kind, "variables": sorted(values), SEALED: sealed}
+    encrypted = encrypt(json.dumps(dict(values)), salt_key, purpose=_PURPOSE) if values else ""
+    return {"callback_name": name, "callback_type": kind, "variables": sorted(values), ENCRYPTED: encrypted}
 
 
 def opened_variables(entry: Mapping[str, Any], salt_key: str) -> dict[str, str]:
-    """The variables of a stored callback; none when they were sealed under another salt key.
+    """The variables of a stored callback; none when they were encrypted under another salt key.
 
-    Rows from before they were sealed have them in the clear.
+    Rows from before they were encrypted have them in the clear.
     """
-    if not entry.get(SEALED):
+    if not entry.get(ENCRYPTED):
         plain = entry.get("callback_vars")
         pairs = plain.items() if isinstance(plain, Mapping) else ()
         return {str(name): value for name, value in pairs if isinstance(value, str) and value != MASK}
     try:
-        opened: dict[str, str] = json.loads(decrypt(str(entry[SEALED]), salt_key, purpose=_PURPOSE))
+        opened: dict[str, str] = json.loads(decrypt(str(entry[ENCRYPTED]), salt_key, purpose=_PURPOSE))
     except ValueError:
         return {}
     return opened
@@ -54,29 +54,29 @@ def stored_entries(*metadata: Mapping[str, Any] | None) -> tuple[Mapping[str, An
         entries = holder.get(CALLBACKS) if holder else None
         if isinstance(entries, list):
             found.extend(one for one in entries if isinstance(one, Mapping) and "callback_name" in one)
-    return tuple(found[:_MOST_ENTRIES])
+    return tuple(found[:_MAX_ENTRIES])
 
 
 def shown_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata without credentials of callbacks, sealed or not: stars stand where values were."""
+    """Metadata without credentials of callbacks, encrypted or not: stars stand where values were."""
     shown = dict(metadata)
     if isinstance(shown.get(CALLBACKS), list):
         shown[CALLBACKS] = [_shown_entry(entry) for entry in shown[CALLBACKS]]
     old = shown.get(OLD_CALLBACKS)
     if isinstance(old, Mapping) and "callback_vars" in old:
-        shown[OLD_CALLBACKS] = {**old, "callback_vars": _starred(old["callback_vars"])}
+        shown[OLD_CALLBACKS] = {**old, "callback_vars": _masked(old["callback_vars"])}
     return shown
 
 
 def _shown_entry(entry: Any) -> Any:
     if not isinstance(entry, Mapping):
         return entry
-    kept = {name: value for name, value in entry.items() if name not in (SEALED, "variables", "callback_vars")}
+    kept = {name: value for name, value in entry.items() if name not in (ENCRYPTED, "variables", "callback_vars")}
     names = entry["variables"] if isinstance(entry.get("variables"), list) else entry.get("callback_vars", [])
-    return {**kept, "callback_vars": _starred(names)}
+    return {**kept, "callback_vars": _masked(names)}
 
 
-def _starred(names: Any) -> Any:
+def _masked(names: Any) -> Any:
     return dict.fromkeys(names, MASK) if isinstance(names, list | tuple | Mapping) else MASK
 
 

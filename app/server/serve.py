@@ -34,7 +34,7 @@ from .asgi import spare_what_stays
 
 log = structlog.get_logger(__name__)
 
-_MOST_FILES = 65_536
+_MAX_FILES = 65_536
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def serve(options: ServeOptions) -> int:
 
 async def _serve(app: Quart, config: hypercorn.config.Config) -> None:
     """Serve until a signal ends it. Readiness says so at once; a second signal ends the waiting."""
-    stopping, house, loop = asyncio.Event(), app.extensions[EXTENSION], asyncio.get_running_loop()
+    stopping, services, loop = asyncio.Event(), app.extensions[EXTENSION], asyncio.get_running_loop()
 
     def stop() -> None:
-        loop.call_later(0 if house.is_shutting_down else house.settings.drain_seconds, stopping.set)
-        house.is_shutting_down = True
+        loop.call_later(0 if services.is_shutting_down else services.settings.drain_seconds, stopping.set)
+        services.is_shutting_down = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
@@ -104,7 +104,7 @@ async def _serve(app: Quart, config: hypercorn.config.Config) -> None:
 def _allow_many_files() -> None:
     """Each stream holds two sockets, and the usual limit of 1024 files would end at 500 of them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

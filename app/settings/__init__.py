@@ -20,8 +20,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from .budgets import GovernanceSettings
-from .callbacks import WatchSettings
+from .budgets import BudgetSettings
+from .callbacks import CallbackSettings
 from .config_file import (
     ConfigFile,
     Network,
@@ -46,11 +46,11 @@ from .routing import RoutingSettings
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     CacheSettings,
-    GovernanceSettings,
+    BudgetSettings,
     ObservabilitySettings,
     PassThroughSettings,
     RoutingSettings,
-    WatchSettings,
+    CallbackSettings,
 ):
     """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
 
@@ -215,7 +215,7 @@ class Settings(
     )
     process_count: int = setting("Processes that share the port, as `--workers` says.", processes, 1, env="NUM_WORKERS")
     workers: tuple[WorkerEntry, ...] = ()
-    answers_calls_directly: bool = setting(
+    serves_fast_path: bool = setting(
         "Answer chat, text and embedding calls around the web framework, for a fraction of the CPU time. Same answers.",
         boolean,
         True,

@@ -23,7 +23,7 @@ def _period(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GovernanceSettings:
+class BudgetSettings:
     """Money is `Decimal` USD, durations are `timedelta`."""
 
     budget_exceeded_status_code: int = setting(
@@ -110,13 +110,13 @@ class GovernanceSettings:
         False,
         yaml="general_settings.disable_reset_budget",
     )
-    janitor_min_seconds: float = setting(
+    cleanup_min_seconds: float = setting(
         "Shortest pause between two rounds of the scheduled work: budget resets, retention, clean-up.",
         positive,
         597.0,
         yaml="general_settings.proxy_budget_rescheduler_min_time",
     )
-    janitor_max_seconds: float = setting(
+    cleanup_max_seconds: float = setting(
         "Longest such pause.", positive, 605.0, yaml="general_settings.proxy_budget_rescheduler_max_time"
     )
     password_min_length: int = setting(

@@ -12,7 +12,7 @@ from .config_file import duration, http_address
 from .declaration import boolean, mapping, port, positive, setting, text
 
 _USUAL_PORTS = {"http": 80, "https": 443}
-_MOST_NAMES = 50
+_MAX_NAMES = 50
 # What the connection itself says.
 _REFUSED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 
@@ -23,8 +23,8 @@ def names(value: Any) -> tuple[str, ...]:
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError("is not a list of names")
     found = tuple(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
-    if len(found) > _MOST_NAMES:
-        raise ValueError(f"names more than {_MOST_NAMES}")
+    if len(found) > _MAX_NAMES:
+        raise ValueError(f"names more than {_MAX_NAMES}")
     return found
 
 
@@ -96,7 +96,7 @@ def webhook_addresses(value: Any) -> Mapping[str, tuple[str, ...]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchSettings:
+class CallbackSettings:
     """Durations are seconds."""
 
     callbacks: tuple[str, ...] = setting(
@@ -183,7 +183,7 @@ class WatchSettings:
         "How often a report of spend is sent as an alert, as `7d`; without it never.",
         whole_days,
         yaml="general_settings.spend_report_frequency",
-        wire=lambda days: days and f"{days}d",
+        to_json=lambda days: days and f"{days}d",
     )
     slack_webhook_url: str | None = setting(
         "Slack webhook of alerts.", receiver_address, env="SLACK_WEBHOOK_URL", is_secret=True

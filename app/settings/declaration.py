@@ -100,14 +100,14 @@ def setting(
     yaml: str | None = None,
     also: str | None = None,
     is_secret: bool = False,
-    wire: Callable[[Any], Any] | None = None,
+    to_json: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare one setting: what it means, how text becomes a value, and where the text comes from.
 
-    `also`: another place in the file, read when `yaml` is not there. `wire`: the value as JSON, where it is an object.
+    `also`: another place in the file, read when `yaml` is not there. `to_json`: the value as JSON, for objects.
     """
     places = {"env": env, "yaml": yaml, "also": also}
-    metadata = {"doc": doc, "parse": parse, **places, "is_secret": is_secret, "wire": wire}
+    metadata = {"doc": doc, "parse": parse, **places, "is_secret": is_secret, "to_json": to_json}
     return field(default=default, metadata=metadata, repr=not is_secret)
 
 

@@ -11,7 +11,7 @@ from .declaration import boolean, positive, setting, text, whole
 
 # Few, since each is a line per model on every scrape: from a fast first answer to a slow reasoning model.
 LATENCY_BUCKETS = (0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-_MOST_BUCKETS = 40
+_MAX_BUCKETS = 40
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -25,8 +25,8 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _buckets(value: Any) -> tuple[float, ...]:
     """Upper bounds in seconds, made ascending; the infinite one is always there."""
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MOST_BUCKETS:
-        raise ValueError(f"is not a list of 1 to {_MOST_BUCKETS} numbers of seconds")
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= _MAX_BUCKETS:
+        raise ValueError(f"is not a list of 1 to {_MAX_BUCKETS} numbers of seconds")
     return tuple(sorted({positive(bound) for bound in value if str(bound).lower() not in ("inf", "+inf", ".inf")}))
 
 

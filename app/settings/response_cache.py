@@ -22,9 +22,9 @@ _CALL_TYPES = (
 ).split()
 
 _DEFAULT_TTL = 600.0
-_MOST_TTL = 30 * 86_400.0
+_MAX_TTL = 30 * 86_400.0
 _MEGABYTE = 1024 * 1024
-_MOST_NAMESPACE = 100
+_MAX_NAMESPACE = 100
 
 _REDIS_KEYS = ("url", "host", "port", "username", "password", "ssl", "db", "max_connections", "default_in_redis_ttl")
 KNOWN_PARAMS = frozenset(
@@ -75,7 +75,7 @@ def read_cache_params(given: Mapping[str, Any], redis_url: str | None = None) ->
     seconds = _read(named, "ttl", positive, _read(named, per_kind, positive, _DEFAULT_TTL))
     return CacheParams(
         is_default_on=_one_of(named, "mode", _MODES) == _MODES[0],
-        seconds=min(seconds, _MOST_TTL),
+        seconds=min(seconds, _MAX_TTL),
         namespace=_read(named, "namespace", _namespace, ""),
         call_types=_read(named, "supported_call_types", _call_types, None),
         scope=_one_of(named, "scope", SCOPES),
@@ -147,13 +147,13 @@ def _one_of(named: Mapping[str, Any], name: str, words: Iterable[str]) -> str:
 def _namespace(value: Any) -> str:
     name = text(value)
     if not is_namespace(name):
-        raise ValueError(f"is not printable ASCII without spaces of at most {_MOST_NAMESPACE} characters")
+        raise ValueError(f"is not printable ASCII without spaces of at most {_MAX_NAMESPACE} characters")
     return name
 
 
 def is_namespace(name: str) -> bool:
     """Whether a namespace can stand in a header and in a name of Redis."""
-    return len(name) <= _MOST_NAMESPACE and name.isascii() and name.isprintable() and " " not in name
+    return len(name) <= _MAX_NAMESPACE and name.isascii() and name.isprintable() and " " not in name
 
 
 def _call_types(value: Any) -> frozenset[str]:

@@ -135,37 +135,37 @@ def _limit_checks(value: Any) -> bool:
 # ---- as the configuration writes it --------------------------------------------------------------------------------
 
 
-def _targets_wire(targets: Sequence[FallbackTarget]) -> list[Any]:
+def _targets_json(targets: Sequence[FallbackTarget]) -> list[Any]:
     return [{"model": one.model, **one.fields} if one.fields else one.model for one in targets]
 
 
-def _groups_wire(groups: Fallbacks) -> list[Any]:
-    return [{group: _targets_wire(targets)} for group, targets in groups.items()]
+def _groups_json(groups: Fallbacks) -> list[Any]:
+    return [{group: _targets_json(targets)} for group, targets in groups.items()]
 
 
-def _policy_wire(policy: FailurePolicy, ending: str) -> dict[str, int]:
+def _policy_json(policy: FailurePolicy, ending: str) -> dict[str, int]:
     return {f"{kind}{'' if kind == DEFAULT_KIND else 'Error'}{ending}": number for kind, number in policy.items()}
 
 
-def _retries_wire(policy: FailurePolicy) -> dict[str, int]:
-    return _policy_wire(policy, "Retries")
+def _retries_json(policy: FailurePolicy) -> dict[str, int]:
+    return _policy_json(policy, "Retries")
 
 
-def _group_retries_wire(policies: Mapping[str, FailurePolicy]) -> dict[str, Any]:
-    return {group: _retries_wire(policy) for group, policy in policies.items()}
+def _group_retries_json(policies: Mapping[str, FailurePolicy]) -> dict[str, Any]:
+    return {group: _retries_json(policy) for group, policy in policies.items()}
 
 
-def _allowed_fails_wire(policy: FailurePolicy) -> dict[str, int]:
-    return _policy_wire(policy, "AllowedFails")
+def _allowed_fails_json(policy: FailurePolicy) -> dict[str, int]:
+    return _policy_json(policy, "AllowedFails")
 
 
-def _aliases_wire(aliases: Mapping[str, tuple[str, bool]]) -> dict[str, Any]:
+def _aliases_json(aliases: Mapping[str, tuple[str, bool]]) -> dict[str, Any]:
     return {
         alias: {"model": group, "hidden": True} if is_hidden else group for alias, (group, is_hidden) in aliases.items()
     }
 
 
-def _limit_checks_wire(is_on: bool) -> list[str]:
+def _limit_checks_json(is_on: bool) -> list[str]:
     return ["enforce_model_rate_limits"] if is_on else []
 
 
@@ -203,14 +203,14 @@ class RoutingSettings:
         retry_policy,
         EMPTY,
         yaml="router_settings.retry_policy",
-        wire=_retries_wire,
+        to_json=_retries_json,
     )
     model_group_retry_policy: Mapping[str, FailurePolicy] = setting(
         "The same for single groups; wins over `retry_policy`.",
         _group_retry_policies,
         EMPTY,
         yaml="router_settings.model_group_retry_policy",
-        wire=_group_retries_wire,
+        to_json=_group_retries_json,
     )
     allowed_fails: int | None = setting(
         "Failures in a minute that a deployment may have before it rests, the only one of a group too.",
@@ -223,7 +223,7 @@ class RoutingSettings:
         allowed_fails_policy,
         EMPTY,
         yaml="router_settings.allowed_fails_policy",
-        wire=_allowed_fails_wire,
+        to_json=_allowed_fails_json,
     )
     cooldown_seconds: float = setting(
         "How long a failing deployment rests, unless it or its provider's Retry-After says otherwise.",
@@ -241,7 +241,7 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.fallbacks",
         also="litellm_settings.fallbacks",
-        wire=_groups_wire,
+        to_json=_groups_json,
     )
     default_fallbacks: tuple[FallbackTarget, ...] = setting(
         "Groups that take over from every group that names none.",
@@ -249,7 +249,7 @@ class RoutingSettings:
         (),
         yaml="router_settings.default_fallbacks",
         also="litellm_settings.default_fallbacks",
-        wire=_targets_wire,
+        to_json=_targets_json,
     )
     context_window_fallbacks: Fallbacks = setting(
         "Groups for prompts that are too long for their model. Set, only they take over for that reason.",
@@ -257,7 +257,7 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.context_window_fallbacks",
         also="litellm_settings.context_window_fallbacks",
-        wire=_groups_wire,
+        to_json=_groups_json,
     )
     content_policy_fallbacks: Fallbacks = setting(
         "Groups for what a provider refuses by its content policy. Set, only they take over for that reason.",
@@ -265,7 +265,7 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.content_policy_fallbacks",
         also="litellm_settings.content_policy_fallbacks",
-        wire=_groups_wire,
+        to_json=_groups_json,
     )
     max_fallbacks: int = setting(
         "Most groups that one call may go on to.",
@@ -279,7 +279,7 @@ class RoutingSettings:
         _aliases,
         EMPTY,
         yaml="router_settings.model_group_alias",
-        wire=_aliases_wire,
+        to_json=_aliases_json,
     )
     enable_pre_call_checks: bool = setting(
         "Pass over deployments whose context window is too small for a prompt or whose rpm is used up.",
@@ -292,7 +292,7 @@ class RoutingSettings:
         _limit_checks,
         False,
         yaml="router_settings.optional_pre_call_checks",
-        wire=_limit_checks_wire,
+        to_json=_limit_checks_json,
     )
     enable_tag_filtering: bool = setting(
         "Choose among the deployments whose `tags` a call names, else among those tagged `default` or untagged.",

@@ -12,7 +12,7 @@ for a blocked key to be refused. Redis does it for processes that share a SQLite
 alone with its changes, and the short life of its snapshots is the net, as it is whenever a word is lost.
 
 `announce` never waits: a background task sends. While the connection is away words are kept, few as they are; when it
-is back `on_gap` says that some of the others may have been missed.
+is back `on_reconnect` says that some of the others may have been missed.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Announcer(Protocol):
     def announce(self, message: str) -> None:
         """Tell all other processes, soon. Call it after the commit, in the event loop; it neither waits nor fails."""
 
-    async def start(self, on_message: Callable[[str], None], on_gap: Callable[[], None]) -> None:
+    async def start(self, on_message: Callable[[str], None], on_reconnect: Callable[[], None]) -> None:
         """Listen from now on. Returns at once, also when nothing can be reached.
 
-        `on_message` gets each word of another process; `on_gap` is called whenever the line is there (again) and words
-        may have been missed. Both run in the event loop and must be quick.
+        `on_message` gets each word of another process; `on_reconnect` is called whenever the channel is there
+        (again) and words may have been missed. Both run in the event loop and must be quick.
         """
 
     async def stop(self) -> None:
@@ -67,12 +67,12 @@ class NullAnnouncer:
 
     def announce(self, message: str) -> None: ...
 
-    async def start(self, on_message: Callable[[str], None], on_gap: Callable[[], None]) -> None: ...
+    async def start(self, on_message: Callable[[str], None], on_reconnect: Callable[[], None]) -> None: ...
 
     async def stop(self) -> None: ...
 
 
-class Line(Protocol):
+class Channel(Protocol):
     """One open connection that carries payloads both ways. Its methods raise when it is dead."""
 
     async def send(self, payload: str) -> None: ...
@@ -84,24 +84,24 @@ class Line(Protocol):
         """Hang up, without waiting for a side that does not answer. Never raises what `away` names."""
 
 
-# Opens a line, given what to call for each payload that comes in, and once it is dead.
-Dial = Callable[[Callable[[str], None], Callable[[], None]], Awaitable[Line]]
+# Opens a channel, given what to call for each payload that comes in, and once it is dead.
+Connect = Callable[[Callable[[str], None], Callable[[], None]], Awaitable[Channel]]
 
 
-class LineAnnouncer:
-    """An announcer over a line that is dialled again for ever. `away`: what an unreachable other side raises."""
+class ChannelAnnouncer:
+    """An announcer over a channel that is opened again for ever. `away`: what an unreachable other side raises."""
 
-    def __init__(self, dial: Dial, away: tuple[type[Exception], ...]) -> None:
-        self._dial = dial
+    def __init__(self, connect: Connect, away: tuple[type[Exception], ...]) -> None:
+        self._connect = connect
         self._away = away
         self._own_id = uuid.uuid4().hex[:16]
         self._waiting: dict[str, None] = {}  # a set that keeps the order
         self._wake = asyncio.Event()
         self._is_dead = False
-        self._line: Line | None = None
+        self._channel: Channel | None = None
         self._task: asyncio.Task[None] | None = None
         self._on_message: Callable[[str], None] = _ignore
-        self._on_gap: Callable[[], None] = _ignore
+        self._on_reconnect: Callable[[], None] = _ignore
 
     # ---- for the owner ---------------------------------------------------------------------------------------------
 
@@ -116,48 +116,48 @@ class LineAnnouncer:
             self._waiting[message] = None
         self._wake.set()
 
-    async def start(self, on_message: Callable[[str], None], on_gap: Callable[[], None]) -> None:
-        self._on_message, self._on_gap = on_message, on_gap
+    async def start(self, on_message: Callable[[str], None], on_reconnect: Callable[[], None]) -> None:
+        self._on_message, self._on_reconnect = on_message, on_reconnect
         self._task = asyncio.create_task(self._run(), name="announcements")
 
     async def stop(self) -> None:
         if self._task is None:
             return
-        line = self._line
+        channel = self._channel
         await ended(self._task)
-        if line is not None:
+        if channel is not None:
             with suppress(TimeoutError, *self._away):
                 async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                    await self._send_waiting(line)
-            await line.close()
-        self._line = self._task = None
+                    await self._send_waiting(channel)
+            await channel.close()
+        self._channel = self._task = None
 
     # ---- the background task ---------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         loop, delay = asyncio.get_running_loop(), _FIRST_DELAY_SECONDS
         while True:
-            dialled_at = loop.time()
+            connected_at = loop.time()
             try:
                 self._is_dead = False
-                self._line = await self._dial(self._heard, self._died)
-                log.info("changes of other processes are heard")
-                self._call(self._on_gap)
-                await self._talk(self._line)
+                self._channel = await self._connect(self._received, self._closed)
+                log.info("announcement channel connected")
+                self._call(self._on_reconnect)
+                await self._talk(self._channel)
             except self._away as problem:
-                if self._line is not None or delay == _FIRST_DELAY_SECONDS:  # once per outage
-                    log.warning("changes of other processes are not heard", reason=type(problem).__name__)
+                if self._channel is not None or delay == _FIRST_DELAY_SECONDS:  # once per outage
+                    log.warning("announcement channel disconnected", reason=type(problem).__name__)
             except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the hearing for good
-                log.error("changes of other processes are not heard", reason=type(problem).__name__)
-            if self._line is not None:
-                line, self._line = self._line, None
-                await line.close()
-                if loop.time() - dialled_at > _CHECK_SECONDS:
+                log.error("announcement channel failed", reason=type(problem).__name__)
+            if self._channel is not None:
+                channel, self._channel = self._channel, None
+                await channel.close()
+                if loop.time() - connected_at > _CHECK_SECONDS:
                     delay = _FIRST_DELAY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spreads processes, keeps no secret)
             delay = min(delay * 2, _LAST_DELAY_SECONDS)
 
-    async def _talk(self, line: Line) -> None:
+    async def _talk(self, channel: Channel) -> None:
         """Send what is waiting as it comes, and make sure of the other side while nothing does."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + _CHECK_SECONDS
@@ -168,17 +168,17 @@ class LineAnnouncer:
             self._wake.clear()
             if self._is_dead:
                 raise ConnectionResetError
-            await self._send_waiting(line)
+            await self._send_waiting(channel)
             if loop.time() >= check_at:
-                await line.check()
+                await channel.check()
                 check_at = loop.time() + _CHECK_SECONDS
 
-    async def _send_waiting(self, line: Line) -> None:
+    async def _send_waiting(self, channel: Channel) -> None:
         """What could not be sent, or might not have been, waits on: hearing a word twice does no harm."""
         while self._waiting:
             words = self._next_words()
             try:
-                await line.send("\n".join((self._own_id, *words)))
+                await channel.send("\n".join((self._own_id, *words)))
             except BaseException:  # whatever ended it, a cancellation too: nothing is lost
                 for word in words:
                     self.announce(word)
@@ -198,21 +198,21 @@ class LineAnnouncer:
             del self._waiting[word]
         return words
 
-    def _heard(self, payload: str) -> None:
+    def _received(self, payload: str) -> None:
         sender, *words = payload.split("\n")
         if sender == self._own_id:
             return
         for word in words:
             self._call(self._on_message, word)
 
-    def _died(self) -> None:
+    def _closed(self) -> None:
         self._is_dead = True
         self._wake.set()
 
     def _call(self, listener: Callable[..., None], *args: str) -> None:
         try:
             listener(*args)
-        except Exception as problem:  # noqa: BLE001 - a listener that fails must not cut the line for the others
+        except Exception as problem:  # noqa: BLE001 - a listener that fails must not cut the channel for the others
             log.error("a change of another process was not taken over", reason=type(problem).__name__)
 
 
@@ -223,27 +223,31 @@ def _ignore(*_: str) -> None:
 # ---- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 
-class PostgresLine:
+class PostgresChannel:
     """A connection of its own that listens, and sends as well. A pooler in transaction mode swallows what it hears."""
 
-    def __init__(self, connection: asyncpg.Connection, heard: Callable[[str], None], died: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, on_payload: Callable[[str], None], on_close: Callable[[], None]
+    ) -> None:
         self._connection = connection
-        self._heard = heard
+        self._received = on_payload
         self._greeting = f"hello {uuid.uuid4().hex}"
         self._greeted = asyncio.Event()
-        connection.add_termination_listener(lambda _: died())
+        connection.add_termination_listener(lambda _: on_close())
 
     @classmethod
-    async def dial(cls, url: str, heard: Callable[[str], None], died: Callable[[], None]) -> PostgresLine:
+    async def connect(
+        cls, url: str, on_payload: Callable[[str], None], on_close: Callable[[], None]
+    ) -> PostgresChannel:
         credentials = _postgres_credentials(url, 1)
         options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
-        line = cls(await asyncpg.connect(**options), heard, died)
+        channel = cls(await asyncpg.connect(**options), on_payload, on_close)
         try:
-            await line._listen()
+            await channel._listen()
         except BaseException:  # whatever ended it, a cancellation too: no connection is left behind
-            await line.close()
+            await channel.close()
             raise
-        return line
+        return channel
 
     async def _listen(self) -> None:
         await self._in_time(self._connection.add_listener(_POSTGRES_CHANNEL, self._notified))
@@ -261,7 +265,7 @@ class PostgresLine:
         if payload == self._greeting:
             self._greeted.set()
         elif not payload.startswith("hello "):
-            self._heard(payload)
+            self._received(payload)
 
     async def send(self, payload: str) -> None:
         await self._in_time(self._connection.execute("SELECT pg_notify($1, $2)", _POSTGRES_CHANNEL, payload))
@@ -288,11 +292,11 @@ class PostgresLine:
         task.result()
 
 
-class PostgresAnnouncer(LineAnnouncer):
+class PostgresAnnouncer(ChannelAnnouncer):
     """Tells every process that uses the same database, on this machine or another."""
 
     def __init__(self, url: str) -> None:
-        async def dial(heard: Callable[[str], None], died: Callable[[], None]) -> Line:
-            return await PostgresLine.dial(url, heard, died)
+        async def connect(on_payload: Callable[[str], None], on_close: Callable[[], None]) -> Channel:
+            return await PostgresChannel.connect(url, on_payload, on_close)
 
-        super().__init__(dial, (*DATABASE_AWAY, *DATABASE_REFUSED))
+        super().__init__(connect, (*DATABASE_AWAY, *DATABASE_REFUSED))

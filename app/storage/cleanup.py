@@ -59,8 +59,8 @@ _HEALTH_CHECKS = 30 * _DAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JanitorPlan:
-    """How often the janitor comes and what it keeps. None as a retention: everything is kept."""
+class CleanupPlan:
+    """How often the clean-up runs and what it keeps. None as a retention: everything is kept."""
 
     min_seconds: float = 597.0
     max_seconds: float = 605.0
@@ -76,12 +76,12 @@ class JanitorPlan:
 Step = Callable[[datetime], Awaitable[Mapping[str, int]]]
 
 
-class Janitor:
+class Cleanup:
     """`run_forever` is the background task; `run_once` is one round of it."""
 
-    def __init__(self, database: Database, plan: JanitorPlan | None = None) -> None:
+    def __init__(self, database: Database, plan: CleanupPlan | None = None) -> None:
         self._database = database
-        self._plan = plan or JanitorPlan()
+        self._plan = plan or CleanupPlan()
         self._stop_at = 0.0
         self._named: frozenset[str] = frozenset()
         self._steps: Mapping[str, Step] = {
@@ -109,19 +109,19 @@ class Janitor:
         with self._database.active():
             for name, step in self._steps.items():
                 if time.monotonic() >= self._stop_at:
-                    log.warning("the janitor ran out of time", before=name)
+                    log.warning("cleanup ran out of time", before=name)
                     break
                 started = time.monotonic()
                 try:
                     counts = {table: count for table, count in (await step(now)).items() if count}
                 except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-                    log.warning("housekeeping waits", step=name, reason=type(problem).__name__)
+                    log.warning("cleanup delayed", step=name, reason=type(problem).__name__)
                     continue
                 except Exception as problem:  # noqa: BLE001 - a bug in one step must not end the others for good
-                    log.error("housekeeping failed", step=name, reason=type(problem).__name__)
+                    log.error("cleanup failed", step=name, reason=type(problem).__name__)
                     continue
                 if counts:
-                    log.info("housekeeping", step=name, seconds=round(time.monotonic() - started, 2), **counts)
+                    log.info("cleanup finished", step=name, seconds=round(time.monotonic() - started, 2), **counts)
                 done.update(counts)
         return done
 
@@ -204,7 +204,7 @@ class Janitor:
             if not self._seconds_left() or not await table.filter(condition).exists():
                 break
             async with self._database.transaction():
-                # What somebody is writing to, another janitor for one, is left to the next round.
+                # What somebody is writing to, another clean-up for one, is left to the next round.
                 rows = table.filter(condition).limit(self._plan.batch).only(table._meta.pk_attr)
                 ids: list[Any] = [row.pk for row in await rows.select_for_update(skip_locked=True)]
                 count += await table.filter(condition, pk__in=ids).delete() if ids else 0

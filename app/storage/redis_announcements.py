@@ -14,26 +14,30 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ..tasks import ended
-from .announcements import Line, LineAnnouncer
+from .announcements import Channel, ChannelAnnouncer
 
 _ANSWER_SECONDS = 2.0
 _AWAY = (RedisError, OSError)
 
 
-class RedisLine:
+class RedisChannel:
     """A client with two connections: one subscribes, the other publishes."""
 
-    def __init__(self, redis: Redis, channel: str, heard: Callable[[str], None], died: Callable[[], None]) -> None:
+    def __init__(
+        self, redis: Redis, topic: str, on_payload: Callable[[str], None], on_close: Callable[[], None]
+    ) -> None:
         self._redis = redis
-        self._channel = channel
-        self._heard = heard
-        self._died = died
+        self._topic = topic
+        self._received = on_payload
+        self._closed = on_close
         self._subscription: PubSub = redis.pubsub()
         self._answered = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
-    async def dial(cls, url: str, channel: str, heard: Callable[[str], None], died: Callable[[], None]) -> RedisLine:
+    async def connect(
+        cls, url: str, topic: str, on_payload: Callable[[str], None], on_close: Callable[[], None]
+    ) -> RedisChannel:
         redis = Redis.from_url(
             url,
             decode_responses=True,
@@ -42,18 +46,18 @@ class RedisLine:
             # The client would reconnect in silence, and nobody would know that words were missed.
             retry=Retry(NoBackoff(), 0),
         )
-        line = cls(redis, channel, heard, died)
+        channel = cls(redis, topic, on_payload, on_close)
         try:
-            await line._subscription.subscribe(channel)
-            line._reader = asyncio.create_task(line._read_forever(), name="announcements of others")
-            await line._answer()
+            await channel._subscription.subscribe(topic)
+            channel._reader = asyncio.create_task(channel._read_forever(), name="announcements of others")
+            await channel._answer()
         except BaseException:  # whatever ended it, a cancellation too: no connection is left behind
-            await line.close()
+            await channel.close()
             raise
-        return line
+        return channel
 
     async def send(self, payload: str) -> None:
-        await self._redis.publish(self._channel, payload)
+        await self._redis.publish(self._topic, payload)
 
     async def check(self) -> None:
         self._answered.clear()
@@ -64,7 +68,7 @@ class RedisLine:
         if self._reader is not None:
             await ended(self._reader)
             if not self._reader.cancelled():
-                self._reader.exception()  # said by `died` already
+                self._reader.exception()  # told by `on_close` already
         with suppress(*_AWAY):
             await self._subscription.aclose()  # type: ignore[no-untyped-call]
         with suppress(*_AWAY):
@@ -83,17 +87,17 @@ class RedisLine:
                     continue
                 self._answered.set()
                 if message["type"] == "message":
-                    self._heard(message["data"])
+                    self._received(message["data"])
         finally:
-            # Whatever ended it. Nothing can be missed then: a line that died is dialled again.
-            self._died()
+            # Whatever ended it. Nothing can be missed then: a channel that is closed is opened again.
+            self._closed()
 
 
-class RedisAnnouncer(LineAnnouncer):
-    """Tells every process that subscribes to the same channel of this Redis."""
+class RedisAnnouncer(ChannelAnnouncer):
+    """Tells every process that subscribes to the same topic of this Redis."""
 
-    def __init__(self, url: str, channel: str) -> None:
-        async def dial(heard: Callable[[str], None], died: Callable[[], None]) -> Line:
-            return await RedisLine.dial(url, channel, heard, died)
+    def __init__(self, url: str, topic: str) -> None:
+        async def connect(on_payload: Callable[[str], None], on_close: Callable[[], None]) -> Channel:
+            return await RedisChannel.connect(url, topic, on_payload, on_close)
 
-        super().__init__(dial, _AWAY)
+        super().__init__(connect, _AWAY)

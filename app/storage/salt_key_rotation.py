@@ -23,14 +23,14 @@ from ..settings.config_file import SettingsError
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
 _BATCH = 500
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 _DEFAULT_VARIABLE = "OLD_LITELLM_SALT_KEY"
 _SETTINGS_PREFIX = "encrypted:"
-_SEALED_CALLBACK = "sealed_credentials"
+_ENCRYPTED_CALLBACK = "sealed_credentials"
 _PURPOSES = ("credentials", "team callbacks")
 
 # What a value becomes; the value itself when nothing in it has to change.
-Reseal = Callable[[Any], Any]
+Reencrypt = Callable[[Any], Any]
 
 
 class Unreadable(ValueError):
@@ -105,15 +105,15 @@ async def rotate(database: Database, old_key: str, new_key: str, *, is_dry_run: 
     Raises SettingsError that names the rows which neither key opens; then nothing has changed.
     """
 
-    def reseal(ciphertext: str) -> str:
-        return _resealed(ciphertext, old_key, new_key)
+    def reencrypt(ciphertext: str) -> str:
+        return _reencrypted(ciphertext, old_key, new_key)
 
-    columns: tuple[tuple[type[Model], str, Reseal], ...] = (
-        (StoredDeployment, "litellm_params", reseal),
-        (Credential, "credential_values", reseal),
-        (ConfigEntry, "param_value", lambda value: _settings_resealed(value, reseal)),
-        (Team, "metadata", lambda value: _callbacks_resealed(value, reseal)),
-        (VirtualKey, "metadata", lambda value: _callbacks_resealed(value, reseal)),
+    columns: tuple[tuple[type[Model], str, Reencrypt], ...] = (
+        (StoredDeployment, "litellm_params", reencrypt),
+        (Credential, "credential_values", reencrypt),
+        (ConfigEntry, "param_value", lambda value: _settings_reencrypted(value, reencrypt)),
+        (Team, "metadata", lambda value: _callbacks_reencrypted(value, reencrypt)),
+        (VirtualKey, "metadata", lambda value: _callbacks_reencrypted(value, reencrypt)),
     )
     done = Rotation()
     async with database.transaction():
@@ -130,7 +130,9 @@ async def rotate(database: Database, old_key: str, new_key: str, *, is_dry_run: 
     return done
 
 
-async def _change_table(table: type[Model], column: str, change: Reseal, done: Rotation, *, is_dry_run: bool) -> None:
+async def _change_table(
+    table: type[Model], column: str, change: Reencrypt, done: Rotation, *, is_dry_run: bool
+) -> None:
     name, key = str(table._meta.db_table), str(table._meta.pk_attr)
     done.changed[name] = 0
     last = ""
@@ -148,7 +150,7 @@ async def _change_table(table: type[Model], column: str, change: Reseal, done: R
                     await table.filter(pk=row.pk).update(**{column: fresh})
 
 
-def _resealed(ciphertext: str, old_key: str, new_key: str) -> str:
+def _reencrypted(ciphertext: str, old_key: str, new_key: str) -> str:
     """The same secret under the new key; the same text when it is that already. Raises Unreadable."""
     for purpose in _PURPOSES:
         if _opened(ciphertext, new_key, purpose) is not None:
@@ -167,25 +169,25 @@ def _opened(ciphertext: str, salt_key: str, purpose: str) -> str | None:
         return None
 
 
-def _settings_resealed(value: Any, reseal: Callable[[str], str]) -> Any:
+def _settings_reencrypted(value: Any, reencrypt: Callable[[str], str]) -> Any:
     """A section of stored configuration: its secrets are texts with a prefix, at any depth."""
     if isinstance(value, Mapping):
-        return {name: _settings_resealed(item, reseal) for name, item in value.items()}
+        return {name: _settings_reencrypted(item, reencrypt) for name, item in value.items()}
     if isinstance(value, list):
-        return [_settings_resealed(item, reseal) for item in value]
+        return [_settings_reencrypted(item, reencrypt) for item in value]
     if isinstance(value, str) and value.startswith(_SETTINGS_PREFIX):
-        return _SETTINGS_PREFIX + reseal(value.removeprefix(_SETTINGS_PREFIX))
+        return _SETTINGS_PREFIX + reencrypt(value.removeprefix(_SETTINGS_PREFIX))
     return value
 
 
-def _callbacks_resealed(metadata: Any, reseal: Callable[[str], str]) -> Any:
+def _callbacks_reencrypted(metadata: Any, reencrypt: Callable[[str], str]) -> Any:
     """A team's or key's metadata: each logging callback has the ciphertext of its variables."""
     entries = metadata.get("logging") if isinstance(metadata, Mapping) else None
     if not isinstance(entries, list):
         return metadata
     fresh = [
-        {**entry, _SEALED_CALLBACK: reseal(str(entry[_SEALED_CALLBACK]))}
-        if isinstance(entry, Mapping) and entry.get(_SEALED_CALLBACK)
+        {**entry, _ENCRYPTED_CALLBACK: reencrypt(str(entry[_ENCRYPTED_CALLBACK]))}
+        if isinstance(entry, Mapping) and entry.get(_ENCRYPTED_CALLBACK)
         else entry
         for entry in entries
     ]
@@ -193,7 +195,7 @@ def _callbacks_resealed(metadata: Any, reseal: Callable[[str], str]) -> Any:
 
 
 def _refusal(rows: list[str]) -> str:
-    listed, more = ", ".join(rows[:_MOST_NAMED]), len(rows) - _MOST_NAMED
+    listed, more = ", ".join(rows[:_MAX_NAMED]), len(rows) - _MAX_NAMED
     rest = f" and {more} more" if more > 0 else ""
     return f"rotate-salt-key: neither key opens {listed}{rest}; nothing was changed. Delete them, or find their key"
 

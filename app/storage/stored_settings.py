@@ -17,7 +17,7 @@ import structlog
 
 from ..models import ConfigEntry
 from ..protocols.providers import PROVIDERS
-from ..security.sealed_settings import is_sealed, unsealed
+from ..security.encrypted_settings import decrypted, is_encrypted
 from ..settings import Settings, declared_settings
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
@@ -182,7 +182,7 @@ def keys_of_addresses() -> dict[str, str]:
 
 def _variables(settings: Settings, stored: Mapping[str, Any]) -> dict[str, str]:
     refused, keys = operator_variables(), keys_of_addresses()
-    values = {name: value for name, value in unsealed(stored, settings.salt_key).items() if not is_sealed(value)}
+    values = {name: value for name, value in decrypted(stored, settings.salt_key).items() if not is_encrypted(value)}
     return {
         name: str(value)
         for name, value in values.items()
@@ -201,7 +201,7 @@ def _stored(
         section, _, key = yaml_key.partition(".")
         value = (rows.get(section) or {}).get(key)
         if value is not None:
-            return unsealed(value, settings.salt_key), f"database: {yaml_key}"
+            return decrypted(value, settings.salt_key), f"database: {yaml_key}"
     if env_name in variables and variables[env_name] and not is_set_in_file(item, settings):
         return variables[env_name], f"database: {ENVIRONMENT}.{env_name}"
     return None, ""

@@ -1,6 +1,6 @@
-"""What every answer carries, and which error a caller reads when something was raised. Both doors answer from here.
+"""What every answer carries, and which error a caller reads when something was raised. Both ways in answer from here.
 
-The doors: the framework's views, and app/llm/fast_path.py, which answers the hottest routes without it.
+The ways in: the framework's views, and app/llm/fast_path.py, which answers the hottest routes without it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECURITY_HEADERS = {
 }
 
 
-def readable_error(problem: Exception, path: str) -> GatewayError:
+def to_gateway_error(problem: Exception, path: str) -> GatewayError:
     """The error to render for whatever was raised. What only the operator may know goes to the log."""
     if isinstance(problem, GatewayError):
         return problem

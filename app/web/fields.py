@@ -28,8 +28,8 @@ UNKNOWN_FIELDS_HEADER = "x-quarterdeck-unknown-fields"
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _POSITION = re.compile(r"\(byte (\d+)\)")
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}", re.ASCII)
-_MOST_MONEY = Decimal(10) ** 15
-_MOST_NESTING = 50
+_MAX_MONEY = Decimal(10) ** 15
+_MAX_NESTING = 50
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -212,8 +212,8 @@ def money() -> Field:
         amount = _decimal(value)
         if amount < 0:
             raise bad_request(f"This cannot be negative. Received: {amount}")
-        if amount > _MOST_MONEY:
-            raise bad_request(f"This is more than {_MOST_MONEY:f} USD")
+        if amount > _MAX_MONEY:
+            raise bad_request(f"This is more than {_MAX_MONEY:f} USD")
         return amount
 
     return Field(read, schema={"type": "number", "minimum": 0, "maximum": 10**15, "description": "USD"})
@@ -358,8 +358,8 @@ def table_schema(table: Table) -> dict[str, Any]:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """JSON as the database can keep it: no NUL, no endless numbers, no endless nesting."""
-    if depth > _MOST_NESTING:
-        raise WrongValue(f"This is nested more than {_MOST_NESTING} deep")
+    if depth > _MAX_NESTING:
+        raise WrongValue(f"This is nested more than {_MAX_NESTING} deep")
     if isinstance(value, dict):
         return {_plain(name, depth + 1): _plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list):

@@ -19,13 +19,12 @@ async def liveliness() -> Response:
 @health_blueprint.get("/health/readiness")
 async def readiness() -> tuple[Response, int]:
     """503 while the database is away: new keys cannot be checked. Known keys go on working. Also 503 near the end."""
-    house = services()
-    if house.is_shutting_down:
+    if services().is_shutting_down:
         return jsonify({"status": "shutting_down"}), 503
-    is_ready = await house.database.is_healthy()
+    is_ready = await services().database.is_healthy()
     cache = "memory"
-    if house.cache.is_shared:
-        cache = "connected" if await house.cache.is_healthy() else "Not connected"
+    if services().cache.is_shared:
+        cache = "connected" if await services().cache.is_healthy() else "Not connected"
     body = {
         "status": "healthy" if is_ready else "unhealthy",
         "db": "connected" if is_ready else "Not connected",
@@ -46,10 +45,10 @@ async def metrics() -> Response:
 
     Where no key is asked for (`require_auth_for_metrics_endpoint: false`), the operator has opened it as a whole.
     """
-    house, principal = services(), getattr(g, "principal", None)
-    text = house.metrics.text(
-        house.deployments.all(),
-        house.gateway.router.cooldowns.resting(),
+    principal = getattr(g, "principal", None)
+    text = services().metrics.text(
+        services().deployments.all(),
+        services().gateway.router.cooldowns.cooling_down(),
         shows_callers=principal is None or principal.can_read_all,
     )
     return Response(text, content_type=_CONTENT_TYPE)

@@ -12,10 +12,10 @@ from quart import Request
 from quart.wrappers.request import Body
 
 # A client that takes longer to send what nobody reads is cut off.
-PATIENCE_SECONDS = 3.0
+DRAIN_SECONDS = 3.0
 
 
-class PatientBody(Body):
+class DrainingBody(Body):
     """Once a body is too large its rest is thrown away as it comes; `is_sent` tells when that, too, is over."""
 
     def __init__(self, *limits: Any) -> None:
@@ -34,16 +34,16 @@ class PatientBody(Body):
             self.is_sent.set()
 
 
-class PatientRequest(Request):
-    body_class: type[Body] = PatientBody
+class DrainingRequest(Request):
+    body_class: type[Body] = DrainingBody
 
 
 async def wait_until_sent(request: Request) -> None:
     """Let the client finish, within bounds."""
-    if not isinstance(request.body, PatientBody) or request.body.is_sent.is_set():
+    if not isinstance(request.body, DrainingBody) or request.body.is_sent.is_set():
         return
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(DRAIN_SECONDS):
             await request.body.is_sent.wait()
     except TimeoutError:
         return

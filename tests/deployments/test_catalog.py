@@ -297,8 +297,8 @@ async def test_a_stored_deployment_of_another_shape_does_not_hide_the_others(mig
     await database.open()
     catalog = DeploymentCatalog(settings, database)
     with database.active():
-        sealed = encrypt("[1]", settings.salt_key)
-        await StoredDeployment.create(model_id="odd", model_name="odd", litellm_params=sealed)
+        encrypted = encrypt("[1]", settings.salt_key)
+        await StoredDeployment.create(model_id="odd", model_name="odd", litellm_params=encrypted)
         await catalog.add("good", {"model": "openai/gpt-4o-mini"}, {}, "alice")
     await catalog.reload()
     assert catalog.names() == ["good"]
@@ -356,7 +356,7 @@ async def test_a_configured_deployment_waits_for_a_stored_credential(database_ur
         await catalog.reload()
         assert catalog.names() == ["b"]
         await Credential.create(credential_name="odd", credential_values="no ciphertext")
-        await Credential.create(credential_name="stored", credential_values=catalog.seal({"api_key": SECRET}))
+        await Credential.create(credential_name="stored", credential_values=catalog.encrypt({"api_key": SECRET}))
         await catalog.reload()
         assert catalog.names() == ["a", "b"]
         assert catalog.behind("a")[0].headers == {"Authorization": f"Bearer {SECRET}"}

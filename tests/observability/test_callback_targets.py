@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from app.observability.callback_targets import caller_target, configured_targets, named
-from app.security.callback_credentials import sealed_entry
+from app.security.callback_credentials import encrypted_entry
 from tests.observability.calls import settings
 
 _LANGFUSE = {"langfuse_public_key": "pk-1", "langfuse_secret_key": "sk-1"}
 
 
 def entry(name: str, kind: str = "success_and_failure", salt_key: str | None = None, **values: str) -> dict[str, Any]:
-    return sealed_entry(name, kind, values, salt_key or settings().salt_key)
+    return encrypted_entry(name, kind, values, salt_key or settings().salt_key)
 
 
 def test_names_become_receivers_for_their_occasions() -> None:
@@ -103,7 +103,7 @@ def test_a_callback_of_another_salt_key_is_nobody() -> None:
     assert caller_target(other, settings(langfuse_host="https://lf.example")) is None
 
 
-def test_a_row_from_before_variables_were_sealed_works() -> None:
+def test_a_row_from_before_variables_were_encrypted_works() -> None:
     plain = {"callback_name": "langfuse", "callback_type": "success", "callback_vars": _LANGFUSE}
     assert caller_target(plain, settings(langfuse_host="https://lf.example")) is not None
 

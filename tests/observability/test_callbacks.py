@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from app.observability.callback_targets import configured_targets
 from app.observability.callbacks import CallbackObserver
 from app.observability.http_post import open_client
-from app.security.callback_credentials import sealed_entry
+from app.security.callback_credentials import encrypted_entry
 from app.settings import Settings
 from tests.observability.calls import PROVIDER_KEY, ended_call, settings
 from tests.observability.receivers import HttpReceiver
@@ -34,7 +34,7 @@ def to(receiver: HttpReceiver, **fields: Any) -> Settings:
 
 def brought(name: str, kind: str = "success_and_failure", **values: str) -> Mapping[str, Any]:
     """A callback of a key, as its row keeps it."""
-    return sealed_entry(name, kind, values, settings().salt_key)
+    return encrypted_entry(name, kind, values, settings().salt_key)
 
 
 async def test_events_go_out_as_one_array() -> None:

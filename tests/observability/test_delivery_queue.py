@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from structlog.testing import capture_logs
 
-from app.observability.delivery_queue import Outbox, Undelivered
+from app.observability.delivery_queue import DeliveryQueue, Undelivered
 
 
 class Shelf:
@@ -30,7 +30,7 @@ class Shelf:
 
 
 @asynccontextmanager
-async def started(outbox: Outbox[int]) -> AsyncIterator[Outbox[int]]:
+async def started(outbox: DeliveryQueue[int]) -> AsyncIterator[DeliveryQueue[int]]:
     outbox.start()
     yield outbox
     await outbox.stop()
@@ -38,7 +38,7 @@ async def started(outbox: Outbox[int]) -> AsyncIterator[Outbox[int]]:
 
 async def test_what_arrives_together_is_sent_together() -> None:
     shelf = Shelf()
-    async with started(Outbox("shelf", shelf.deliver, linger=0.01)) as outbox:
+    async with started(DeliveryQueue("shelf", shelf.deliver, linger=0.01)) as outbox:
         for number in range(5):
             outbox.put(number)
         await asyncio.wait_for(shelf.arrived.wait(), 2)
@@ -51,7 +51,7 @@ async def test_what_arrives_together_is_sent_together() -> None:
 
 async def test_a_receiver_that_recovers_gets_the_same_batch() -> None:
     shelf = Shelf(Undelivered("status 500"), Undelivered("status 503"))
-    async with started(Outbox("shelf", shelf.deliver, linger=0, pauses=(0.01, 0.01))) as outbox:
+    async with started(DeliveryQueue("shelf", shelf.deliver, linger=0, pauses=(0.01, 0.01))) as outbox:
         outbox.put(1)
         await asyncio.wait_for(shelf.arrived.wait(), 2)
     assert (shelf.batches, shelf.tries, outbox.dropped) == ([[1]], 3, 0)
@@ -60,7 +60,7 @@ async def test_a_receiver_that_recovers_gets_the_same_batch() -> None:
 async def test_a_batch_is_given_up_after_the_last_try_or_a_final_answer() -> None:
     for problems, tries in (([Undelivered("x")] * 3, 3), ([Undelivered("no", is_final=True)], 1), ([KeyError()], 1)):
         shelf = Shelf(*problems)
-        async with started(Outbox("shelf", shelf.deliver, linger=0, pauses=(0.01, 0.01))) as outbox:
+        async with started(DeliveryQueue("shelf", shelf.deliver, linger=0, pauses=(0.01, 0.01))) as outbox:
             outbox.put(1)
             while shelf.tries < tries or not outbox.dropped:
                 await asyncio.sleep(0.005)
@@ -70,7 +70,7 @@ async def test_a_batch_is_given_up_after_the_last_try_or_a_final_answer() -> Non
 
 
 async def test_the_oldest_make_room_and_one_line_says_so() -> None:
-    outbox = Outbox[int]("shelf", Shelf().deliver, most_items=3, most_bytes=100)
+    outbox = DeliveryQueue[int]("shelf", Shelf().deliver, most_items=3, most_bytes=100)
     with capture_logs() as logs:
         for number in range(5):
             outbox.put(number)
@@ -83,7 +83,7 @@ async def test_the_oldest_make_room_and_one_line_says_so() -> None:
 
 async def test_an_item_larger_than_the_bound_is_kept_alone() -> None:
     shelf = Shelf()
-    async with started(Outbox("shelf", shelf.deliver, linger=0, most_bytes=10)) as outbox:
+    async with started(DeliveryQueue("shelf", shelf.deliver, linger=0, most_bytes=10)) as outbox:
         outbox.put(1, size=50)
         await asyncio.wait_for(shelf.arrived.wait(), 2)
     assert shelf.batches == [[1]]
@@ -91,7 +91,7 @@ async def test_an_item_larger_than_the_bound_is_kept_alone() -> None:
 
 async def test_large_items_go_out_in_several_batches() -> None:
     shelf = Shelf()
-    outbox = Outbox("shelf", shelf.deliver, linger=60)
+    outbox = DeliveryQueue("shelf", shelf.deliver, linger=60)
     outbox.start()
     for number in range(4):
         outbox.put(number, size=3 * 1024 * 1024 if number else 5 * 1024 * 1024)
@@ -101,7 +101,7 @@ async def test_large_items_go_out_in_several_batches() -> None:
 
 async def test_stopping_sends_what_waits_without_lingering() -> None:
     shelf = Shelf()
-    outbox = Outbox("shelf", shelf.deliver, linger=60, batch=2)
+    outbox = DeliveryQueue("shelf", shelf.deliver, linger=60, batch=2)
     outbox.start()
     for number in range(5):
         outbox.put(number)
@@ -115,7 +115,7 @@ async def test_stopping_waits_no_longer_than_it_may() -> None:
     async def hang(batch: Sequence[int]) -> None:
         await asyncio.sleep(60)
 
-    outbox = Outbox("shelf", hang, linger=0, batch=1)
+    outbox = DeliveryQueue("shelf", hang, linger=0, batch=1)
     outbox.start()
     outbox.put(1)
     outbox.put(2)
@@ -127,7 +127,7 @@ async def test_stopping_waits_no_longer_than_it_may() -> None:
 
 
 async def test_an_empty_outbox_stops_at_once() -> None:
-    outbox = Outbox("shelf", Shelf().deliver, linger=60)
+    outbox = DeliveryQueue("shelf", Shelf().deliver, linger=60)
     outbox.start()
     await asyncio.sleep(0)
     begun = time.monotonic()

@@ -11,10 +11,10 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from app.llm.observers import Observers
-from app.observability.notifications import WATCH_SETTINGS, Watch
+from app.observability.notifications import WATCH_SETTINGS, Notifications
 from app.settings import Settings
-from app.settings.callbacks import WatchSettings
-from app.spend.budget import BudgetBook
+from app.settings.callbacks import CallbackSettings
+from app.spend.budget import Budgets
 from app.spend.counters import MemoryCounters
 from app.spend.scopes import BudgetScope
 from tests.observability.calls import deployment, ended_call, settings
@@ -28,33 +28,41 @@ class House:
 
     def __init__(self, told: Settings) -> None:
         self.observers = Observers()
-        self.budgets = BudgetBook(MemoryCounters())
-        self.watch = Watch(told, self.observers, self.budgets)
+        self.budgets = Budgets(MemoryCounters())
+        self.notifications = Notifications(told, self.observers, self.budgets)
 
 
 @asynccontextmanager
-async def house_with(**fields: Any) -> AsyncIterator[House]:
-    house = House(settings(**fields))
-    await house.watch.start()
-    yield house
-    await house.watch.stop()
+async def services_with(**fields: Any) -> AsyncIterator[House]:
+    services = House(settings(**fields))
+    await services.notifications.start()
+    yield services
+    await services.notifications.stop()
 
 
 async def test_nobody_observes_where_nobody_is_told() -> None:
-    async with house_with() as house:
-        assert vars(house.observers) == {"_observers": (), "wants_answers": False}
-        assert house.budgets.listener is None
-        assert (house.watch.callback_names["success"], house.watch.alert_names, house.watch.alert_types) == ([], [], [])
+    async with services_with() as services:
+        assert vars(services.observers) == {"_observers": (), "wants_answers": False}
+        assert services.budgets.listener is None
+        assert (
+            services.notifications.callback_names["success"],
+            services.notifications.alert_names,
+            services.notifications.alert_types,
+        ) == ([], [], [])
 
 
 async def test_calls_go_to_callbacks_and_trouble_to_alerts() -> None:
     async with HttpReceiver() as receiver:
         places = {"generic_logger_endpoint": f"{receiver.url}/calls", "slack_webhook_url": f"{receiver.url}/slack"}
-        async with house_with(callbacks=("generic_api",), alerting=("slack",), **places) as house:
-            house.observers.call_ended(ended_call())
-            house.observers.deployment_cooled(deployment(), 503, 5)
-            await house.budgets.reserve([SCOPE])
-            assert house.watch.queues.keys() == {"alerts by slack", "generic_api", "callbacks of keys and teams"}
+        async with services_with(callbacks=("generic_api",), alerting=("slack",), **places) as services:
+            services.observers.call_ended(ended_call())
+            services.observers.deployment_cooled(deployment(), 503, 5)
+            await services.budgets.reserve([SCOPE])
+            assert services.notifications.queues.keys() == {
+                "alerts by slack",
+                "generic_api",
+                "callbacks of keys and teams",
+            }
         posts = {post.path: post.json for post in receiver.posts}
     assert [event["id"] for event in posts["/calls"]] == ["call-1"]
     assert "rests for 5 s after status 503" in posts["/slack"]["text"]
@@ -63,7 +71,7 @@ async def test_calls_go_to_callbacks_and_trouble_to_alerts() -> None:
 
 async def test_what_nobody_answers_to_is_said_once_at_the_start() -> None:
     with capture_logs() as logs:
-        async with house_with(
+        async with services_with(
             callbacks=("datadog", "langfuse"), alerting=("slack", "fax"), alert_types=("spend_reports",)
         ):
             pass
@@ -77,35 +85,37 @@ async def test_what_nobody_answers_to_is_said_once_at_the_start() -> None:
 
 
 async def test_settings_that_change_make_a_new_watch_and_nothing_is_lost() -> None:
-    async with HttpReceiver() as receiver, house_with() as house:
-        await house.watch.reconfigure(settings(callbacks=("webhook",), webhook_url=f"{receiver.url}/one"))
-        house.observers.call_ended(ended_call(id="first"))
-        assert house.watch.callback_names["success_and_failure"] == ["webhook"]
-        await house.watch.reconfigure(settings(callbacks=("webhook",), webhook_url=f"{receiver.url}/two"))
-        house.observers.call_ended(ended_call(id="second"))
-        await house.watch.reconfigure(settings())
-        house.observers.call_ended(ended_call(id="third"))
+    async with HttpReceiver() as receiver, services_with() as services:
+        await services.notifications.reconfigure(settings(callbacks=("webhook",), webhook_url=f"{receiver.url}/one"))
+        services.observers.call_ended(ended_call(id="first"))
+        assert services.notifications.callback_names["success_and_failure"] == ["webhook"]
+        await services.notifications.reconfigure(settings(callbacks=("webhook",), webhook_url=f"{receiver.url}/two"))
+        services.observers.call_ended(ended_call(id="second"))
+        await services.notifications.reconfigure(settings())
+        services.observers.call_ended(ended_call(id="third"))
         await receiver.wait_for(2)
         told = {post.path: [event["id"] for event in post.json] for post in receiver.posts}
     assert told == {"/one": ["first"], "/two": ["second"]}
 
 
 async def test_settings_of_others_leave_it_alone() -> None:
-    async with house_with(alerting=("webhook",), webhook_url="http://127.0.0.1:9") as house:
-        before = house.budgets.listener
-        await house.watch.reconfigure(settings(alerting=("webhook",), webhook_url="http://127.0.0.1:9", num_retries=1))
-        assert house.budgets.listener == before
-        assert house.watch.alert_names == ["webhook"]
+    async with services_with(alerting=("webhook",), webhook_url="http://127.0.0.1:9") as services:
+        before = services.budgets.listener
+        await services.notifications.reconfigure(
+            settings(alerting=("webhook",), webhook_url="http://127.0.0.1:9", num_retries=1)
+        )
+        assert services.budgets.listener == before
+        assert services.notifications.alert_names == ["webhook"]
 
 
 async def test_stopping_takes_two_seconds_at_most() -> None:
     async with HttpReceiver(delay=30) as receiver:
-        house = House(settings(callbacks=("webhook",), alerting=("webhook",), webhook_url=receiver.url))
-        await house.watch.start()
-        house.observers.call_ended(ended_call())
-        house.observers.deployment_cooled(deployment(), 503, 5)
+        services = House(settings(callbacks=("webhook",), alerting=("webhook",), webhook_url=receiver.url))
+        await services.notifications.start()
+        services.observers.call_ended(ended_call())
+        services.observers.deployment_cooled(deployment(), 503, 5)
         begun = time.monotonic()
-        await house.watch.stop()
+        await services.notifications.stop()
         assert time.monotonic() - begun < 3
 
 
@@ -113,23 +123,23 @@ async def test_receivers_can_be_tried_one_by_one() -> None:
     async with HttpReceiver() as receiver:
         keys = {"langfuse_public_key": "pk", "langfuse_secret_key": "sk", "langfuse_host": receiver.url}
         places = {"slack_webhook_url": f"{receiver.url}/slack", "webhook_url": f"{receiver.url}/hook"}
-        async with house_with(callbacks=("langfuse",), **keys, **places) as house:
-            assert [await house.watch.test(name) for name in ("slack", "webhook", "langfuse")] == [None] * 3
-            assert [await house.watch.test(name) for name in ("email", "datadog")] == ["", ""]
+        async with services_with(callbacks=("langfuse",), **keys, **places) as services:
+            assert [await services.notifications.test(name) for name in ("slack", "webhook", "langfuse")] == [None] * 3
+            assert [await services.notifications.test(name) for name in ("email", "datadog")] == ["", ""]
             receiver.statuses = [500]
-            assert await house.watch.test("slack") == "status 500"
+            assert await services.notifications.test("slack") == "status 500"
         paths = [post.path for post in receiver.posts]
     assert paths == ["/slack", "/hook", "/api/public/otel/v1/traces", "/slack"]
 
 
 async def test_a_bug_in_an_alert_fails_no_call() -> None:
-    async with house_with(alerting=("webhook",), webhook_url="http://127.0.0.1:9") as house:
+    async with services_with(alerting=("webhook",), webhook_url="http://127.0.0.1:9") as services:
         huge = BudgetScope("key", "k1", "Key", Decimal("1e40"), Decimal("1e40"))
-        assert house.budgets.listener is not None
+        assert services.budgets.listener is not None
         with capture_logs() as logs:
-            house.budgets.listener(huge, Decimal("1e40"), False)
+            services.budgets.listener(huge, Decimal("1e40"), False)
     assert [line["event"] for line in logs] == ["a budget could not be looked at"]
 
 
 def test_every_setting_of_the_watch_makes_a_new_one() -> None:
-    assert WatchSettings.__dataclass_fields__.keys() == WATCH_SETTINGS
+    assert CallbackSettings.__dataclass_fields__.keys() == WATCH_SETTINGS

@@ -15,9 +15,9 @@ from app import create_app
 from app.llm.observers import Observers
 from app.models import ConfigEntry
 from app.observability.alerts import Alert
-from app.observability.notifications import Watch
+from app.observability.notifications import Notifications
 from app.observability.spend_reports import alert_of, report_forever
-from app.spend.budget import BudgetBook
+from app.spend.budget import Budgets
 from app.spend.counters import MemoryCounters
 from app.spend.periodic_report import SpendReport
 from app.storage.database import Database
@@ -94,7 +94,7 @@ async def test_what_fails_is_looked_at_again() -> None:
 async def test_nobody_looks_where_no_report_is_wanted(told: dict[str, Any]) -> None:
     source = Source(WEEK)
     usual = {"alerting": ("webhook",), "webhook_url": "http://127.0.0.1:9", "spend_report_days": 7}
-    watch = Watch(settings(**{**usual, **told}), Observers(), BudgetBook(MemoryCounters()), source)
+    watch = Notifications(settings(**{**usual, **told}), Observers(), Budgets(MemoryCounters()), source)
     await watch.start()
     await asyncio.sleep(0)
     await watch.stop()
@@ -105,7 +105,7 @@ async def test_nobody_looks_where_no_report_is_wanted(told: dict[str, Any]) -> N
 async def test_a_report_goes_where_alerts_go() -> None:
     async with HttpReceiver() as receiver:
         told = settings(alerting=("webhook",), webhook_url=receiver.url, spend_report_days=7)
-        watch = Watch(told, Observers(), BudgetBook(MemoryCounters()), Source(WEEK))
+        watch = Notifications(told, Observers(), Budgets(MemoryCounters()), Source(WEEK))
         await watch.start()
         assert "spend_reports" in watch.alert_types
         await receiver.wait_for(1)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from app.security.callback_credentials import (
+    encrypted_entry,
     entries_of_old_form,
     opened_variables,
     refused_address,
-    sealed_entry,
     shown_metadata,
     stored_entries,
 )
@@ -19,10 +19,10 @@ SALT = "salt-of-the-entries"
 
 
 def test_only_the_right_salt_key_opens_an_entry() -> None:
-    entry = sealed_entry("langfuse", "success", {"secret": "hidden"}, SALT)
+    entry = encrypted_entry("langfuse", "success", {"secret": "hidden"}, SALT)
     assert "hidden" not in str(entry)
     assert (opened_variables(entry, SALT), opened_variables(entry, "other")) == ({"secret": "hidden"}, {})
-    assert opened_variables(sealed_entry("x", "success", {}, SALT), SALT) == {}
+    assert opened_variables(encrypted_entry("x", "success", {}, SALT), SALT) == {}
 
 
 def test_entries_of_several_holders_stand_one_after_the_other() -> None:
@@ -32,12 +32,12 @@ def test_entries_of_several_holders_stand_one_after_the_other() -> None:
 
 
 def test_stars_stand_where_values_were() -> None:
-    sealed = sealed_entry("langfuse", "success", {"secret": "hidden"}, SALT)
+    encrypted = encrypted_entry("langfuse", "success", {"secret": "hidden"}, SALT)
     plain = {"callback_name": "x", "callback_vars": {"secret": "hidden"}}
     old = {"success_callback": ["x"], "callback_vars": {"secret": "hidden"}}
-    shown = shown_metadata({"logging": [sealed, plain, 1], "callback_settings": old, "a": "b"})
+    shown = shown_metadata({"logging": [encrypted, plain, 1], "callback_settings": old, "a": "b"})
     assert "hidden" not in str(shown)
-    assert sealed["sealed_credentials"] not in str(shown)
+    assert encrypted["sealed_credentials"] not in str(shown)
     assert [one["callback_vars"] for one in shown["logging"][:2]] == [{"secret": "****"}] * 2
     assert (shown["callback_settings"]["success_callback"], shown["a"]) == (["x"], "b")
 

@@ -74,17 +74,17 @@ def test_what_is_no_hash_matches_nothing(stored: str | None) -> None:
 
 @given(text=_TEXT)
 def test_what_was_encrypted_can_be_read_with_the_same_salt_key_only(text: str) -> None:
-    sealed = credentials.encrypt(text, "salt")
-    assert credentials.decrypt(sealed, "salt") == text
+    encrypted = credentials.encrypt(text, "salt")
+    assert credentials.decrypt(encrypted, "salt") == text
     with pytest.raises(ValueError, match="LITELLM_SALT_KEY"):
-        credentials.decrypt(sealed, "another salt")
+        credentials.decrypt(encrypted, "another salt")
 
 
 def test_ciphertext_of_one_purpose_is_worth_nothing_for_another() -> None:
-    sealed = credentials.encrypt("secret", "salt", purpose="login codes")
-    assert "secret" not in sealed
+    encrypted = credentials.encrypt("secret", "salt", purpose="login codes")
+    assert "secret" not in encrypted
     with pytest.raises(ValueError, match="another salt key"):
-        credentials.decrypt(sealed, "salt", purpose="console sessions")
+        credentials.decrypt(encrypted, "salt", purpose="console sessions")
 
 
 def test_garbage_is_no_ciphertext() -> None:

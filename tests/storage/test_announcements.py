@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from app.backends import open_announcer
 from app.settings import Settings
-from app.storage.announcements import Announcer, LineAnnouncer, NullAnnouncer, PostgresAnnouncer
+from app.storage.announcements import Announcer, ChannelAnnouncer, NullAnnouncer, PostgresAnnouncer
 from app.storage.database import Database
 from app.storage.redis_announcements import RedisAnnouncer
 from tests.source_files import ROOT
@@ -60,7 +60,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[TcpProxy]:
         yield proxy
 
 
-def announcer_at(url: str) -> LineAnnouncer:
+def announcer_at(url: str) -> ChannelAnnouncer:
     return RedisAnnouncer(url, "quarterdeck:changes:test") if url.startswith("redis") else PostgresAnnouncer(url)
 
 
@@ -125,10 +125,10 @@ async def test_a_change_that_follows_while_the_first_is_sent_is_heard_too() -> N
 
         async def close(self) -> None: ...
 
-    async def dial(heard: Callable[[str], None], died: Callable[[], None]) -> SlowLine:
+    async def connect(heard: Callable[[str], None], died: Callable[[], None]) -> SlowLine:
         return SlowLine()
 
-    announcer = LineAnnouncer(dial, (OSError,))
+    announcer = ChannelAnnouncer(connect, (OSError,))
     await announcer.start(lambda _: None, lambda: None)
     for count in (1, 2):
         announcer.announce(KEY)

@@ -35,9 +35,9 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def _store(salt_key: str, id: str = "one") -> None:
     """One of everything that is kept as ciphertext."""
-    sealed = encrypt(json.dumps({"api_key": SECRET}), salt_key)
-    await StoredDeployment.create(model_id=id, model_name="m", litellm_params=sealed)
-    await Credential.create(credential_name=id, credential_values=sealed)
+    encrypted = encrypt(json.dumps({"api_key": SECRET}), salt_key)
+    await StoredDeployment.create(model_id=id, model_name="m", litellm_params=encrypted)
+    await Credential.create(credential_name=id, credential_values=encrypted)
     variables = {"OPENAI_API_KEY": "encrypted:" + encrypt('"x"', salt_key), "PLAIN": "kept"}
     await ConfigEntry.create(param_name=f"environment_variables-{id}", param_value=variables)
     callback = {"callback_name": "langfuse", "sealed_credentials": encrypt("{}", salt_key, purpose=CALLBACK)}
@@ -54,7 +54,7 @@ async def _opens_with(salt_key: str, id: str = "one") -> bool:
     entry = await ConfigEntry.get(param_name=f"environment_variables-{id}")
     assert (entry.param_value["PLAIN"], team.metadata["cost"]) == ("kept", 1)
     assert team.metadata["logging"][1] == {"callback_name": "x"}
-    sealed: list[tuple[Any, str]] = [
+    encrypted: list[tuple[Any, str]] = [
         (deployment.litellm_params, "credentials"),
         (credential.credential_values, "credentials"),
         (entry.param_value["OPENAI_API_KEY"].removeprefix("encrypted:"), "credentials"),
@@ -62,7 +62,7 @@ async def _opens_with(salt_key: str, id: str = "one") -> bool:
         (key.metadata["logging"][0]["sealed_credentials"], CALLBACK),
     ]
     opened = []
-    for ciphertext, purpose in sealed:
+    for ciphertext, purpose in encrypted:
         try:
             opened.append(bool(decrypt(ciphertext, salt_key, purpose=purpose)))
         except ValueError:
@@ -117,8 +117,8 @@ async def test_a_ciphertext_that_neither_key_opens_stops_all_of_it(database: Dat
 
 
 async def test_more_rows_than_one_batch(database: Database) -> None:
-    sealed = encrypt("{}", OLD)
-    rows = [Credential(credential_name=f"c{number:04}", credential_values=sealed) for number in range(1203)]
+    encrypted = encrypt("{}", OLD)
+    rows = [Credential(credential_name=f"c{number:04}", credential_values=encrypted) for number in range(1203)]
     await Credential.bulk_create(rows)
     assert (await rotate(database, OLD, NEW)).changed["credential"] == 1203
 

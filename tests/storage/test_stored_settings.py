@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.models import ConfigEntry
-from app.security.sealed_settings import sealed
+from app.security.encrypted_settings import encrypted
 from app.settings import Settings, load_settings
 from app.settings.config_file import WorkerEntry
 from app.storage.database import Database
@@ -25,7 +25,7 @@ def base(**more: Any) -> Settings:
 
 
 def variables(**values: str) -> dict[str, Any]:
-    return {"environment_variables": sealed(values, KEY, is_whole=True)}
+    return {"environment_variables": encrypted(values, KEY, is_whole=True)}
 
 
 def test_the_database_wins_over_the_file() -> None:
@@ -89,7 +89,7 @@ def test_a_providers_address_counts_only_beside_a_key_that_was_stored_too() -> N
 
 
 def test_variables_of_another_salt_key_are_left_out() -> None:
-    rows = {"environment_variables": sealed({"GROQ_API_KEY": "x"}, "another-salt", is_whole=True)}
+    rows = {"environment_variables": encrypted({"GROQ_API_KEY": "x"}, "another-salt", is_whole=True)}
     assert "GROQ_API_KEY" not in overridden(base(), rows).environment
 
 

@@ -10,7 +10,7 @@ from tortoise.queryset import QuerySet
 
 from ...errors import NotFound
 from ...models import AuditLog
-from ...models.columns import wire_value
+from ...models.columns import json_value
 from ...web.fields import Table, bad_request, identifier, range_edge, read_query, takes, text
 from ..paging import order_of, page_field, read_capped_page, rows_of, size_field
 from ..spend.daily_figures import Answer
@@ -49,7 +49,7 @@ async def list_changes() -> Answer:
     order = order_of(asked["sort_by"], asked["sort_order"], "id")
     page = await read_capped_page(_query(asked), asked["page"], asked["page_size"], *order)
     return {
-        "audit_logs": [_as_wire(row) for row in page.rows],
+        "audit_logs": [_to_json(row) for row in page.rows],
         "total": page.total,
         "page": page.number,
         "page_size": page.size,
@@ -79,8 +79,8 @@ async def show_change(audit_id: str) -> Answer:
     row = await AuditLog.get_or_none(id=audit_id[:64].replace("\x00", ""))
     if row is None:
         raise NotFound(f"Audit log with ID {audit_id[:64]} not found")
-    return _as_wire(row)
+    return _to_json(row)
 
 
-def _as_wire(row: AuditLog) -> Answer:
-    return {name: wire_value(getattr(row, name)) for name in row._meta.fields_map}
+def _to_json(row: AuditLog) -> Answer:
+    return {name: json_value(getattr(row, name)) for name in row._meta.fields_map}

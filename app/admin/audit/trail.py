@@ -72,7 +72,7 @@ async def record_change(
 
 
 def masked(value: Any) -> Any:
-    """The same JSON with everything that sounds like a secret starred out."""
+    """The same JSON with everything that sounds like a secret masked out."""
     if isinstance(value, Mapping):
         return {name: "****" if item and _sounds_secret(str(name)) else masked(item) for name, item in value.items()}
     return [masked(item) for item in value] if isinstance(value, list) else value

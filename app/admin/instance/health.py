@@ -113,24 +113,23 @@ def _error_code(metadata: Any) -> str:
 @blueprint.get("/health/readiness/details")
 async def readiness_details() -> tuple[Answer, int]:
     """More than the public answer, for callers with a key."""
-    house = services()
-    if house.is_shutting_down:
+    if services().is_shutting_down:
         return {"status": "shutting_down"}, 503
-    is_ready = await house.database.is_healthy()
+    is_ready = await services().database.is_healthy()
     principal = getattr(g, "principal", None)
     body: Answer = {
         "status": "healthy" if is_ready else "unhealthy",
         "db": "connected" if is_ready else "Not connected",
-        "cache": "redis" if house.cache.is_shared else "memory",
-        "cache_status": "connected" if await house.cache.is_healthy() else "Not connected",
+        "cache": "redis" if services().cache.is_shared else "memory",
+        "cache_status": "connected" if await services().cache.is_healthy() else "Not connected",
         "litellm_version": VERSION,
         "version": VERSION,
-        "database": house.database.dialect,
-        "spend_waiting": house.ledger.waiting if principal is not None and principal.can_read_all else None,
-        "success_callbacks": [*house.settings.callbacks, *house.settings.success_callback],
+        "database": services().database.dialect,
+        "spend_waiting": services().ledger.waiting if principal is not None and principal.can_read_all else None,
+        "success_callbacks": [*services().settings.callbacks, *services().settings.success_callback],
         "use_aiohttp_transport": False,
-        "log_level": house.settings.lowest_log_level,
-        "is_detailed_debug": house.settings.lowest_log_level == "DEBUG",
+        "log_level": services().settings.lowest_log_level,
+        "is_detailed_debug": services().settings.lowest_log_level == "DEBUG",
         "show_no_redis_warning": False,
         "show_env_credential_login_warning": False,
     }
@@ -152,33 +151,30 @@ async def license_details() -> Answer:
 @blueprint.get("/health/backlog")
 async def backlog() -> Answer:
     """What this process is working on: nothing queues here, calls are admitted or refused at once."""
-    house = services()
-    calls, refused = house.metrics.calls_and_refusals
+    calls, refused = services().metrics.calls_and_refusals
     return {
-        "in_flight": house.gateway.router.load.running,
+        "in_flight": services().gateway.router.load.running,
         "admitted": calls,
         "queued": 0,
         "rejected": refused,
-        "spend_waiting": house.ledger.waiting,
+        "spend_waiting": services().ledger.waiting,
     }
 
 
 @blueprint.get("/health/drain")
 async def drain() -> Answer:
     """How far this process is with its end. Asking does not begin it: a signal does."""
-    house = services()
-    status = "draining" if house.is_shutting_down else "serving"
-    return {"status": status, "in_flight": house.gateway.router.load.running}
+    status = "draining" if services().is_shutting_down else "serving"
+    return {"status": status, "in_flight": services().gateway.router.load.running}
 
 
 @blueprint.get("/health/shared-status")
 async def shared_status() -> Answer:
     """Who does the background checks: one process for all that share a database and a state directory."""
-    house = services()
-    last = house.health_rounds.last_round_at
+    last = services().background_checks.last_round_at
     return {
-        "shared_health_check_enabled": house.settings.background_health_checks,
-        "is_checking_here": house.health_rounds.is_working_here,
+        "shared_health_check_enabled": services().settings.background_health_checks,
+        "is_checking_here": services().background_checks.is_working_here,
         "last_round_at": last.isoformat() if last is not None else None,
-        "interval_seconds": house.settings.health_check_interval,
+        "interval_seconds": services().settings.health_check_interval,
     }

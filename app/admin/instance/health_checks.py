@@ -13,7 +13,7 @@ from tortoise.functions import Max
 from ...auth.principal import current_principal
 from ...errors import GatewayError, InvalidRequest, ServiceUnavailable
 from ...models import HealthCheck
-from ...security.sealed_settings import MASK, is_secret
+from ...security.encrypted_settings import MASK, is_secret
 from ...services import services
 from ...web.fields import Table, bad_request, identifier, json_object, one_of, read_body, read_query, takes, text, whole
 from ..settings.fields import refuse_references
@@ -21,10 +21,10 @@ from ..settings.fields import refuse_references
 blueprint = Blueprint("admin_health_checks", __name__)
 
 Answer = dict[str, Any]
-_MOST_MODELS = 1000
-_LONGEST_ERROR = 2000
-# Shorter values are no secrets, and would be starred out of ordinary words.
-_SHORTEST_SECRET = 6
+_MAX_MODELS = 1000
+_MAX_ERROR = 2000
+# Shorter values are no secrets, and would be masked out of ordinary words.
+_MIN_SECRET = 6
 _OWN_EYES = ("error_message", "details", "checked_by")
 _MODES = (
     "chat",
@@ -100,7 +100,7 @@ async def _error_of(model: str, params: Mapping[str, Any], mode: str) -> str | N
 def _redacted(text: str, params: Mapping[str, Any]) -> str:
     for secret in sorted(set(_secrets(params)), key=len, reverse=True):
         text = text.replace(secret, MASK)
-    return text.replace("\x00", "")[:_LONGEST_ERROR]
+    return text.replace("\x00", "")[:_MAX_ERROR]
 
 
 def _secrets(value: Any, name: str = "", is_inside: bool = False) -> Iterator[str]:
@@ -113,7 +113,7 @@ def _secrets(value: Any, name: str = "", is_inside: bool = False) -> Iterator[st
         for item in value:
             yield from _secrets(item, name, is_inside)
     elif isinstance(value, str) and is_inside:
-        yield from (part for part in (value, value.rpartition(" ")[2]) if len(part) >= _SHORTEST_SECRET)
+        yield from (part for part in (value, value.rpartition(" ")[2]) if len(part) >= _MIN_SECRET)
 
 
 def _text_or_none(value: Any) -> str | None:
@@ -130,7 +130,7 @@ async def latest_checks() -> Answer:
         await HealthCheck.annotate(newest_at=Max("checked_at"))
         .group_by("model_name")
         .order_by("model_name")
-        .limit(_MOST_MODELS)
+        .limit(_MAX_MODELS)
         .values("model_name", "newest_at")
     )
     times = {row["model_name"]: row["newest_at"] for row in newest}
@@ -159,7 +159,7 @@ async def check_history() -> Answer:
 
 
 def _wire(row: HealthCheck) -> Answer:
-    shown = row.as_wire()
+    shown = row.to_json()
     return shown if current_principal().can_read_all else {name: shown[name] for name in shown if name not in _OWN_EYES}
 
 
@@ -171,7 +171,7 @@ async def check_service() -> Answer:
     Raises 422 for one that is not configured, 400 for an unknown one, 503 when the message does not arrive.
     """
     service = read_query()["service"]
-    watch = services().watch
+    watch = services().notifications
     if service not in (*_SERVICES, *watch.receivers):
         raise InvalidRequest(f"Service must be one of {', '.join(_SERVICES)}", type="auth_error", param="None")
     problem = await watch.test("slack" if service == "slack_budget_alerts" else service)

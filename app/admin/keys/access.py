@@ -49,11 +49,11 @@ async def check_may_set(
                 raise refused("A key that is limited to routes cannot change its own limit", param=name)
     if principal.is_admin:
         return
-    reach = Reach(principal)
+    access = KeyAccess(principal)
     _check_admin_fields(principal, sent, key)
-    await _check_owner(reach, sent, key)
+    await _check_owner(access, sent, key)
     if team_id is not None and (key is None or key.team_id != team_id):
-        await _check_team(reach, team_id, route)
+        await _check_team(access, team_id, route)
     await _check_limits(sent, key, principal)
 
 
@@ -73,24 +73,24 @@ def _is_free(principal: Principal, key: VirtualKey | None) -> bool:
     return key is None or key.organization_id in (None, *principal.organizations)
 
 
-async def _check_owner(reach: Reach, sent: Mapping[str, Any], key: VirtualKey | None) -> None:
+async def _check_owner(access: KeyAccess, sent: Mapping[str, Any], key: VirtualKey | None) -> None:
     """Who gives a key away administers its team; a key that leaves its team becomes the caller's own or nobody's."""
-    own = reach.principal.user_id
+    own = access.principal.user_id
     before = key.user_id if key is not None else own
     owner = sent.get("user_id", before)
     team_id = sent.get("team_id", key.team_id if key is not None else None)
-    if owner != before and not (key is not None and owner == own and await reach.administers(key)):
-        if owner is None and key is not None and not (await reach.in_team(team_id)).is_admin:
+    if owner != before and not (key is not None and owner == own and await access.administers(key)):
+        if owner is None and key is not None and not (await access.in_team(team_id)).is_admin:
             raise refused("Non-admin users cannot remove the user_id from a key.", param="user_id")
-        if not await _may_give(reach, owner, team_id):
+        if not await _may_give(access, owner, team_id):
             raise refused("You are not authorized to give this key to another user", param="user_id")
     if key is not None and key.team_id is not None and team_id is None and owner != own:
         raise refused("Only a proxy admin may take the key of somebody else out of its team", param="team_id")
 
 
-async def _may_give(reach: Reach, user_id: str | None, team_id: str | None) -> bool:
+async def _may_give(access: KeyAccess, user_id: str | None, team_id: str | None) -> bool:
     """An admin of a team may give a key of the team to a member of the team, and to nobody else. Raises 400."""
-    if not (await reach.in_team(team_id)).is_admin:
+    if not (await access.in_team(team_id)).is_admin:
         return False
     if user_id is None:
         return True
@@ -99,13 +99,13 @@ async def _may_give(reach: Reach, user_id: str | None, team_id: str | None) -> b
     return not await User.exists(user_id=user_id, user_role__in=[role.value for role in READERS])
 
 
-async def _check_team(reach: Reach, team_id: str, route: str) -> None:
-    standing = await reach.in_team(team_id)
-    if not standing.is_admin and not standing.is_member:
+async def _check_team(access: KeyAccess, team_id: str, route: str) -> None:
+    role = await access.in_team(team_id)
+    if not role.is_admin and not role.is_member:
         if route != "/key/generate":
             raise refused(f"You are not authorized to make keys of team={team_id}", param="team_id")
-        raise bad_request(f"User={reach.principal.user_id} not assigned to team={team_id}", "team_id")
-    check_permission(standing, route)
+        raise bad_request(f"User={access.principal.user_id} not assigned to team={team_id}", "team_id")
+    check_permission(role, route)
 
 
 async def _check_limits(sent: Mapping[str, Any], key: VirtualKey | None, principal: Principal) -> None:
@@ -185,12 +185,12 @@ async def visible_keys(
         )
     if organization_id is not None and organization_id in principal.organizations:
         return Q(organization_id=organization_id)
-    standing = await Reach(principal).in_team(team_id)
-    if team_id is not None and standing.allows("/key/list"):
+    role = await KeyAccess(principal).in_team(team_id)
+    if team_id is not None and role.allows("/key/list"):
         return Q(team_id=team_id)
     if user_id is not None and user_id != principal.user_id:
         raise refused("You are not authorized to check another user's keys")
-    if team_id is not None and not standing.is_member:
+    if team_id is not None and not role.is_member:
         raise refused("You are not authorized to check this team's keys")
     condition = Q(user_id=principal.user_id)
     if with_team_keys:
@@ -199,7 +199,7 @@ async def visible_keys(
 
 
 # Teams of one caller that a list takes into account.
-_MOST_TEAMS = 1000
+_MAX_TEAMS = 1000
 
 
 def refused(message: str, *, param: str | None = None) -> Forbidden:
@@ -208,7 +208,7 @@ def refused(message: str, *, param: str | None = None) -> Forbidden:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TeamRole:
     """A caller in one team. `permissions` are the routes that the team gives its plain members."""
 
     is_admin: bool = False
@@ -221,18 +221,18 @@ class Standing:
         return self.is_admin or (self.is_member and not spellings.isdisjoint(self.permissions))
 
 
-_NOBODY = Standing()
+_NOBODY = TeamRole()
 
 
-class Reach:
-    """A caller's standing in teams, looked up once per team and request."""
+class KeyAccess:
+    """A caller's role in teams, looked up once per team and request."""
 
     def __init__(self, principal: Principal) -> None:
         self.principal = principal
-        self._known: dict[str, Standing] = {}
+        self._known: dict[str, TeamRole] = {}
 
-    async def in_team(self, team_id: str | None) -> Standing:
-        """The caller's standing; admins of the team's organization administer the team."""
+    async def in_team(self, team_id: str | None) -> TeamRole:
+        """The caller's role; admins of the team's organization administer the team."""
         user_id = self.principal.user_id
         if user_id is None or team_id is None or team_id == SESSION_TEAM_ID:
             return _NOBODY
@@ -240,7 +240,7 @@ class Reach:
             membership = await TeamMembership.get_or_none(team_id=team_id, user_id=user_id)
             team = await Team.get_or_none(team_id=team_id)
             is_of_organization = team is not None and team.organization_id in self.principal.organizations
-            self._known[team_id] = Standing(
+            self._known[team_id] = TeamRole(
                 is_admin=is_of_organization or (membership is not None and membership.is_admin),
                 is_member=membership is not None,
                 permissions=tuple(team.team_member_permissions) if team is not None else (),
@@ -268,16 +268,16 @@ class Reach:
             if await self.administers(key):
                 continue
             is_of_team = key.team_id is not None and key.team_id != SESSION_TEAM_ID
-            standing = await self.in_team(key.team_id)
-            if is_of_team and standing.is_member:
-                check_permission(standing, route)
+            role = await self.in_team(key.team_id)
+            if is_of_team and role.is_member:
+                check_permission(role, route)
             elif is_of_team or not self.owns(key):
                 raise refused(f"You are not authorized to {deed} this key")
 
 
-def check_permission(standing: Standing, route: str) -> None:
+def check_permission(role: TeamRole, route: str) -> None:
     """Raises 401, as clients expect, when the team does not give its members this route."""
-    if not standing.allows(route):
+    if not role.allows(route):
         raise Unauthenticated(
             f"Team member does not have permissions for endpoint: {route}. Ask an admin of the team.",
             type="team_member_permission_error",
@@ -289,14 +289,14 @@ async def administered_teams(principal: Principal) -> list[str]:
     """The teams whose admin the caller is, by membership or by organization; at most 1000 of each kind."""
     if principal.user_id is None:
         return []
-    rows = TeamMembership.filter(user_id=principal.user_id, role="admin").limit(_MOST_TEAMS)
+    rows = TeamMembership.filter(user_id=principal.user_id, role="admin").limit(_MAX_TEAMS)
     found = [membership.team_id async for membership in rows]
     if principal.organizations:
-        teams = Team.filter(organization_id__in=principal.organizations).limit(_MOST_TEAMS).only("team_id")
+        teams = Team.filter(organization_id__in=principal.organizations).limit(_MAX_TEAMS).only("team_id")
         found += [team.team_id async for team in teams]
     return list(dict.fromkeys(found))
 
 
 async def is_team_admin(principal: Principal, team_id: str | None) -> bool:
     """Whether the caller administers the team, by membership or by its organization."""
-    return (await Reach(principal).in_team(team_id)).is_admin
+    return (await KeyAccess(principal).in_team(team_id)).is_admin

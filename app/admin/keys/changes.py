@@ -23,7 +23,7 @@ from ..changes import change_row
 from .fields import IN_METADATA, key_columns
 
 _CUSTOM_KEY = re.compile(r"sk-[\x21-\x7e]+")
-_SHORTEST_KEY = 16
+_MIN_KEY = 16
 _TRIES = 3
 
 
@@ -46,7 +46,7 @@ async def issue_key(sent: Mapping[str, Any], principal: Principal) -> tuple[Virt
         except IntegrityError:
             raise alias_taken(columns.get("key_alias")) from None
         await assign_access_groups(key.token, [], key.access_group_ids)
-        await record_change("created", KEYS, key.token, after=key.as_wire())
+        await record_change("created", KEYS, key.token, after=key.to_json())
     services().keys.forget(key.token)
     return key, secret
 
@@ -55,8 +55,8 @@ def custom_secret(key: str, param: str = "key") -> str:
     """A secret that the caller chose, once it is one. Raises 400."""
     if not key.startswith(KEY_PREFIX):
         raise bad_request("A custom key must start with 'sk-'", param)
-    if len(key) < _SHORTEST_KEY or not _CUSTOM_KEY.fullmatch(key):
-        message = f"A custom key must have at least {_SHORTEST_KEY} printable characters and no spaces"
+    if len(key) < _MIN_KEY or not _CUSTOM_KEY.fullmatch(key):
+        message = f"A custom key must have at least {_MIN_KEY} printable characters and no spaces"
         raise bad_request(message, param)
     return key
 
@@ -129,12 +129,12 @@ async def block_key(
 
 
 async def delete_keys(keys: Iterable[VirtualKey], principal: Principal) -> list[str]:
-    """Bury each key with an audit row, inside the caller's transaction; answers the hashes to be forgotten after it."""
+    """Archive each key with an audit row, in the caller's transaction; answers the hashes to be forgotten after it."""
     keys = list(keys)
     hashes = await hashes_of(key.token for key in keys)
     for key in keys:
-        before = key.as_wire()
-        await key.bury(
+        before = key.to_json()
+        await key.archive(
             deleted_by=principal.user_id, deleted_by_api_key=principal.key_hash[:64], changed_by=changed_by()
         )
         await assign_access_groups(key.token, key.access_group_ids, [])
@@ -172,7 +172,7 @@ def alias_taken(alias: str | None) -> InvalidRequest:
 
 def key_answer(key: VirtualKey, secret: str) -> dict[str, Any]:
     """The answer of /key/generate: the row, what lives in its metadata, and the secret for the only time."""
-    row = key.as_wire()
+    row = key.to_json()
     moved = {name: key.metadata.get(name) for name in IN_METADATA}
     return {**moved, **row, "key": secret, "token_id": key.token, "litellm_budget_table": None}
 

@@ -29,7 +29,7 @@ from ...web.fields import (
     whole,
 )
 from ..changes import VERSION
-from ..settings.callback_fields import with_sealed_callbacks
+from ..settings.callback_fields import with_encrypted_callbacks
 
 _SMALL = whole(highest=2**31 - 1)
 _THROUGHPUT = one_of("guaranteed_throughput", "best_effort_throughput", "dynamic")
@@ -175,7 +175,7 @@ def _metadata(sent: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, A
         raise ValidationFailed([("temp_budget_expiry", "Send temp_budget_increase and temp_budget_expiry together")])
     if "metadata" not in sent and not moved:
         return None
-    base = with_sealed_callbacks(sent["metadata"] or {}, stored) if "metadata" in sent else dict(stored)
+    base = with_encrypted_callbacks(sent["metadata"] or {}, stored) if "metadata" in sent else dict(stored)
     base.update({name: stored[name] for name in _KEPT_IN_METADATA if name in stored})
     base.update(moved)
     return {name: value for name, value in base.items() if name not in moved or value is not None}

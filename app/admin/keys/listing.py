@@ -114,7 +114,7 @@ def _found_by(word: str) -> Q:
 async def _shown(keys: Sequence[VirtualKey], asked: dict[str, Any]) -> list[Any]:
     if not asked["return_full_object"]:
         return [key.token for key in keys]
-    rows = [key.as_wire() for key in keys]
+    rows = [key.to_json() for key in keys]
     teams = await Team.filter(team_id__in={key.team_id for key in keys if key.team_id}).only("team_id", "team_alias")
     aliases = {team.team_id: team.team_alias for team in teams}
     for row in rows:

@@ -91,7 +91,7 @@ async def _check_generation(principal: Principal, sent: Mapping[str, Any], rules
 # Fields with a ceiling: numbers, and lengths of time.
 _NUMBERS = ("max_budget", "soft_budget", "tpm_limit", "rpm_limit", "tpd_limit", "max_parallel_requests")
 _PERIODS = ("duration", "budget_duration")
-_LONGEST_MONTH = timedelta(days=31)
+_MAX_MONTH = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def _length(text: str) -> timedelta:
     duration = parse_duration(text)
     try:
         if duration.seconds is None:
-            return _LONGEST_MONTH * duration.count
+            return _MAX_MONTH * duration.count
         return timedelta(seconds=duration.seconds)
     except OverflowError:
         return timedelta.max

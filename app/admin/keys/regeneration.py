@@ -19,7 +19,7 @@ from ...services import services
 from ...web.fields import Table, bad_request, duration, money, read_body, takes, text
 from ..audit.trail import KEYS, record_change
 from ..changes import VERSION, change_row, expected_version
-from .access import Reach, check_may_set, limited_to_calls, refused
+from .access import KeyAccess, check_may_set, limited_to_calls, refused
 from .changes import change_key, check_unused, custom_secret, find_key, forget_key, hashes_of, key_answer, need_key
 from .fields import CHANGED_KEY
 from .policy import refuse_custom_secret, within_ceilings
@@ -55,7 +55,7 @@ async def _regenerated(given: str, sent: dict[str, Any]) -> Answer:
     key = await find_key(given)
     if key is None:
         raise NotFound(f"Key {_shown(given)} not found.", param="key")
-    await Reach(principal).check_may_change([key], deed="regenerate", route=_ROUTE)
+    await KeyAccess(principal).check_may_change([key], deed="regenerate", route=_ROUTE)
     refuse_session(key)
     chosen, grace = sent.pop("new_key", None), _grace(sent.pop("grace_period", None))
     refuse_custom_secret(chosen)
@@ -135,7 +135,7 @@ async def reset_spend(key: str) -> Answer:
     await services().ledger.flush()
     row = await need_key(key)
     refuse_session(row)
-    if not await Reach(principal).administers(row):
+    if not await KeyAccess(principal).administers(row):
         raise refused("Only an admin of this instance or of the key's team may reset its spend")
     if sent["reset_to"] > row.spend:
         raise bad_request(f"reset_to ({sent['reset_to']}) must not be above the key's spend ({row.spend})", "reset_to")
@@ -143,6 +143,6 @@ async def reset_spend(key: str) -> Answer:
     columns = {"spend": sent["reset_to"], "updated_by": principal.user_id}
     await change_row(row, columns, table=KEYS, object_id=row.token, version=expected_version(sent))
     await forget_key(row.token)
-    wire = row.as_wire()
-    shown = {name: wire[name] for name in ("spend", "max_budget", "budget_reset_at")}
+    shown = row.to_json()
+    shown = {name: shown[name] for name in ("spend", "max_budget", "budget_reset_at")}
     return {"key_hash": row.token, "previous_spend": float(previous), **shown}

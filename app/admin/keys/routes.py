@@ -31,7 +31,7 @@ from ...web.fields import (
     text_list,
 )
 from ..changes import VERSION, expected_version
-from .access import Reach, check_may_set, check_permission, is_team_admin, limited_to_calls, refused
+from .access import KeyAccess, check_may_set, check_permission, is_team_admin, limited_to_calls, refused
 from .changes import block_key, change_key, delete_keys, find_key, issue_key, key_answer, need_key
 from .fields import CHANGED_KEY, NEW_KEY
 from .policy import ruled_new_key, within_ceilings
@@ -41,7 +41,7 @@ blueprint = Blueprint("admin_keys", __name__)
 Answer = dict[str, Any]
 _ONE_KEY: Table = {"key": text().required, **VERSION}
 _SOME_KEYS: Table = {"keys": text_list(), "key_aliases": text_list()}
-_MOST_KEYS = 1000
+_MAX_KEYS = 1000
 _SERVICE_ACCOUNT = "/key/service-account/generate"
 
 
@@ -87,12 +87,12 @@ async def update_key() -> Answer:
     sent = within_ceilings(await read_body())
     given = sent.pop("key", None)
     key = await need_key(given) if given else await _key_by_alias(sent.pop("key_alias", None))
-    await Reach(principal).check_may_change([key], deed="change", route="/key/update")
+    await KeyAccess(principal).check_may_change([key], deed="change", route="/key/update")
     refuse_session(key)
     await check_may_set(principal, sent, key)
     fields = limited_to_calls(principal, sent, key)
     key = await change_key(key, fields, principal, version=expected_version(sent))
-    return {**key.as_wire(), "key": given or key.token}
+    return {**key.to_json(), "key": given or key.token}
 
 
 def refuse_session(key: VirtualKey) -> None:
@@ -118,7 +118,7 @@ async def delete_key() -> Answer:
     if not given and not aliases:
         raise ValidationFailed([("keys", "Send keys or key_aliases", "missing")])
     doomed = await _doomed(given, aliases)
-    await Reach(current_principal()).check_may_change(doomed, deed="delete", route="/key/delete")
+    await KeyAccess(current_principal()).check_may_change(doomed, deed="delete", route="/key/delete")
     async with services().database.transaction():
         hashes = await delete_keys(doomed, current_principal())
     for token in hashes:
@@ -129,8 +129,8 @@ async def delete_key() -> Answer:
 
 
 async def _doomed(given: list[str], aliases: list[str]) -> list[VirtualKey]:
-    if len(given) + len(aliases) > _MOST_KEYS:
-        raise bad_request(f"At most {_MOST_KEYS} keys can be deleted in one call", "keys")
+    if len(given) + len(aliases) > _MAX_KEYS:
+        raise bad_request(f"At most {_MAX_KEYS} keys can be deleted in one call", "keys")
     hashes = [key_hash_of(name) for name in given]
     doomed = await VirtualKey.filter(Q(token__in=hashes) | Q(key_alias__in=aliases))
     if not doomed:
@@ -155,13 +155,13 @@ async def _set_blocked(route: str, *, is_blocked: bool) -> Answer:
     principal = current_principal()
     sent = await read_body()
     key = await need_key(sent["key"])
-    reach = Reach(principal)
-    if not await reach.administers(key):
-        standing = await reach.in_team(key.team_id)
-        if not standing.is_member:
+    access = KeyAccess(principal)
+    if not await access.administers(key):
+        role = await access.in_team(key.team_id)
+        if not role.is_member:
             raise refused("Only an admin of this instance or of the key's team may block or unblock a key")
-        check_permission(standing, route)
-    return (await block_key(key, principal, is_blocked=is_blocked, version=expected_version(sent))).as_wire()
+        check_permission(role, route)
+    return (await block_key(key, principal, is_blocked=is_blocked, version=expected_version(sent))).to_json()
 
 
 @blueprint.get("/key/info")
@@ -172,7 +172,7 @@ async def key_info() -> Answer:
     key = await find_key(given) if given != principal.key_hash else await VirtualKey.get_or_none(token=given)
     if key is None:
         raise NotFound("Key not found in database", param="key")
-    if not await Reach(principal).may_read(key):
+    if not await KeyAccess(principal).may_read(key):
         raise refused(f"You are not allowed to access this key's info. Your role={principal.role.value}")
     return {"key": given, "info": await _info(key)}
 
@@ -181,11 +181,11 @@ async def _info(key: VirtualKey) -> Answer:
     await start_new_period(key)
     budget = await Budget.get_or_none(budget_id=key.budget_id) if key.budget_id else None
     organization = await Organization.get_or_none(organization_id=key.organization_id) if key.organization_id else None
-    info = {name: value for name, value in key.as_wire().items() if name != "token"}
+    info = {name: value for name, value in key.to_json().items() if name != "token"}
     return {
         **info,
-        "litellm_budget_table": budget.as_wire() if budget is not None else None,
-        "litellm_organization_table": organization.as_wire() if organization is not None else None,
+        "litellm_budget_table": budget.to_json() if budget is not None else None,
+        "litellm_organization_table": organization.to_json() if organization is not None else None,
         "litellm_project_table": None,
     }
 
@@ -194,10 +194,10 @@ async def _info(key: VirtualKey) -> Answer:
 @takes(body={"keys": text_list().required})
 async def keys_info() -> Answer:
     """Several keys at once, at most 1000; unknown ones and those of others are left out."""
-    given = (await read_body())["keys"][:_MOST_KEYS]
-    reach = Reach(current_principal())
+    given = (await read_body())["keys"][:_MAX_KEYS]
+    access = KeyAccess(current_principal())
     keys = await VirtualKey.filter(token__in=[key_hash_of(name) for name in given])
-    return {"key": given, "info": [key.as_wire() for key in keys if await reach.may_read(key)]}
+    return {"key": given, "info": [key.to_json() for key in keys if await access.may_read(key)]}
 
 
 @blueprint.post("/key/health")
@@ -206,7 +206,7 @@ async def key_health() -> Answer:
     return {"key": "healthy", "logging_callbacks": None}
 
 
-MOST_ITEMS = 500
+MAX_ITEMS = 500
 _ITEM: Table = {**CHANGED_KEY, "key": text().required}
 
 
@@ -216,11 +216,11 @@ def objects(item: Table) -> Field:
     def read(value: Any) -> list[Mapping[str, Any]]:
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
             raise WrongValue("This must be a list of JSON objects", "list_type")
-        if len(value) > MOST_ITEMS:
-            raise bad_request(f"At most {MOST_ITEMS} in one call, got {len(value)}")
+        if len(value) > MAX_ITEMS:
+            raise bad_request(f"At most {MAX_ITEMS} in one call, got {len(value)}")
         return value
 
-    return Field(read, empty=list, schema={"type": "array", "maxItems": MOST_ITEMS, "items": table_schema(item)})
+    return Field(read, empty=list, schema={"type": "array", "maxItems": MAX_ITEMS, "items": table_schema(item)})
 
 
 @blueprint.post("/key/bulk_update")
@@ -247,4 +247,4 @@ async def _updated(item: Mapping[str, Any], principal: Principal) -> Answer:
     refuse_session(key)
     await check_may_set(principal, sent, key)
     version = expected_version({"version": sent["version"]}) if sent.get("version") else None
-    return (await change_key(key, sent, principal, version=version)).as_wire()
+    return (await change_key(key, sent, principal, version=version)).to_json()

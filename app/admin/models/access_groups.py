@@ -22,7 +22,7 @@ from ..paging import page_field, size_field
 blueprint = Blueprint("admin_unified_access_groups", __name__)
 
 Answer = dict[str, Any]
-_MOST_ASSIGNED = 10_000
+_MAX_ASSIGNED = 10_000
 _FIELDS: Table = {
     "description": text(2000),
     "access_model_names": text_list(),
@@ -53,8 +53,8 @@ def _columns(sent: Mapping[str, Any]) -> Answer:
     if "assigned_key_ids" in columns:
         columns["assigned_key_ids"] = [key_hash_of(key) for key in columns["assigned_key_ids"]]
     for name in ("assigned_team_ids", "assigned_key_ids"):
-        if len(columns.get(name, ())) > _MOST_ASSIGNED:
-            raise bad_request(f"At most {_MOST_ASSIGNED} can be assigned", name)
+        if len(columns.get(name, ())) > _MAX_ASSIGNED:
+            raise bad_request(f"At most {_MAX_ASSIGNED} can be assigned", name)
     return {name: list(dict.fromkeys(value)) if isinstance(value, list) else value for name, value in columns.items()}
 
 
@@ -73,11 +73,11 @@ async def create_group() -> tuple[Answer, int]:
                 access_group_id=group_id, **columns, created_by=user_id, updated_by=user_id
             )
             await _assign(group_id, {}, columns)
-            await record_change("created", ACCESS_GROUPS, group_id, after=group.as_wire())
+            await record_change("created", ACCESS_GROUPS, group_id, after=group.to_json())
     except IntegrityError:
         raise _taken(sent["access_group_name"]) from None
     services().keys.forget_all()
-    return group.as_wire(), 201
+    return group.to_json(), 201
 
 
 @blueprint.get("/v1/access_group")
@@ -90,13 +90,13 @@ async def list_groups() -> list[Answer]:
     if asked["search"]:
         query = query.filter(access_group_name__icontains=asked["search"])
     start = (asked["page"] - 1) * asked["page_size"]
-    return [row.as_wire() for row in await query.order_by("access_group_name").offset(start).limit(asked["page_size"])]
+    return [row.to_json() for row in await query.order_by("access_group_name").offset(start).limit(asked["page_size"])]
 
 
 @blueprint.get("/v1/access_group/<path:access_group_id>")
 @blueprint.get("/v1/unified_access_group/<path:access_group_id>")
 async def group_info(access_group_id: str) -> Answer:
-    return (await _need(access_group_id)).as_wire()
+    return (await _need(access_group_id)).to_json()
 
 
 @blueprint.put("/v1/access_group/<path:access_group_id>")
@@ -120,7 +120,7 @@ async def update_group(access_group_id: str) -> Answer:
     except IntegrityError:
         raise _taken(columns["access_group_name"]) from None
     services().keys.forget_all()
-    return group.as_wire()
+    return group.to_json()
 
 
 @blueprint.delete("/v1/access_group/<path:access_group_id>")
@@ -131,7 +131,7 @@ async def delete_group(access_group_id: str) -> tuple[str, int]:
     async with services().database.transaction():
         await _assign(group.access_group_id, before, dict.fromkeys(before, ()))
         await group.delete()
-        await record_change("deleted", ACCESS_GROUPS, group.access_group_id, before=group.as_wire())
+        await record_change("deleted", ACCESS_GROUPS, group.access_group_id, before=group.to_json())
     services().keys.forget_all()
     return "", 204
 

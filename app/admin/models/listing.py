@@ -15,7 +15,7 @@ from ... import spend
 from ...auth.principal import current_principal
 from ...deployments.catalog import Deployment
 from ...errors import PlainDenial
-from ...models.columns import wire_value
+from ...models.columns import json_value
 from ...protocols.openai_params import params_of_mode
 from ...protocols.providers import PROVIDERS, Provider
 from ...spend.pricing import Prices, listed_prices
@@ -133,8 +133,8 @@ def _group(name: str, members: Sequence[Deployment]) -> Answer:
         "providers": list(dict.fromkeys(one.provider.name for one in members)),
         "max_input_tokens": _largest(max_input_tokens, members),
         "max_output_tokens": _largest(_max_output_tokens, members),
-        "input_cost_per_token": wire_value(_largest(lambda one: one.input_cost_per_token, members)),
-        "output_cost_per_token": wire_value(_largest(lambda one: one.output_cost_per_token, members)),
+        "input_cost_per_token": json_value(_largest(lambda one: one.input_cost_per_token, members)),
+        "output_cost_per_token": json_value(_largest(lambda one: one.output_cost_per_token, members)),
         "mode": mode_of(members[0]),
         "tpm": _sum(one.tpm for one in members),
         "rpm": _sum(one.rpm for one in members),

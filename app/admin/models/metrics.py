@@ -18,7 +18,7 @@ Answer = dict[str, Any]
 _CALLS_LOOKED_AT = 50_000
 _DEFAULT_DAYS = 30
 _SLOW_MS = 60_000
-_MOST_ROWS = 2_000
+_MAX_ROWS = 2_000
 _ASKED: Table = {
     "_selected_model_group": identifier(),
     "model_group": identifier(),
@@ -49,7 +49,7 @@ async def _grouped(asked: Mapping[str, Any], select: str, rest: str, condition: 
     sql = (
         f"SELECT {select} FROM (SELECT * FROM spend_log WHERE start_time >= $1 AND start_time <= $2 "  # noqa: S608
         f"ORDER BY start_time DESC LIMIT {_CALLS_LOOKED_AT}) AS newest "
-        f"WHERE {' AND '.join(conditions)} {rest} LIMIT {_MOST_ROWS}"
+        f"WHERE {' AND '.join(conditions)} {rest} LIMIT {_MAX_ROWS}"
     )
     return await services().database.fetch(sql, parameters)
 

@@ -12,7 +12,7 @@ from ...auth.principal import current_principal
 from ...deployments.catalog import Deployment
 from ...errors import Conflict, NotFound
 from ...models import ChangedMeanwhile, ModelAccessGroupBudget, StoredDeployment
-from ...models.columns import wire_value
+from ...models.columns import json_value
 from ...services import services
 from ...web.fields import Table, bad_request, identifier, may_exist, read_body, takes, text_list
 from ..audit.trail import ACCESS_GROUPS, record_change
@@ -137,7 +137,7 @@ async def delete_group(access_group: str) -> Answer:
 
 async def _budget_row(link: ModelAccessGroupBudget) -> Answer:
     names = ("access_group", "budget_id", "spend", "budget_reset_at", "created_at", "updated_at")
-    return await with_budget({name: wire_value(getattr(link, name)) for name in names})
+    return await with_budget({name: json_value(getattr(link, name)) for name in names})
 
 
 async def _need_budget(group: str) -> ModelAccessGroupBudget:

@@ -38,7 +38,7 @@ _OF_A_MODEL = (
 _PLAIN = frozenset(
     "api_base base_url api_version custom_llm_provider aws_region_name vertex_project vertex_location".split()
 )
-_SHORTEST_SHOWN = 16
+_MIN_SHOWN = 16
 
 
 def masked_values(values: Mapping[str, Any]) -> Answer:
@@ -47,7 +47,7 @@ def masked_values(values: Mapping[str, Any]) -> Answer:
 
 
 def _masked(value: Any) -> str:
-    if not isinstance(value, str) or len(value) < _SHORTEST_SHOWN:
+    if not isinstance(value, str) or len(value) < _MIN_SHOWN:
         return "****"
     return f"{value[:2]}****{value[-2:]}"
 
@@ -65,7 +65,7 @@ def _row(name: str, info: Mapping[str, Any], values: Mapping[str, Any], source: 
 
 def _stored_row(row: Credential) -> Answer:
     try:
-        values = services().deployments.unseal(row.credential_values)
+        values = services().deployments.decrypt(row.credential_values)
     except ValueError:
         # Written under another salt key: its values are lost until that one is back.
         values = {}
@@ -140,12 +140,12 @@ async def create_credential() -> Answer:
         async with services().database.transaction():
             row = await Credential.create(
                 credential_name=name,
-                credential_values=services().deployments.seal(_checked(values)),
+                credential_values=services().deployments.encrypt(_checked(values)),
                 credential_info=sent.get("credential_info") or {},
                 created_by=user_id,
                 updated_by=user_id,
             )
-            await record_change("created", CREDENTIALS, name, after={**row.as_wire(), "values": sorted(values)})
+            await record_change("created", CREDENTIALS, name, after={**row.to_json(), "values": sorted(values)})
     except IntegrityError:
         raise Conflict(f"Credential '{name}' already exists", param="credential_name") from None
     await deployments_changed()
@@ -203,7 +203,7 @@ async def update_credential(credential_name: str) -> Answer:
     columns: Answer = {"updated_by": current_principal().user_id}
     values = _sent_values(sent)
     if values is not None:
-        columns["credential_values"] = services().deployments.seal(_checked({**_values_of(row), **values}))
+        columns["credential_values"] = services().deployments.encrypt(_checked({**_values_of(row), **values}))
     if "credential_info" in sent:
         merged = {**row.credential_info, **sent["credential_info"]}
         columns["credential_info"] = {name: value for name, value in merged.items() if value is not None}
@@ -216,7 +216,7 @@ async def update_credential(credential_name: str) -> Answer:
 
 def _values_of(row: Credential) -> dict[str, Any]:
     try:
-        return services().deployments.unseal(row.credential_values)
+        return services().deployments.decrypt(row.credential_values)
     except ValueError as problem:
         raise Conflict(f"The stored values cannot be read: {problem}. Delete the credential and add it anew.") from None
 
@@ -232,6 +232,6 @@ async def delete_credential(credential_name: str) -> Answer:
         raise Conflict(f"Credential '{row.credential_name}' is used by {len(users)} deployments: {listed}")
     async with services().database.transaction():
         await row.delete()
-        await record_change("deleted", CREDENTIALS, row.credential_name, before=row.as_wire())
+        await record_change("deleted", CREDENTIALS, row.credential_name, before=row.to_json())
     await deployments_changed()
     return _done("Credential deleted successfully")

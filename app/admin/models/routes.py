@@ -57,7 +57,7 @@ async def create_model() -> Answer:
             row = await catalog.add(name, params, info, principal.user_id or "")
             if sent.get("blocked") and principal.is_admin:
                 await row.write({"blocked": True})
-            after = {**row.as_wire(), "litellm_params": params}
+            after = {**row.to_json(), "litellm_params": params}
             await record_change("created", MODELS, row.model_id, after=after)
     except ValueError as problem:
         raise bad_request(str(problem), "litellm_params") from None
@@ -132,7 +132,7 @@ async def _update(model_id: str, sent: Mapping[str, Any], unknown: GatewayError)
     _check_change(row, (before, params), name, info)
     columns = {"model_name": name, "model_info": info, "updated_by": principal.user_id}
     if params != before:
-        columns["litellm_params"] = services().deployments.seal(params)
+        columns["litellm_params"] = services().deployments.encrypt(params)
     # Without a version of the caller's: the one that was merged with, or a change in between would be lost.
     version = expected_version(sent) or row.version
     async with services().database.transaction():
@@ -202,7 +202,7 @@ async def _need(model_id: str, unknown: GatewayError) -> StoredDeployment:
 
 def _params_of(row: StoredDeployment) -> Answer:
     try:
-        return services().deployments.unseal(row.litellm_params)
+        return services().deployments.decrypt(row.litellm_params)
     except ValueError as problem:
         raise Conflict(f"The stored parameters cannot be read: {problem}") from None
 
@@ -211,7 +211,7 @@ def _shown(row: StoredDeployment) -> Answer:
     """The stored row; its parameters as everybody may see them, never the ciphertext."""
     deployment = services().deployments.by_id(row.model_id)
     params = deployment_row(deployment, with_address=True)["litellm_params"] if deployment is not None else {}
-    return {**row.as_wire(), "litellm_params": params}
+    return {**row.to_json(), "litellm_params": params}
 
 
 # ---- blocking and deleting -----------------------------------------------------------------------------------------
@@ -257,6 +257,6 @@ async def delete_model() -> Answer:
     await check_may_manage(current_principal(), row.model_info.get("team_id"))
     async with services().database.transaction():
         await row.delete()
-        await record_change("deleted", MODELS, row.model_id, before=row.as_wire())
+        await record_change("deleted", MODELS, row.model_id, before=row.to_json())
     await deployments_changed()
     return {"message": f"Model: {row.model_id} deleted successfully"}

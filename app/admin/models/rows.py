@@ -12,20 +12,20 @@ from ...auth.principal import Principal, current_principal
 from ...deployments.catalog import Deployment
 from ...errors import Forbidden, NotFound
 from ...models import Team, TeamMembership
-from ...models.columns import wire_value
+from ...models.columns import json_value
 from ...services import services
 from ...web.fields import bad_request
-from ..teams.access import Power, power_over
+from ..teams.access import TeamPermissions, permissions_over
 
 Answer = dict[str, Any]
 
 
 def deployment_row(deployment: Deployment, *, with_address: bool) -> Answer:
     """A deployment without any secret; prices are USD per token. Only who sees all learns where it is."""
-    params = {name: wire_value(value) for name, value in deployment.public_params().items()}
+    params = {name: json_value(value) for name, value in deployment.public_params().items()}
     if not with_address:
         params = {name: value for name, value in params.items() if name not in ("api_base", "base_url")}
-    own_info = {name: wire_value(value) for name, value in deployment.model_info.items()}
+    own_info = {name: json_value(value) for name, value in deployment.model_info.items()}
     info = {
         "max_tokens": None,
         "max_output_tokens": None,
@@ -37,8 +37,8 @@ def deployment_row(deployment: Deployment, *, with_address: bool) -> Answer:
         "litellm_provider": deployment.provider.name,
         "mode": mode_of(deployment),
         "max_input_tokens": max_input_tokens(deployment),
-        "input_cost_per_token": wire_value(deployment.input_cost_per_token),
-        "output_cost_per_token": wire_value(deployment.output_cost_per_token),
+        "input_cost_per_token": json_value(deployment.input_cost_per_token),
+        "output_cost_per_token": json_value(deployment.output_cost_per_token),
     }
     return {"model_name": deployment.public_name, "litellm_params": params, "model_info": info}
 
@@ -85,7 +85,7 @@ async def check_may_manage(principal: Principal, team_id: str | None) -> None:
     if principal.is_admin:
         return
     team = await Team.get_or_none(team_id=team_id) if team_id else None
-    if team is None or await power_over(principal, team) < Power.TEAM_ADMIN:
+    if team is None or await permissions_over(principal, team) < TeamPermissions.TEAM_ADMIN:
         raise Forbidden(f"user not allowed to change models, role= {principal.role.value}")
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from ...auth.principal import Principal
 from ...errors import Forbidden, NotFound
 from ...models import Budget, Organization, OrganizationMembership, Team, TeamMembership, User
-from ..teams.rows import team_wire
+from ..teams.rows import team_json
 
 Answer = dict[str, Any]
-_MOST_ROWS = 10_000
+_MAX_ROWS = 10_000
 
 
 async def need_organization_row(organization_id: str | None) -> Organization:
@@ -54,19 +54,19 @@ async def organizations_of(principal: Principal) -> list[str] | None:
 async def organization_rows(organizations: Sequence[Organization], principal: Principal) -> list[Answer]:
     """Organizations with budget, members and teams, as far as the caller may see them: five statements for all."""
     ids = [organization.organization_id for organization in organizations]
-    memberships = await OrganizationMembership.filter(organization_id__in=ids).order_by("id").limit(_MOST_ROWS)
+    memberships = await OrganizationMembership.filter(organization_id__in=ids).order_by("id").limit(_MAX_ROWS)
     budget_ids = {row.budget_id for row in organizations} | {row.budget_id for row in memberships}
     budgets = {budget.budget_id: budget for budget in await Budget.filter(budget_id__in=budget_ids - {None})}
     users = {user.user_id: user for user in await User.filter(user_id__in={row.user_id for row in memberships})}
     members: dict[str, list[Answer]] = {organization_id: [] for organization_id in ids}
     for row in memberships:
         if _sees_all(principal, row.organization_id) or row.user_id == principal.user_id:
-            shown = membership_wire(row, users.get(row.user_id), budgets.get(row.budget_id or ""))
+            shown = membership_json(row, users.get(row.user_id), budgets.get(row.budget_id or ""))
             members[row.organization_id].append(shown)
     teams = await _teams(ids, principal)
     return [
         {
-            **organization.as_wire(),
+            **organization.to_json(),
             "litellm_budget_table": _wire(budgets.get(organization.budget_id or "")),
             "members": members[organization.organization_id],
             "teams": teams[organization.organization_id],
@@ -85,18 +85,18 @@ async def _teams(ids: Sequence[str], principal: Principal) -> dict[str, list[Ans
     joined: set[str] = set()
     if principal.user_id is not None and not principal.can_read_all:
         joined = {row.team_id async for row in TeamMembership.filter(user_id=principal.user_id).limit(1000)}
-    rows = Team.filter(organization_id__in=list(ids)).order_by("-created_at", "team_id").limit(_MOST_ROWS)
+    rows = Team.filter(organization_id__in=list(ids)).order_by("-created_at", "team_id").limit(_MAX_ROWS)
     for team in await rows:
         if _sees_all(principal, team.organization_id or "") or team.team_id in joined:
-            found[team.organization_id or ""].append(team_wire(team))
+            found[team.organization_id or ""].append(team_json(team))
     return found
 
 
-def membership_wire(row: OrganizationMembership, user: User | None, budget: Budget | None) -> Answer:
+def membership_json(row: OrganizationMembership, user: User | None, budget: Budget | None) -> Answer:
     """One membership with whose it is and its budget."""
     shown = ("user_id", "user_email", "user_alias")
     return {
-        **row.as_wire(),
+        **row.to_json(),
         "user_email": user.user_email if user is not None else None,
         "user": {name: getattr(user, name) for name in shown} if user is not None else None,
         "litellm_budget_table": _wire(budget),
@@ -104,4 +104,4 @@ def membership_wire(row: OrganizationMembership, user: User | None, budget: Budg
 
 
 def _wire(budget: Budget | None) -> Answer | None:
-    return budget.as_wire() if budget is not None else None
+    return budget.to_json() if budget is not None else None

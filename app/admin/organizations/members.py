@@ -19,13 +19,13 @@ from ..audit.trail import BUDGETS, ORGANIZATIONS, USERS, record_change
 from ..changes import change_row
 from ..teams.members import shown_user
 from ..users.access import refuse_reserved_id
-from .access import check_may_administer, membership_wire, need_organization_row, organization_rows
+from .access import check_may_administer, membership_json, need_organization_row, organization_rows
 from .routes import OWN_BUDGET
 
 blueprint = Blueprint("admin_organization_members", __name__)
 
 Answer = dict[str, Any]
-_MOST_MEMBERS = 500
+_MAX_MEMBERS = 500
 _ROLE = one_of(Role.ORG_ADMIN.value, Role.INTERNAL_USER.value, Role.INTERNAL_USER_VIEWER.value)
 _MEMBER: Table = {"role": _ROLE, "user_id": identifier(), "user_email": email()}
 _ADDITION: Table = {
@@ -54,7 +54,7 @@ async def add_members() -> Answer:
                 organization.organization_id, user, member, sent.get("max_budget_in_organization")
             )
             users.append(shown_user(user, principal))
-            memberships.append(membership_wire(row, user, budget))
+            memberships.append(membership_json(row, user, budget))
         added = {row["user_id"]: row["user_role"] for row in memberships}
         await record_change(
             "updated", ORGANIZATIONS, organization.organization_id, before={}, after={"members_added": added}
@@ -69,8 +69,8 @@ async def add_members() -> Answer:
 
 
 def _check_members(members: list[Answer]) -> None:
-    if not 0 < len(members) <= _MOST_MEMBERS:
-        raise bad_request(f"Send 1 to {_MOST_MEMBERS} members", "member")
+    if not 0 < len(members) <= _MAX_MEMBERS:
+        raise bad_request(f"Send 1 to {_MAX_MEMBERS} members", "member")
     for number, member in enumerate(members):
         if not member.get("user_id") and not member.get("user_email"):
             raise ValidationFailed([(f"member.{number}", "Either user_id or user_email must be provided", "missing")])
@@ -95,7 +95,7 @@ async def _created(user_id: str, address: str | None, role: str | None, organiza
     if address is not None and await User.exists(user_email=address):
         raise PlainDenial(f"User with email {address} exists under another id", status=400, is_nested=True)
     user = await User.create(user_id=user_id, **columns)
-    await record_change("created", USERS, user_id, after=user.as_wire())
+    await record_change("created", USERS, user_id, after=user.to_json())
     return user
 
 
@@ -122,7 +122,7 @@ async def _new_budget(ceiling: Any) -> Budget:
     budget = await Budget.create(
         budget_id=f"{OWN_BUDGET}member-{uuid.uuid4()}", max_budget=ceiling, created_by=author, updated_by=author
     )
-    await record_change("created", BUDGETS, budget.budget_id, after=budget.as_wire())
+    await record_change("created", BUDGETS, budget.budget_id, after=budget.to_json())
     return budget
 
 
@@ -148,7 +148,7 @@ async def update_member() -> Answer:
     services().keys.forget_user(row.user_id)
     user = await User.get_or_none(user_id=row.user_id)
     budget = await Budget.get_or_none(budget_id=row.budget_id) if row.budget_id else None
-    return membership_wire(row, user, budget)
+    return membership_json(row, user, budget)
 
 
 async def _named(sent: Mapping[str, Any]) -> OrganizationMembership:

@@ -21,7 +21,7 @@ from ..keys.changes import check_budget, delete_keys
 from ..keys.fields import IN_METADATA, LIMITS, reset_of
 from ..paging import page_field, rows_of, size_field
 from ..teams.fields import json_value
-from ..teams.routes import bury_teams, forget_teams
+from ..teams.routes import archive_teams, forget_teams
 from .access import check_may_administer, need_organization_row, organization_rows, organizations_of
 
 blueprint = Blueprint("admin_organizations", __name__)
@@ -30,7 +30,7 @@ Answer = dict[str, Any]
 
 # Names of budgets that belong to one organization, or one membership in it, and go with it.
 OWN_BUDGET = "organization-"
-_MOST_ORGANIZATIONS = 100
+_MAX_ORGANIZATIONS = 100
 _OF_BUDGET = (
     *("max_budget", "soft_budget", "budget_duration", "model_max_budget"),
     *("tpm_limit", "rpm_limit", "tpd_limit", "max_parallel_requests"),
@@ -89,7 +89,7 @@ async def create_organization() -> Answer:
             organization = await Organization.create(organization_id=organization_id, **columns, **by)
         except IntegrityError:
             raise Conflict(f"Organization id = {organization_id} already exists", param="organization_id") from None
-        await record_change("created", ORGANIZATIONS, organization_id, after=organization.as_wire())
+        await record_change("created", ORGANIZATIONS, organization_id, after=organization.to_json())
     return (await organization_rows([organization], principal))[0]
 
 
@@ -123,7 +123,7 @@ def _budget_columns(sent: Mapping[str, Any]) -> Answer:
 async def _new_budget(columns: Mapping[str, Any], principal: Principal) -> Budget:
     by: Answer = {"created_by": principal.user_id, "updated_by": principal.user_id}
     budget = await Budget.create(budget_id=f"{OWN_BUDGET}{uuid.uuid4()}", **columns, **by)
-    await record_change("created", BUDGETS, budget.budget_id, after=budget.as_wire())
+    await record_change("created", BUDGETS, budget.budget_id, after=budget.to_json())
     return budget
 
 
@@ -181,13 +181,13 @@ async def delete_organizations() -> list[Answer]:
     principal = current_principal()
     _check_is_admin(principal, "delete")
     ids = list(dict.fromkeys((await read_body())["organization_ids"]))
-    if not 0 < len(ids) <= _MOST_ORGANIZATIONS:
-        raise bad_request(f"Send 1 to {_MOST_ORGANIZATIONS} organization_ids", "organization_ids")
+    if not 0 < len(ids) <= _MAX_ORGANIZATIONS:
+        raise bad_request(f"Send 1 to {_MAX_ORGANIZATIONS} organization_ids", "organization_ids")
     organizations = [await need_organization_row(organization_id) for organization_id in ids]
     rows = await organization_rows(organizations, principal)
     async with services().database.transaction():
         teams = await Team.filter(organization_id__in=ids)
-        keys = await bury_teams(teams, principal)
+        keys = await archive_teams(teams, principal)
         loose = await VirtualKey.filter(organization_id__in=ids)
         await delete_keys(loose, principal)
         await _drop(organizations, ids)
@@ -207,7 +207,7 @@ async def _drop(organizations: Sequence[Organization], ids: list[str]) -> None:
     for organization in organizations:
         members = [row.user_id for row in rows if row.organization_id == organization.organization_id]
         await organization.delete()
-        before = {**organization.as_wire(), "members": members}
+        before = {**organization.to_json(), "members": members}
         await record_change("deleted", ORGANIZATIONS, organization.organization_id, before=before)
 
 
@@ -215,7 +215,7 @@ async def _drop(organizations: Sequence[Organization], ids: list[str]) -> None:
 @takes(query=_LIST)
 async def list_organizations() -> list[Answer]:
     """The newest organizations that the caller may see, 100 unless `page_size` says otherwise."""
-    principal, asked = current_principal(), read_query(page=1, page_size=_MOST_ORGANIZATIONS)
+    principal, asked = current_principal(), read_query(page=1, page_size=_MAX_ORGANIZATIONS)
     query = rows_of(Organization)
     visible = await organizations_of(principal)
     if visible is not None:
@@ -246,7 +246,7 @@ async def organization_info() -> Answer:
 async def organizations_info() -> list[Answer]:
     """Several organizations at once (deprecated); those that the caller may not see are left out. Raises 404."""
     principal = current_principal()
-    wanted = list(dict.fromkeys((await read_body())["organizations"]))[:_MOST_ORGANIZATIONS]
+    wanted = list(dict.fromkeys((await read_body())["organizations"]))[:_MAX_ORGANIZATIONS]
     if not wanted:
         raise bad_request("Send at least one organization", "organizations")
     visible = await organizations_of(principal)

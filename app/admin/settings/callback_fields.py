@@ -1,4 +1,4 @@
-"""Logging callbacks that a key or a team brings along, checked and sealed before they are stored.
+"""Logging callbacks that a key or a team brings along, checked and encrypted before they are stored.
 
 The API answers the names of their variables with stars as values. Stars that come back mean "as it was". They may send
 to hosts that the operator named and to no others: a caller must not choose what this instance connects to.
@@ -14,20 +14,20 @@ from ...security.callback_credentials import (
     MASK,
     OLD_CALLBACKS,
     TYPES,
+    encrypted_entry,
     entries_of_old_form,
     opened_variables,
     refused_address,
-    sealed_entry,
 )
 from ...services import services
 from ...settings.callbacks import header_lines
 from ...web.fields import bad_request
 
-_MOST_CALLBACKS = 20
-_MOST_VARIABLES = 50
+_MAX_CALLBACKS = 20
+_MAX_VARIABLES = 50
 
 
-def with_sealed_callbacks(metadata: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+def with_encrypted_callbacks(metadata: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata that were sent, with their callbacks as they may be stored. Raises 400.
 
     The older form `callback_settings` becomes the newer one.
@@ -41,7 +41,7 @@ def with_sealed_callbacks(metadata: Mapping[str, Any], stored: Mapping[str, Any]
         except (ValueError, TypeError) as problem:
             raise bad_request(f"metadata.{OLD_CALLBACKS} {problem}", "metadata") from None
     if entries is not None:
-        found[CALLBACKS] = _sealed_list(entries, _known(stored))
+        found[CALLBACKS] = _encrypted_list(entries, _known(stored))
     return found
 
 
@@ -55,13 +55,13 @@ def _known(stored: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [entry for entry in [*(entries if isinstance(entries, list) else []), *old] if isinstance(entry, Mapping)]
 
 
-def _sealed_list(sent: Any, known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    if not isinstance(sent, list) or len(sent) > _MOST_CALLBACKS:
-        raise bad_request(f"metadata.logging must be a list of at most {_MOST_CALLBACKS} callbacks", "metadata")
-    return [_sealed(entry, known) for entry in sent]
+def _encrypted_list(sent: Any, known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if not isinstance(sent, list) or len(sent) > _MAX_CALLBACKS:
+        raise bad_request(f"metadata.logging must be a list of at most {_MAX_CALLBACKS} callbacks", "metadata")
+    return [_encrypted(entry, known) for entry in sent]
 
 
-def _sealed(entry: Any, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _encrypted(entry: Any, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     name = entry.get("callback_name") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not 0 < len(name) <= 255:
         raise bad_request("Each callback needs a callback_name", "metadata")
@@ -69,17 +69,17 @@ def _sealed(entry: Any, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if kind not in TYPES:
         raise bad_request(f"callback_type must be one of {', '.join(TYPES)}", "callback_type")
     before = next((old for old in known if old.get("callback_name") == name), {})
-    return sealed_callback(name, kind, entry.get("callback_vars") or {}, before)
+    return encrypted_callback(name, kind, entry.get("callback_vars") or {}, before)
 
 
-def sealed_callback(name: str, kind: str, variables: Any, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def encrypted_callback(name: str, kind: str, variables: Any, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One callback with its variables encrypted; `before` is where stars take their values from. Raises 400."""
     settings = services().settings
     old = opened_variables(before or {}, settings.salt_key)
     if variables == MASK:
         variables = old
-    if not isinstance(variables, dict) or len(variables) > _MOST_VARIABLES:
-        raise bad_request(f"callback_vars must be an object of at most {_MOST_VARIABLES} texts", "callback_vars")
+    if not isinstance(variables, dict) or len(variables) > _MAX_VARIABLES:
+        raise bad_request(f"callback_vars must be an object of at most {_MAX_VARIABLES} texts", "callback_vars")
     values = {}
     for variable, value in variables.items():
         if value == MASK and variable in old:
@@ -92,7 +92,7 @@ def sealed_callback(name: str, kind: str, variables: Any, before: Mapping[str, A
     except ValueError as problem:
         raise bad_request(f"callback_vars.headers {problem}", "callback_vars") from None
     _refuse_other_hosts(values, old)
-    return sealed_entry(name, kind, values, settings.salt_key)
+    return encrypted_entry(name, kind, values, settings.salt_key)
 
 
 def _refuse_other_hosts(values: Mapping[str, str], old: Mapping[str, str]) -> None:

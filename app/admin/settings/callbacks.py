@@ -12,7 +12,7 @@ from typing import Any
 from quart import Blueprint
 
 from ...errors import NotFound
-from ...security.sealed_settings import MASK, shown
+from ...security.encrypted_settings import MASK, shown
 from ...services import services
 from ...storage.stored_settings import ENVIRONMENT
 from ...web.fields import Table, identifier, read_body, takes
@@ -37,12 +37,12 @@ _WITHOUT_EFFECT = ("daily_report_frequency", "report_check_interval")
 
 @blueprint.get("/get/config/callbacks")
 async def configured_callbacks() -> Answer:
-    """Callbacks, alerts and router settings that are stored, with their variables starred out."""
+    """Callbacks, alerts and router settings that are stored, with their variables masked out."""
     litellm = await read_section("litellm_settings")
     general = await read_section("general_settings")
     variables = await read_section(ENVIRONMENT)
     callbacks = _callbacks(litellm)
-    watch = services().watch
+    watch = services().notifications
     _name_those_without_effect(litellm)
     return {
         "status": "success",
@@ -66,7 +66,7 @@ async def configured_callbacks() -> Answer:
 
 def _name_those_without_effect(stored: Section) -> None:
     """Lists of callbacks with a name that nobody answers to here."""
-    runs = services().watch.effective_names
+    runs = services().notifications.effective_names
     name_without_effect(
         f"litellm_settings.{key}" for key in _KINDS if any(name not in runs for name in _names(stored.get(key)))
     )
@@ -103,7 +103,7 @@ async def list_callbacks() -> Answer:
     """The names by when they run: those of this instance, and those that are stored."""
     stored = await read_section("litellm_settings")
     _name_those_without_effect(stored)
-    listed = {kind: list(names) for kind, names in services().watch.callback_names.items()}
+    listed = {kind: list(names) for kind, names in services().notifications.callback_names.items()}
     for name, kind in _callbacks(stored):
         if name not in listed[kind]:
             listed[kind].append(name)
@@ -146,7 +146,7 @@ async def delete_callback() -> Answer:
 @blueprint.get("/active/callbacks")
 async def active_callbacks() -> Answer:
     """What runs in this process, by name."""
-    watch = services().watch
+    watch = services().notifications
     running, names = watch.callback_names, watch.all_callback_names
     success, failure = running["success"], running["failure"]
     return {

@@ -12,7 +12,7 @@ from typing import Any
 from quart import Blueprint
 
 from ...models import SpendLog
-from ...security.sealed_settings import MASK, shown
+from ...security.encrypted_settings import MASK, shown
 from ...services import services
 from ...settings.config_file import http_address
 from ...web.fields import (
@@ -40,7 +40,7 @@ from .sections import Section, Stored, change_section, kept, merged, read_sectio
 blueprint = Blueprint("admin_ui_settings", __name__)
 
 Answer = dict[str, Any]
-_MOST_COUNTED = 10_001
+_MAX_COUNTED = 10_001
 _DEFAULTS = "litellm_settings"
 
 
@@ -189,8 +189,8 @@ async def dashboard_settings() -> Answer:
 
 async def _counted_logs() -> int:
     """Rows of the spend log, counted up to a bound: dashboards only ask whether they are many."""
-    has_many = await SpendLog.all().offset(_MOST_COUNTED).limit(1).values_list("request_id")
-    return _MOST_COUNTED if has_many else await SpendLog.all().count()
+    has_many = await SpendLog.all().offset(_MAX_COUNTED).limit(1).values_list("request_id")
+    return _MAX_COUNTED if has_many else await SpendLog.all().count()
 
 
 # ---- defaults of new users and teams, kept where config.yaml has them ----------------------------------------------
@@ -256,7 +256,7 @@ async def update_default_team_settings() -> Answer:
 async def sso_settings() -> Answer:
     stored = await read_stored("sso_settings")
     name_without_effect(f"sso_settings.{name}" for name in stored.values)
-    return _form(_starred(stored), SSO, "Sign-in by SSO. Without effect in this version.")
+    return _form(_masked(stored), SSO, "Sign-in by SSO. Without effect in this version.")
 
 
 @blueprint.patch("/update/sso_settings")
@@ -265,10 +265,10 @@ async def update_sso_settings() -> Answer:
     sent = await read_body()
     _refuse_moved_secret(await read_section("sso_settings"), sent)
     name_without_effect(f"sso_settings.{name}" for name in sent if name in SSO)
-    return _updated(_starred(await _change("sso_settings", sent)), SSO, "SSO settings")
+    return _updated(_masked(await _change("sso_settings", sent)), SSO, "SSO settings")
 
 
-def _starred(stored: Stored) -> Stored:
+def _masked(stored: Stored) -> Stored:
     return Stored(shown(stored.values), stored.version)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from quart import after_this_request
 from quart.typing import ResponseTypes
 
-from ...security.sealed_settings import MASK, shown
+from ...security.encrypted_settings import MASK, shown
 from ...settings import Settings, declared_settings
 from ...settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from ...storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
@@ -24,7 +24,7 @@ NO_EFFECT_HEADER = "x-quarterdeck-no-effect"
 RESTART_HEADER = "x-quarterdeck-after-restart"
 
 _REFERENCE = "os.environ/"
-_MOST_NAMED = 60
+_MAX_NAMED = 60
 _NAME = re.compile(r"[!-+\--~]{1,100}")  # printable ASCII without a comma
 
 
@@ -87,8 +87,8 @@ def wire_setting(item: SettingField[Any], value: Any) -> Any:
     """A value of `Settings` as the management API writes it: seconds for times, stars for secrets."""
     if item.metadata["is_secret"]:
         return MASK if value else None
-    if item.metadata["wire"] is not None:
-        return shown(item.metadata["wire"](value))
+    if item.metadata["to_json"] is not None:
+        return shown(item.metadata["to_json"](value))
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, timedelta):
@@ -163,5 +163,5 @@ def name_in_header(header: str, paths: list[str]) -> None:
     @after_this_request
     async def name_them(response: ResponseTypes) -> ResponseTypes:
         named = [name.strip() for name in response.headers.get(header, "").split(",") if name.strip()]
-        response.headers[header] = ", ".join(list(dict.fromkeys([*named, *paths]))[:_MOST_NAMED])
+        response.headers[header] = ", ".join(list(dict.fromkeys([*named, *paths]))[:_MAX_NAMED])
         return response

@@ -1,6 +1,6 @@
 """Pass-through endpoints that are stored in the general settings: served beside those of the file, without a restart.
 
-Headers hold credentials: they are encrypted at rest and starred out in answers. A stored header is never sent to an
+Headers hold credentials: they are encrypted at rest and masked out in answers. A stored header is never sent to an
 address that somebody wrote without knowing it.
 """
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from quart import Blueprint, current_app
 
 from ...errors import PlainDenial
-from ...security.sealed_settings import has_mask, shown
+from ...security.encrypted_settings import has_mask, shown
 from ...settings.config_file import http_address
 from ...settings.pass_through import read_endpoint
 from ...web.fields import (
@@ -40,7 +40,7 @@ blueprint = Blueprint("admin_pass_through", __name__)
 
 Answer = dict[str, Any]
 _SECTION, _KEY = "general_settings", "pass_through_endpoints"
-_MOST_ENDPOINTS = 500
+_MAX_ENDPOINTS = 500
 
 
 def _path() -> Field:
@@ -126,8 +126,8 @@ async def add_endpoint() -> Answer:
         rows = _endpoints(stored)
         if any(row["path"] == one.get("path") or row["id"] == one.get("id") for one in rows):
             raise bad_request("Another endpoint has this path or id", "path")
-        if len(rows) >= _MOST_ENDPOINTS:
-            raise bad_request(f"At most {_MOST_ENDPOINTS} endpoints can be stored", "path")
+        if len(rows) >= _MAX_ENDPOINTS:
+            raise bad_request(f"At most {_MAX_ENDPOINTS} endpoints can be stored", "path")
         return {**stored, _KEY: [*rows, row]}
 
     await change_section(_SECTION, added)

@@ -12,7 +12,7 @@ from typing import Any
 from quart import Blueprint
 
 from ...backends import open_cache
-from ...security.sealed_settings import shown
+from ...security.encrypted_settings import shown
 from ...services import services
 from ...settings.declaration import boolean
 from ...settings.response_cache import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
@@ -54,7 +54,7 @@ _FORM: tuple[tuple[str, str, Any, tuple[str, ...] | None, str], ...] = (
 
 @blueprint.get("/cache/settings")
 async def cache_settings() -> Answer:
-    """The form, and what holds now: secrets starred out."""
+    """The form, and what holds now: secrets masked out."""
     stored = await read_stored(_SECTION)
     values = _form_values(stored.values)
     fields = [

@@ -18,7 +18,7 @@ from ...web.request_body import wait_until_sent
 blueprint = Blueprint("admin_cache", __name__)
 
 Answer = dict[str, Any]
-_MOST_KEYS = 1000
+_MAX_KEYS = 1000
 _NO_CACHE = "Service Unhealthy (no cache of answers is configured)"
 _AWAY = "Service Unhealthy (Redis cannot be reached)"
 _KEYS: Table = {"keys": text_list().required}
@@ -92,7 +92,7 @@ async def delete() -> Answer:
     keys = (await read_body())["keys"]
     answers = _answers()
     try:
-        return {"status": "success", "deleted": await answers.delete(keys[:_MOST_KEYS])}
+        return {"status": "success", "deleted": await answers.delete(keys[:_MAX_KEYS])}
     except CacheAway:
         raise PlainDenial(_AWAY, status=503) from None
 

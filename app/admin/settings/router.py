@@ -6,7 +6,7 @@ from typing import Any
 
 from quart import Blueprint
 
-from ...security.sealed_settings import shown
+from ...security.encrypted_settings import shown
 from ...services import services
 from .fields import config_fields, name_effects
 from .sections import read_section

@@ -28,7 +28,7 @@ _NEW: Table = {
     "fallback_models": text_list().required,
     "fallback_type": _TYPE,
 }
-_MOST_FALLBACKS = 50
+_MAX_FALLBACKS = 50
 
 
 @blueprint.post("/fallback")
@@ -53,8 +53,8 @@ def _refuse_wrong(model: str | None, names: list[str]) -> None:
     known = set(services().deployments.names())
     if model is None or model not in known:
         raise bad_request("No deployment serves this model", "model")
-    if not names or len(names) > _MOST_FALLBACKS:
-        raise bad_request(f"fallback_models needs 1 to {_MOST_FALLBACKS} names", "fallback_models")
+    if not names or len(names) > _MAX_FALLBACKS:
+        raise bad_request(f"fallback_models needs 1 to {_MAX_FALLBACKS} names", "fallback_models")
     if len(set(names)) < len(names) or model in names:
         raise bad_request("fallback_models names a model twice, or the model itself", "fallback_models")
     missing = [name for name in names if name not in known]

@@ -14,7 +14,7 @@ from quart import Blueprint
 
 from ...errors import PlainDenial
 from ...protocols.providers import PROVIDERS
-from ...security.sealed_settings import MASK, shown
+from ...security.encrypted_settings import MASK, shown
 from ...services import services
 from ...settings import declared_settings
 from ...storage.stored_settings import ENVIRONMENT, SECTIONS, keys_of_addresses, operator_variables
@@ -36,7 +36,7 @@ blueprint = Blueprint("admin_config", __name__)
 
 Answer = dict[str, Any]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
-_MOST_VARIABLE = 16_384
+_MAX_VARIABLE = 16_384
 # Settings of the general section that some clients send beside it.
 _BESIDE: Table = {
     "alerting": text_list(),
@@ -95,8 +95,8 @@ def _refuse_variables(sent: Mapping[str, Any]) -> None:
             raise bad_request(f"{name} is set in the environment of the process only", name)
         if value is not None and not isinstance(value, str | int | float):
             raise bad_request(f"environment_variables.{name} must be text", name)
-        if len(str(value)) > _MOST_VARIABLE:
-            raise bad_request(f"environment_variables.{name} is longer than {_MOST_VARIABLE} characters", name)
+        if len(str(value)) > _MAX_VARIABLE:
+            raise bad_request(f"environment_variables.{name} is longer than {_MAX_VARIABLE} characters", name)
         refuse_references(value, name)
 
 
@@ -111,16 +111,16 @@ def _name_variables(names: Mapping[str, Any]) -> None:
 
 @blueprint.get("/config/yaml")
 async def show_config() -> Answer:
-    """What this instance goes by, sections as in config.yaml, secrets starred out; stored values are in it."""
-    house = services()
+    """What this instance goes by, sections as in config.yaml, secrets masked out; stored values are in it."""
     sections: Answer = {}
     for section, fields in config_fields().items():
         stored = await read_section(section)
-        own = {name: field.value_in(house.settings) for name, field in fields.items() if field.setting is not None}
+        own = {name: field.value_in(services().settings) for name, field in fields.items() if field.setting is not None}
         sections[section] = {name: value for name, value in {**own, **shown(stored)}.items() if value is not None}
     variables = await read_section(ENVIRONMENT)
     models = [
-        {"model_name": one.model_name, "litellm_params": one.public_params()} for one in house.deployments.all()[:1000]
+        {"model_name": one.model_name, "litellm_params": one.public_params()}
+        for one in services().deployments.all()[:1000]
     ]
     return {**sections, ENVIRONMENT: shown(variables, is_whole=True), "model_list": models}
 
@@ -210,7 +210,7 @@ async def field_info() -> Answer:
 @blueprint.post("/config/field/update")
 @takes(body=_FIELD)
 async def update_field() -> Answer:
-    """Store one field, whole; the answer is the row of its section, secrets starred out."""
+    """Store one field, whole; the answer is the row of its section, secrets masked out."""
     sent = await read_body()
     field = _known(sent.get("config_type") or "general_settings", sent["field_name"])
     value = {field.name: sent.get("field_value")}

@@ -1,4 +1,4 @@
-"""Sections of stored configuration: read in the clear, written sealed, each change with its audit row.
+"""Sections of stored configuration: read in the clear, written encrypted, each change with its audit row.
 
 Two writers at once both win: a change is a function of what is stored, applied again when somebody was faster.
 """
@@ -16,7 +16,7 @@ from tortoise.exceptions import IntegrityError
 
 from ...errors import Conflict
 from ...models import ConfigEntry
-from ...security.sealed_settings import sealed, shown, unsealed, with_kept_secrets
+from ...security.encrypted_settings import decrypted, encrypted, shown, with_kept_secrets
 from ...services import services
 from ...storage.stored_settings import ENVIRONMENT
 from ...web.fields import Field, bad_request, json_object
@@ -35,7 +35,7 @@ class Stored:
 
 
 _TRIES = 8
-_MOST_BYTES = 256 * 1024
+_MAX_BYTES = 256 * 1024
 
 
 def anything(**schema: Any) -> Field:
@@ -81,9 +81,9 @@ async def change_section(name: str, change: Change, *, version: int | None = Non
 
 async def _is_written(name: str, row: ConfigEntry | None, before: Section, after: Section) -> bool:
     is_whole = name == ENVIRONMENT
-    stored = sealed(after, services().settings.salt_key, is_whole=is_whole)
-    if len(json.dumps(stored)) > _MOST_BYTES:
-        raise bad_request(f"{name} would hold more than {_MOST_BYTES // 1024} KB", name)
+    stored = encrypted(after, services().settings.salt_key, is_whole=is_whole)
+    if len(json.dumps(stored)) > _MAX_BYTES:
+        raise bad_request(f"{name} would hold more than {_MAX_BYTES // 1024} KB", name)
     differs = {key: value for key, value in after.items() if key not in before or before[key] != value}
     # A key that is gone is null now.
     differs.update({key: None for key in before if key not in after})
@@ -107,7 +107,7 @@ async def _is_written(name: str, row: ConfigEntry | None, before: Section, after
 def _clear(row: ConfigEntry | None) -> Stored:
     if row is None:
         return Stored({}, None)
-    return Stored(unsealed(row.param_value, services().settings.salt_key), row.revision)
+    return Stored(decrypted(row.param_value, services().settings.salt_key), row.revision)
 
 
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> Section:

@@ -73,12 +73,11 @@ def budget_columns(sent: Mapping[str, Any]) -> dict[str, Any]:
 async def uses_of(budget_id: str) -> dict[str, int]:
     """Who refers to a budget: kind -> how many, without those that do not."""
     counts = {kind: await table.filter(budget_id=budget_id).count() for kind, table in _USERS.items()}
-    house = services()
     for kind, (table, name) in _NAMED_IN_METADATA.items():
-        value = f"json_extract(metadata, '$.{name}')" if house.database.is_sqlite else f"metadata ->> '{name}'"
+        value = f"json_extract(metadata, '$.{name}')" if services().database.is_sqlite else f"metadata ->> '{name}'"
         sql = f"SELECT COUNT(*) AS found FROM {table} WHERE {value} = $1"  # noqa: S608 (names of ours)
-        counts[kind] = int((await house.database.fetch(sql, [budget_id]))[0]["found"])
-    if house.settings.max_end_user_budget_id == budget_id:
+        counts[kind] = int((await services().database.fetch(sql, [budget_id]))[0]["found"])
+    if services().settings.max_end_user_budget_id == budget_id:
         counts["settings (max_end_user_budget_id)"] = 1
     return {kind: count for kind, count in counts.items() if count}
 
@@ -92,7 +91,7 @@ async def unlink(budget_id: str) -> None:
 async def budgets_of(ids: Iterable[str | None]) -> dict[str, Answer]:
     """Budget id -> row, for lists that show the budget beside each row."""
     rows = await Budget.filter(budget_id__in={id for id in ids if id})
-    return {row.budget_id: row.as_wire() for row in rows}
+    return {row.budget_id: row.to_json() for row in rows}
 
 
 async def with_budget(row: Answer) -> Answer:
@@ -151,7 +150,7 @@ async def _create(prefix: str, columns: Mapping[str, Any]) -> str:
     user_id = current_principal().user_id
     budget_id = f"{prefix}{uuid.uuid4()}"
     row = await Budget.create(budget_id=budget_id, **columns, created_by=user_id, updated_by=user_id)
-    await record_change("created", BUDGETS, row.budget_id, after=row.as_wire())
+    await record_change("created", BUDGETS, row.budget_id, after=row.to_json())
     return budget_id
 
 
@@ -159,6 +158,6 @@ async def _change(budget_id: str, columns: Mapping[str, Any]) -> None:
     row = await Budget.get_or_none(budget_id=budget_id)
     if row is None:
         return
-    before = row.as_wire()
+    before = row.to_json()
     await row.write({**columns, "updated_by": current_principal().user_id})
-    await record_change("updated", BUDGETS, budget_id, before=before, after=row.as_wire())
+    await record_change("updated", BUDGETS, budget_id, before=before, after=row.to_json())

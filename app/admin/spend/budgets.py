@@ -11,7 +11,7 @@ from tortoise.exceptions import IntegrityError
 from ...auth.principal import current_principal
 from ...errors import Conflict, InvalidRequest, PlainDenial
 from ...models import Budget
-from ...models.columns import wire_value
+from ...models.columns import json_value
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, read_body, read_query, takes, text, text_list
 from ..audit.trail import BUDGETS, record_change
@@ -75,10 +75,10 @@ async def create_budget() -> Answer:
             budget = await Budget.create(
                 budget_id=budget_id, **budget_columns(sent), created_by=user_id, updated_by=user_id
             )
-            await record_change("created", BUDGETS, budget_id, after=budget.as_wire())
+            await record_change("created", BUDGETS, budget_id, after=budget.to_json())
     except IntegrityError:
         raise _plain(f"Budget with id '{budget_id}' already exists.") from None
-    return budget.as_wire()
+    return budget.to_json()
 
 
 @blueprint.post("/budget/update")
@@ -89,7 +89,7 @@ async def update_budget() -> Answer:
     columns = {**budget_columns(sent), "updated_by": current_principal().user_id}
     await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id, version=expected_version(sent))
     services().keys.forget_all()
-    return budget.as_wire()
+    return budget.to_json()
 
 
 @blueprint.post("/budget/info")
@@ -99,7 +99,7 @@ async def budgets_by_id() -> list[Answer]:
     wanted = (await read_body())["budgets"][:1000]
     if not wanted:
         raise _plain("Specify list of budget id's to query. Passed in=[]")
-    return [row.as_wire() for row in await Budget.filter(budget_id__in=wanted).order_by("budget_id")]
+    return [row.to_json() for row in await Budget.filter(budget_id__in=wanted).order_by("budget_id")]
 
 
 @blueprint.get("/budget/list")
@@ -108,7 +108,7 @@ async def list_budgets() -> list[Answer]:
     """The newest 1000, or a page."""
     asked = read_query(page=1, page_size=1000)
     rows = Budget.all().order_by("-created_at", "budget_id").offset((asked["page"] - 1) * asked["page_size"])
-    return [row.as_wire() for row in await rows.limit(asked["page_size"])]
+    return [row.to_json() for row in await rows.limit(asked["page_size"])]
 
 
 @blueprint.get("/management/v1/budgets")
@@ -121,7 +121,7 @@ async def list_budgets_in_pages() -> Answer:
         query = query.filter(budget_id__icontains=asked["search"])
     page = await read_page(query, asked["page"], asked["page_size"], *_order(asked["sort"]))
     return {
-        "data": [row.as_wire() for row in page.rows],
+        "data": [row.to_json() for row in page.rows],
         "total": page.total,
         "page": page.number,
         "page_size": page.size,
@@ -143,7 +143,7 @@ def _order(sort: str | None) -> tuple[str, ...]:
 async def budget_settings() -> list[Answer]:
     """The fields of a budget with their values, for forms."""
     budget = await _need(read_query()["budget_id"])
-    row = budget.as_wire()
+    row = budget.to_json()
     return [
         {
             "field_name": name,
@@ -166,17 +166,16 @@ def _type_of(name: str) -> str:
 @blueprint.get("/provider/budgets")
 async def provider_budgets() -> Answer:
     """Per provider of `router_settings.provider_budget_config`: its ceiling, and what this period has spent of it."""
-    house = services()
-    await house.shared_scopes.refresh()
+    await services().shared_scopes.refresh()
     providers: dict[str, Answer] = {}
-    for provider in house.settings.provider_budget_config or {}:
-        scope = house.shared_scopes.of_provider(provider)
+    for provider in services().settings.provider_budget_config or {}:
+        scope = services().shared_scopes.of_provider(provider)
         if scope is not None:
             providers[provider] = {
-                "budget_limit": wire_value(scope.max_budget),
+                "budget_limit": json_value(scope.max_budget),
                 "time_period": scope.period,
-                "spend": wire_value(scope.spend),
-                "budget_reset_at": wire_value(scope.resets_at),
+                "spend": json_value(scope.spend),
+                "budget_reset_at": json_value(scope.resets_at),
             }
     return {"providers": providers}
 
@@ -193,9 +192,9 @@ async def delete_budget() -> Answer:
             raise Conflict(_in_use(budget.budget_id, uses), param="id")
         await unlink(budget.budget_id)
         await budget.delete()
-        await record_change("deleted", BUDGETS, budget.budget_id, before={**budget.as_wire(), "unlinked": uses})
+        await record_change("deleted", BUDGETS, budget.budget_id, before={**budget.to_json(), "unlinked": uses})
     services().keys.forget_all()
-    return budget.as_wire()
+    return budget.to_json()
 
 
 def _in_use(budget_id: str, uses: dict[str, int]) -> str:

@@ -62,7 +62,7 @@ async def users_that_spend() -> list[Answer]:
 async def _rows(query: Any, asked: Answer, unique: str) -> list[Answer]:
     size = asked["page_size"] or asked["limit"] or _MOST
     rows = await query.order_by(*order_of("spend", "desc", unique)).offset((asked["page"] - 1) * size).limit(size)
-    return [row.as_wire() for row in rows]
+    return [row.to_json() for row in rows]
 
 
 # ---- the price of a call -------------------------------------------------------------------------------------------

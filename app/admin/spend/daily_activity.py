@@ -13,7 +13,7 @@ from ...models import TeamMembership, VirtualKey
 from ...web.fields import Table, identifier, listed, read_query, takes, whole
 from ..keys.access import refused
 from ..paging import page_field, size_field
-from .daily_figures import Answer, Figures, days_as_wire, totals_of
+from .daily_figures import Answer, Figures, days_to_json, totals_of
 from .daily_names import entity_names, key_names
 from .daily_rows import (
     DIMENSIONS,
@@ -39,7 +39,7 @@ _KEY_DAYS = 300
 _FEWEST, _FEWEST_IN_GROUPS = 10, 3
 # A key has a row for each of its tags, so naming one costs more.
 _FEWEST_OF_TAGS = 6
-_MOST_KEY_DAYS = 30_000
+_MAX_KEY_DAYS = 30_000
 _ALL_DAYS = 1000
 
 DATES: Table = {
@@ -213,7 +213,7 @@ async def _answer(scope: Scope, asked: Answer) -> Response:
     start = (asked["page"] - 1) * asked["page_size"]
     shown = days[start : start + asked["page_size"]]
     figures, is_cut = await _figures(scope.on(shown), asked["api_key_limit"])
-    results, total = days_as_wire(shown, figures)
+    results, total = days_to_json(shown, figures)
     pages = -(-len(days) // asked["page_size"])
     paging = {"page": asked["page"], "total_pages": pages, "has_more": asked["page"] < pages}
     return encoded({"results": results, "metadata": {**totals_of(total), **paging, "api_keys_are_capped": is_cut}})
@@ -226,7 +226,7 @@ async def _figures(scope: Scope, limit: int | None) -> tuple[Figures, bool]:
     keys, entities = await largest(scope)
     usual = max(_FEWEST, _KEY_DAYS // len(scope.days))
     named = max(_FEWEST_OF_TAGS, _KEY_DAYS // len(scope.days) // 2) if scope.entity is TAGS else usual
-    most = named if limit is None else min(limit, max(_FEWEST, _MOST_KEY_DAYS // len(scope.days)))
+    most = named if limit is None else min(limit, max(_FEWEST, _MAX_KEY_DAYS // len(scope.days)))
     tokens, ids = keys.largest(most), entities.largest(usual)
     is_cut = keys.is_cut or len(keys.spend) > most
     within = scope

@@ -21,7 +21,7 @@ BREAKDOWNS = {
 }
 
 
-class WireMetrics(msgspec.Struct, gc=False):
+class JsonMetrics(msgspec.Struct, gc=False):
     """Metrics as the contract's JSON object, USD as a number."""
 
     spend: float
@@ -71,9 +71,9 @@ class Metrics(msgspec.Struct, frozen=True, gc=False):
             self.total_response_time_ms + other.total_response_time_ms,
         )
 
-    def as_wire(self) -> WireMetrics:
+    def to_json(self) -> JsonMetrics:
         """As the contract writes them."""
-        return WireMetrics(
+        return JsonMetrics(
             float(self.spend),
             self.prompt_tokens,
             self.completion_tokens,
@@ -102,7 +102,7 @@ def add_to(groups: dict[str, Metrics], name: str, sums: Metrics) -> None:
 
 def totals_of(total: Metrics) -> Answer:
     """Metrics under the names of an answer's `metadata`: total_spend, total_tokens, …"""
-    figures = msgspec.structs.asdict(total.as_wire())
+    figures = msgspec.structs.asdict(total.to_json())
     del figures["timed_requests"]
     return {name if name.startswith("total_") else f"total_{name}": value for name, value in figures.items()}
 
@@ -129,12 +129,12 @@ class Figures:
     entity_names: Mapping[str, Answer] = field(default_factory=dict)
 
 
-def keys_as_wire(keys: Mapping[str, Metrics], names: Mapping[str, Answer | msgspec.Raw]) -> Answer:
+def keys_to_json(keys: Mapping[str, Metrics], names: Mapping[str, Answer | msgspec.Raw]) -> Answer:
     """Keys by hash, each with its metrics and what is known of it."""
-    return {key: {"metrics": metrics.as_wire(), "metadata": names.get(key) or {}} for key, metrics in keys.items()}
+    return {key: {"metrics": metrics.to_json(), "metadata": names.get(key) or {}} for key, metrics in keys.items()}
 
 
-def days_as_wire(days: Sequence[str], figures: Figures) -> tuple[list[Answer], Metrics]:
+def days_to_json(days: Sequence[str], figures: Figures) -> tuple[list[Answer], Metrics]:
     """One object per day, in the order of `days`, and the sum of all of them."""
     total = Metrics()
     key_names = {key: msgspec.Raw(msgspec.json.encode(names)) for key, names in figures.key_names.items()}
@@ -151,9 +151,9 @@ def days_as_wire(days: Sequence[str], figures: Figures) -> tuple[list[Answer], M
         keys: dict[str, Metrics] = {}
         for row, sums in (*in_entities, *others):
             add_to(keys, row[1], sums)
-        breakdown["api_keys"] = keys_as_wire(keys, key_names)
+        breakdown["api_keys"] = keys_to_json(keys, key_names)
         breakdown["entities"] = _breakdown(entities, in_entities, 1, key_names, figures.entity_names)
-        results.append({"date": date, "metrics": metrics.as_wire(), "breakdown": breakdown})
+        results.append({"date": date, "metrics": metrics.to_json(), "breakdown": breakdown})
     return results, total
 
 
@@ -190,9 +190,9 @@ def _breakdown(
             add_to(entry, row[1], sums)
     return {
         value: {
-            "metrics": sums.as_wire(),
+            "metrics": sums.to_json(),
             "metadata": names.get(value) or {},
-            "api_key_breakdown": keys_as_wire(keys[value], key_names),
+            "api_key_breakdown": keys_to_json(keys[value], key_names),
         }
         for value, sums in found.items()
     }

@@ -8,15 +8,15 @@ from quart import Blueprint, Response
 
 from ...web.fields import bad_request, flag, identifier, read_query, takes, whole
 from .daily_activity import DATES, encoded, users_scope
-from .daily_figures import Metrics, keys_as_wire
+from .daily_figures import Metrics, keys_to_json
 from .daily_names import key_names
 from .daily_rows import Ranking, Scope, largest, sums_of_keys, totals
 
 blueprint = Blueprint("admin_activity_keys", __name__)
 
-_MOST_KEYS = 1000
+_MAX_KEYS = 1000
 _KEYS_OF_A_MODEL = 10
-_MOST_MODELS = 50
+_MAX_MODELS = 50
 # Keys are ranked by their largest rows first, then by their sums: more are looked at than are shown.
 _SPARE = 2
 
@@ -28,7 +28,7 @@ _SPARE = 2
         "user_id": identifier(),
         "model": identifier(),
         "limit": whole(1, 100),
-        "offset": whole(0, _MOST_KEYS),
+        "offset": whole(0, _MAX_KEYS),
     }
 )
 async def keys_by_spend() -> Response:
@@ -37,12 +37,12 @@ async def keys_by_spend() -> Response:
     scope = users_scope(asked)
     ranking, _ = await largest(scope)
     end = asked["offset"] + asked["limit"]
-    if end > _MOST_KEYS:
-        raise bad_request(f"The list ends after {_MOST_KEYS} keys", "offset")
+    if end > _MAX_KEYS:
+        raise bad_request(f"The list ends after {_MAX_KEYS} keys", "offset")
     ordered = _ordered(await _sums(scope, ranking, end))
     shown = ordered[asked["offset"] : end]
     names = await key_names([token for token, _ in shown])
-    results = [{"api_key": token, "metrics": sums.as_wire(), "metadata": names[token]} for token, sums in shown]
+    results = [{"api_key": token, "metrics": sums.to_json(), "metadata": names[token]} for token, sums in shown]
     has_more = len(ranking.spend) > end or ranking.is_cut
     page = {"limit": asked["limit"], "offset": asked["offset"], "has_more": has_more and bool(results)}
     return encoded({"results": results, "metadata": {**page, "total_count": len(ranking.spend)}})
@@ -82,7 +82,7 @@ async def largest_keys_of_models() -> Response:
     chosen = {name: dict(_ordered(per_model[name])[: asked["limit"]]) for name in names}
     known = await key_names({token for keys in chosen.values() for token in keys})
     results = [
-        {"model": name, "metrics": names[name].as_wire(), "api_keys": keys_as_wire(keys, known)}
+        {"model": name, "metrics": names[name].to_json(), "api_keys": keys_to_json(keys, known)}
         for name, keys in chosen.items()
     ]
     return encoded({"results": results, "metadata": {"by_model_group": column == "model_group"}})
@@ -92,4 +92,4 @@ async def _models(scope: Scope, column: str, only: str | None) -> dict[str, Metr
     """Sums of each model, largest first."""
     rows = await totals(scope, (column,))
     found = {row[0]: sums for row, sums in rows if row[0] and only in (None, row[0])}
-    return dict(_ordered(found)[:_MOST_MODELS])
+    return dict(_ordered(found)[:_MAX_MODELS])

@@ -31,8 +31,8 @@ _ENTITY_TABLE = "daily_entity_spend"
 DIMENSIONS = tuple(BREAKDOWNS.values())
 # Text and whole numbers are read several times faster than the decimals that a SUM is.
 _COUNTS = ", ".join(f"CAST(SUM({name}) AS BIGINT)" for name in COUNTS)
-_MOST_ROWS_OF_A_DAY = 200
-_MOST_CANDIDATES = 1500
+_MAX_ROWS_OF_A_DAY = 200
+_MAX_CANDIDATES = 1500
 # A filter on the model is applied to so many times more rows of a day.
 _MODEL_DEPTH = 20
 
@@ -189,10 +189,10 @@ async def _all_pairs(scope: Scope) -> tuple[_Pairs, bool]:
     spend = f"CAST({database.total('spend')} AS DOUBLE PRECISION)"
     sql = (
         f"SELECT {columns}, {spend} FROM {scope.entity.table} {where.sql} "  # noqa: S608 (names of this file)
-        f"GROUP BY {columns} ORDER BY 3 DESC LIMIT {_MOST_CANDIDATES}"
+        f"GROUP BY {columns} ORDER BY 3 DESC LIMIT {_MAX_CANDIDATES}"
     )
     rows = await database.rows(sql, where.parameters)
-    return rows, len(rows) == _MOST_CANDIDATES
+    return rows, len(rows) == _MAX_CANDIDATES
 
 
 async def _largest_rows(scope: Scope) -> tuple[_Pairs, bool]:
@@ -225,7 +225,7 @@ def _ranking(pairs: _Pairs, place: int, is_cut: bool) -> Ranking:
 async def _of_each_day(scope: Scope, table: str, column: str, where: Where) -> tuple[_Pairs, bool]:
     """Sums of the rows of every day that cost most, and whether a day has more."""
     database = services().database
-    each = max(5, min(_MOST_ROWS_OF_A_DAY, _MOST_CANDIDATES // len(scope.days)))
+    each = max(5, min(_MAX_ROWS_OF_A_DAY, _MAX_CANDIDATES // len(scope.days)))
     depth = each * _MODEL_DEPTH if scope.model else each
     columns = f"date, api_key, {column} AS entity, model, CAST(spend AS DOUBLE PRECISION) AS amount"
     if database.is_sqlite:

@@ -19,12 +19,12 @@ blueprint = Blueprint("admin_global_activity", __name__)
 
 _RANGE: Table = {"start_date": day(), "end_date": day()}
 _OF_GROUP: Table = {**_RANGE, "model_group": identifier()}
-_MOST_MODELS = 10
+_MAX_MODELS = 10
 _RATE_LIMITED = "429"
 # Failures that one answer counts; they are found by index, newest first.
-_MOST_FAILURES = 100_000
+_MAX_FAILURES = 100_000
 # Calls that one answer looks through for hits of the cache.
-_MOST_CALLS = 100_000
+_MAX_CALLS = 100_000
 
 
 @blueprint.get("/global/activity")
@@ -42,7 +42,7 @@ async def calls_per_model() -> list[Answer]:
     for row in await _rows(asked_days(read_query()), "date, model_group"):
         per_model[row["model_group"]].append(row)
     found = [{"model": name, **_summed(rows)} for name, rows in per_model.items()]
-    return sorted(found, key=lambda entry: (-entry["sum_api_requests"], entry["model"]))[:_MOST_MODELS]
+    return sorted(found, key=lambda entry: (-entry["sum_api_requests"], entry["model"]))[:_MAX_MODELS]
 
 
 async def _rows(days: list[str], columns: str) -> list[Answer]:
@@ -101,7 +101,7 @@ async def _cache_hits(days: Sequence[str]) -> dict[tuple[str, str], int]:
     where = Where([])
     _add_days(where, days)
     columns = "model_group, custom_llm_provider"
-    inner = f"SELECT {columns}, cache_hit FROM spend_log {where.sql} ORDER BY start_time DESC LIMIT {_MOST_CALLS}"  # noqa: S608 (names of this file)
+    inner = f"SELECT {columns}, cache_hit FROM spend_log {where.sql} ORDER BY start_time DESC LIMIT {_MAX_CALLS}"  # noqa: S608 (names of this file)
     sql = (
         f"SELECT {columns}, COUNT(*) AS number "  # noqa: S608 (names of this file)
         f"FROM ({inner}) AS newest WHERE cache_hit = 'True' GROUP BY {columns}"
@@ -150,7 +150,7 @@ async def _rate_limited(asked: Answer, column: str = "''") -> dict[str, dict[str
     inner = f"SELECT {date_} AS day, COALESCE({column}, '') AS name, {code} AS code FROM spend_log {where.sql}"  # noqa: S608 (names of this file)
     sql = (
         "SELECT day, name, COUNT(*) AS number "  # noqa: S608 (names of this file)
-        f"FROM ({inner} ORDER BY start_time DESC LIMIT {_MOST_FAILURES}) AS failed "
+        f"FROM ({inner} ORDER BY start_time DESC LIMIT {_MAX_FAILURES}) AS failed "
         f"WHERE code = '{_RATE_LIMITED}' GROUP BY day, name ORDER BY day, name"
     )
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)

@@ -20,8 +20,8 @@ from .visibility import Where, check_days, day, days_between, named_key, sums, u
 blueprint = Blueprint("admin_global_spend", __name__)
 
 _DAYS = 30
-_MOST_TEAMS = 200
-_MOST_NAMES = 1000
+_MAX_TEAMS = 200
+_MAX_NAMES = 1000
 _ENTITIES = "daily_entity_spend"
 _TOP: Table = {"limit": whole(1, 1000)}
 _RANGE: Table = {"start_date": day(), "end_date": day()}
@@ -93,7 +93,7 @@ async def spend_per_team() -> Answer:
     """The last 30 days: per day and per team (the largest 200), calls without a team as "Unassigned"."""
     scope = Scope(entity=TEAMS, days=last_days())
     ranking = await largest_entities(scope)
-    rows = await sums_of_entities(scope, ranking.largest(_MOST_TEAMS))
+    rows = await sums_of_entities(scope, ranking.largest(_MAX_TEAMS))
     names = await team_aliases({row[1] for row, _ in rows})
     days: dict[str, Answer] = {}
     totals: dict[str, Decimal] = {}
@@ -135,7 +135,7 @@ async def spend_per_model() -> list[Answer]:
 @takes(query=_RANGE)
 async def spend_per_provider() -> list[Answer]:
     """What each provider cost between two days, largest first."""
-    found = await _largest_values("custom_llm_provider", asked_days(read_query()), _MOST_NAMES)
+    found = await _largest_values("custom_llm_provider", asked_days(read_query()), _MAX_NAMES)
     return [{"provider": name or "Unknown", "spend": spend} for name, spend in found]
 
 
@@ -174,7 +174,7 @@ async def tag_totals(days: list[str], tags: list[str] | None) -> list[tuple[str,
         where.among("entity_id", tags)
     else:
         where.add("entity_id <> {}", "")
-    rest = f"GROUP BY entity_id ORDER BY CAST({{spend}} AS REAL) DESC, entity_id LIMIT {_MOST_NAMES}"
+    rest = f"GROUP BY entity_id ORDER BY CAST({{spend}} AS REAL) DESC, entity_id LIMIT {_MAX_NAMES}"
     rows = await sums("entity_id, SUM(api_requests) AS number, {spend} AS spend", where, rest, table=_ENTITIES)
     return [(row["entity_id"], int(row["number"]), usd(row["spend"])) for row in rows]
 
@@ -186,7 +186,7 @@ async def all_tag_names() -> Answer:
     sql = (
         f"WITH RECURSIVE names(name) AS (SELECT ({following.format('$2')}) UNION ALL "  # noqa: S608 (constants of this function)
         f"SELECT ({following.format('names.name')}) FROM names WHERE names.name IS NOT NULL) "
-        f"SELECT name FROM names WHERE name IS NOT NULL LIMIT {_MOST_NAMES}"
+        f"SELECT name FROM names WHERE name IS NOT NULL LIMIT {_MAX_NAMES}"
     )
     return {"tag_names": [row["name"] for row in await services().database.fetch(sql, ["tag", ""])]}
 

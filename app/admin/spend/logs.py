@@ -25,10 +25,10 @@ from .visibility import check_days, day, named_key, usd
 blueprint = Blueprint("admin_spend_logs", __name__)
 
 Answer = dict[str, Any]
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 TRUNCATED_HEADER = "x-quarterdeck-truncated"
 # Users and keys that each day of a range names, at most and at least.
-_MOST_NAMES, _FEWEST_NAMES = 20_000, 20
+_MAX_NAMES, _FEWEST_NAMES = 20_000, 20
 _LOGS: Table = {
     "api_key": identifier(),
     "user_id": identifier(),
@@ -44,7 +44,7 @@ _LOGS: Table = {
 @takes(query=_LOGS)
 async def spend_logs() -> ResponseReturnValue:
     """Per day when a range is given and `summarize` is not false; else rows, newest first, at most `limit` (1000)."""
-    asked = read_query(summarize=True, limit=MOST_ROWS)
+    asked = read_query(summarize=True, limit=MAX_ROWS)
     has_range = asked["start_date"] is not None or asked["end_date"] is not None
     if has_range:
         asked["start_date"], asked["end_date"] = check_days(asked["start_date"], asked["end_date"])
@@ -72,8 +72,8 @@ async def _newest_rows(asked: Answer) -> ResponseReturnValue:
 
 def shown(row: SpendLog) -> Answer:
     """Where a provider's target stands is for those who see all."""
-    wire = row.as_wire()
-    return wire if current_principal().can_read_all else {**wire, "api_base": None}
+    shown = row.to_json()
+    return shown if current_principal().can_read_all else {**shown, "api_base": None}
 
 
 def _midnight(of_day: date) -> datetime:
@@ -95,7 +95,7 @@ async def _per_day(asked: Answer) -> ResponseReturnValue:
     """
     scope = users_scope(asked)
     keys, users = await largest(scope)
-    most = max(_FEWEST_NAMES, _MOST_NAMES // len(scope.days))
+    most = max(_FEWEST_NAMES, _MAX_NAMES // len(scope.days))
     days: dict[str, dict[str, defaultdict[str, Decimal]]] = {
         name: {group: defaultdict(Decimal) for group in ("total", "users", "models", "keys")}
         for name in reversed(scope.days)

@@ -19,7 +19,7 @@ from .visibility import Where, day, named_key, sums, usd
 blueprint = Blueprint("admin_spend_report", __name__)
 
 # Groups of one report, largest first; whoever has more asks for fewer days, or for one of them.
-_MOST_GROUPS = 5000
+_MAX_GROUPS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _narrow(where: Where, how: _Grouping, of: _Grouping, value: str) -> None:
 async def _days(how: _Grouping, where: Where) -> list[Answer]:
     columns = ", ".join(dict.fromkeys(("date", how.column, "model", "api_key")))
     select = f"{columns}, {{spend}} AS spend, SUM(prompt_tokens) + SUM(completion_tokens) AS tokens"
-    rest = f"GROUP BY {columns} ORDER BY CAST({{spend}} AS REAL) DESC LIMIT {_MOST_GROUPS}"
+    rest = f"GROUP BY {columns} ORDER BY CAST({{spend}} AS REAL) DESC LIMIT {_MAX_GROUPS}"
     rows = await sums(select, where, rest, table=how.table)
     names = await _names(how, {row[how.column] for row in rows})
     days: defaultdict[str, defaultdict[str, list[Answer]]] = defaultdict(lambda: defaultdict(list))

@@ -1,7 +1,7 @@
 """The table of calls: filtered, sorted, in pages, by session; and what is kept of one call.
 
 Some filters have an index (time, key, user, team, end user, session, request, failures). The others, and sorting by
-anything but time, look at the newest calls that the indexed ones leave, at most `_MOST_EXAMINED`; an answer that was
+anything but time, look at the newest calls that the indexed ones leave, at most `_MAX_EXAMINED`; an answer that was
 cut this way says `total_is_capped` and `examined_since`.
 """
 
@@ -27,10 +27,10 @@ from .visibility import Where, named_key
 blueprint = Blueprint("admin_spend_table", __name__)
 
 Answer = dict[str, Any]
-_MOST_COUNTED = 10_000
-_MOST_EXAMINED = 20_000
+_MAX_COUNTED = 10_000
+_MAX_EXAMINED = 20_000
 _FARTHEST = 100_000
-_MOST_KEYS = 1000
+_MAX_KEYS = 1000
 _SORTS = {
     "startTime": "start_time",
     "endTime": "end_time",
@@ -134,7 +134,7 @@ async def _selection(principal: Principal, asked: Answer) -> _Selection:
     if asked["api_key"]:
         where.add("api_key = {}", named_key(asked["api_key"]))
     if asked["key_alias"]:
-        keys = VirtualKey.filter(key_alias__icontains=asked["key_alias"]).limit(_MOST_KEYS).values("token")
+        keys = VirtualKey.filter(key_alias__icontains=asked["key_alias"]).limit(_MAX_KEYS).values("token")
         where.among("api_key", [key["token"] for key in await keys])
     for name, column in _INDEXED.items():
         if asked[name]:
@@ -219,11 +219,11 @@ async def _page(selection: _Selection, asked: Answer) -> Answer:
         await _add_sessions(data)
     return {
         "data": data,
-        "total": min(number, _MOST_COUNTED),
+        "total": min(number, _MAX_COUNTED),
         "page": asked["page"],
         "page_size": asked["page_size"],
-        "total_pages": -(-min(number, _MOST_COUNTED) // asked["page_size"]),
-        "total_is_capped": number > _MOST_COUNTED or since is not None,
+        "total_pages": -(-min(number, _MAX_COUNTED) // asked["page_size"]),
+        "total_is_capped": number > _MAX_COUNTED or since is not None,
         "examined_since": since.isoformat() if since is not None else None,
     }
 
@@ -234,7 +234,7 @@ async def _examined_since(selection: _Selection, asked: Answer) -> datetime | No
         return None
     rows = await services().database.fetch(
         f"SELECT start_time FROM spend_log {selection.indexed.sql} ORDER BY start_time DESC "  # noqa: S608 (names of this file)
-        f"LIMIT 1 OFFSET {_MOST_EXAMINED}",
+        f"LIMIT 1 OFFSET {_MAX_EXAMINED}",
         selection.indexed.parameters,
     )
     return _moment(rows[0]["start_time"]) if rows else None
@@ -265,7 +265,7 @@ async def _ids_then_count(where: Where, asked: Answer) -> tuple[list[str], int]:
 async def _ids_and_count(where: Where, asked: Answer) -> tuple[list[str], int]:
     """The same where rows must be looked at one by one: once, and by time no more than are counted."""
     order, (size, offset) = _order(asked), _limits(asked)
-    most = f"LIMIT {max(_MOST_COUNTED + 1, offset + size)}" if asked["sort_by"] == "startTime" else ""
+    most = f"LIMIT {max(_MAX_COUNTED + 1, offset + size)}" if asked["sort_by"] == "startTime" else ""
     found = f"SELECT request_id, {_SORTS[asked['sort_by']]} FROM spend_log {where.sql} {order} {most}"  # noqa: S608 (names of this file)
     sql = f"SELECT request_id, COUNT(*) OVER () FROM ({found}) AS found {order} LIMIT {size} OFFSET {offset}"  # noqa: S608 (the same)
     rows = await services().database.rows(sql, where.parameters)
@@ -274,7 +274,7 @@ async def _ids_and_count(where: Where, asked: Answer) -> tuple[list[str], int]:
 
 async def _count(where: Where) -> int:
     """How many rows, counted to one more than the bound."""
-    inner = f"SELECT 1 FROM spend_log {where.sql} LIMIT {_MOST_COUNTED + 1}"  # noqa: S608 (names of this file)
+    inner = f"SELECT 1 FROM spend_log {where.sql} LIMIT {_MAX_COUNTED + 1}"  # noqa: S608 (names of this file)
     sql = f"SELECT COUNT(*) AS number FROM ({inner}) AS counted"  # noqa: S608 (the same)
     return int((await services().database.fetch(sql, where.parameters))[0]["number"])
 

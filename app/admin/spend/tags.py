@@ -65,11 +65,11 @@ async def create_tag() -> Answer:
         async with services().database.transaction():
             link = await budget_link(None, sent, prefix=OWN_BUDGET)
             tag = await Tag.create(tag_name=name, **_columns(sent), **link, created_by=current_principal().user_id)
-            await record_change("created", TAGS, name, after=tag.as_wire())
+            await record_change("created", TAGS, name, after=tag.to_json())
     except IntegrityError:
         raise _denied(f"Tag {name} already exists", 400) from None
     services().keys.forget_all()
-    return {"message": f"Tag {name} created successfully", "tag": await with_budget(tag.as_wire())}
+    return {"message": f"Tag {name} created successfully", "tag": await with_budget(tag.to_json())}
 
 
 @blueprint.post("/tag/update")
@@ -81,7 +81,7 @@ async def update_tag() -> Answer:
         columns = {**_columns(sent), **await budget_link(tag.budget_id, sent, prefix=OWN_BUDGET)}
         await change_row(tag, columns, table=TAGS, object_id=tag.tag_name, version=expected_version(sent))
     services().keys.forget_all()
-    return {"message": f"Tag {tag.tag_name} updated successfully", "tag": await with_budget(tag.as_wire())}
+    return {"message": f"Tag {tag.tag_name} updated successfully", "tag": await with_budget(tag.to_json())}
 
 
 @blueprint.post("/tag/info")
@@ -97,7 +97,7 @@ async def tags_by_name() -> Answer:
 
 async def _with_budgets(tags: list[Tag]) -> list[Answer]:
     budgets = await budgets_of(tag.budget_id for tag in tags)
-    return [{**tag.as_wire(), "litellm_budget_table": budgets.get(tag.budget_id or "")} for tag in tags]
+    return [{**tag.to_json(), "litellm_budget_table": budgets.get(tag.budget_id or "")} for tag in tags]
 
 
 @blueprint.get("/tag/list")
@@ -175,6 +175,6 @@ async def delete_tag() -> Answer:
     async with services().database.transaction():
         await tag.delete()
         await drop_own_budget(tag.budget_id, prefix=OWN_BUDGET)
-        await record_change("deleted", TAGS, tag.tag_name, before=tag.as_wire())
+        await record_change("deleted", TAGS, tag.tag_name, before=tag.to_json())
     services().keys.forget_all()
     return {"message": f"Tag {tag.tag_name} deleted successfully"}

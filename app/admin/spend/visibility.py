@@ -14,7 +14,7 @@ from ...services import services
 from ...web.fields import Field, WrongValue
 
 # More days than this are a report, not a page: every sum would read the whole table.
-MOST_DAYS = 400
+MAX_DAYS = 400
 
 
 @dataclass(slots=True)
@@ -71,8 +71,8 @@ def check_days(first: date | None, last: date | None) -> tuple[date, date]:
         raise PlainDenial("Please provide start_date and end_date", status=400, is_nested=True)
     if last < first:
         raise PlainDenial("end_date is before start_date", status=400, is_nested=True)
-    if last - first >= timedelta(days=MOST_DAYS):
-        raise PlainDenial(f"Ask for at most {MOST_DAYS} days at once", status=400, is_nested=True)
+    if last - first >= timedelta(days=MAX_DAYS):
+        raise PlainDenial(f"Ask for at most {MAX_DAYS} days at once", status=400, is_nested=True)
     return first, last
 
 

@@ -21,7 +21,7 @@ _ALL_MODELS = ("all-proxy-models", "*")
 _NO_MODEL = "no-default-models"
 
 
-class Power(IntEnum):
+class TeamPermissions(IntEnum):
     """What a caller may do with one team; each includes the ones below it."""
 
     NONE = 0
@@ -31,39 +31,41 @@ class Power(IntEnum):
     UNRESTRICTED = 4
 
 
-async def power_over(principal: Principal, team: Team) -> Power:
-    """The caller's power over a team."""
+async def permissions_over(principal: Principal, team: Team) -> TeamPermissions:
+    """The caller's permissions over a team."""
     if principal.is_admin or (team.organization_id is not None and team.organization_id in principal.organizations):
-        return Power.UNRESTRICTED
+        return TeamPermissions.UNRESTRICTED
     membership = None
     if principal.user_id is not None:
         membership = await TeamMembership.get_or_none(team_id=team.team_id, user_id=principal.user_id)
     if membership is not None and membership.is_admin and not principal.can_read_all:
-        return Power.TEAM_ADMIN
+        return TeamPermissions.TEAM_ADMIN
     if principal.can_read_all:
-        return Power.READER
-    return Power.MEMBER if membership is not None or principal.team_id == team.team_id else Power.NONE
+        return TeamPermissions.READER
+    return (
+        TeamPermissions.MEMBER if membership is not None or principal.team_id == team.team_id else TeamPermissions.NONE
+    )
 
 
-async def check_may_manage(principal: Principal, team: Team) -> Power:
+async def check_may_manage(principal: Principal, team: Team) -> TeamPermissions:
     """Raises 403 unless the caller is an admin of this instance, of the team's organization or of the team."""
-    power = await power_over(principal, team)
-    if power < Power.TEAM_ADMIN:
+    permissions = await permissions_over(principal, team)
+    if permissions < TeamPermissions.TEAM_ADMIN:
         raise Forbidden("Only an admin of this instance, of the organization or of the team may do this")
-    return power
+    return permissions
 
 
 async def check_may_own(principal: Principal, team: Team, deed: str) -> None:
     """Raises 403 for all but admins of this instance and of the team's organization."""
-    if await power_over(principal, team) < Power.UNRESTRICTED:
+    if await permissions_over(principal, team) < TeamPermissions.UNRESTRICTED:
         raise Forbidden(f"Only a proxy admin or an admin of the team's organization may {deed}")
 
 
-def edit_access(power: Power) -> dict[str, Any]:
+def edit_access(permissions: TeamPermissions) -> dict[str, Any]:
     """`caller_edit_access` of /team/info."""
-    if power is Power.UNRESTRICTED:
+    if permissions is TeamPermissions.UNRESTRICTED:
         return {"kind": "unrestricted"}
-    if power is Power.TEAM_ADMIN:
+    if permissions is TeamPermissions.TEAM_ADMIN:
         return {"kind": "team_admin", "editable_fields": list(EDITABLE_BY_TEAM_ADMINS)}
     return {"kind": "none"}
 

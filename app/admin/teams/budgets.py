@@ -87,5 +87,5 @@ def _reset(columns: Mapping[str, Any]) -> dict[str, Any]:
 async def _create(budget_id: str, columns: Mapping[str, Any]) -> Budget:
     author = current_principal().user_id
     budget = await Budget.create(budget_id=budget_id, **columns, created_by=author, updated_by=author)
-    await record_change("created", BUDGETS, budget_id, after=budget.as_wire())
+    await record_change("created", BUDGETS, budget_id, after=budget.to_json())
     return budget

@@ -13,15 +13,15 @@ from ...models import Team
 from ...security.callback_credentials import CALLBACKS, MASK, TYPES
 from ...web.fields import Table, bad_request, identifier, json_object, one_of, read_body, takes
 from ..changes import VERSION, expected_version
-from ..settings.callback_fields import sealed_callback
-from .access import Power, check_may_manage, power_over
+from ..settings.callback_fields import encrypted_callback
+from .access import TeamPermissions, check_may_manage, permissions_over
 from .rows import change_team, need_team, team_row
 
 blueprint = Blueprint("admin_team_callbacks", __name__)
 
 Answer = dict[str, Any]
 Entries = list[dict[str, Any]]
-_MOST_CALLBACKS = 20
+_MAX_CALLBACKS = 20
 _CALLBACK: Table = {
     **VERSION,
     "callback_name": identifier().required,
@@ -34,7 +34,7 @@ _CALLBACK: Table = {
 async def list_callbacks(team_id: str) -> Answer:
     """Names by event, and the names of their variables."""
     team = await need_team(team_id)
-    if await power_over(current_principal(), team) < Power.READER:
+    if await permissions_over(current_principal(), team) < TeamPermissions.READER:
         raise Forbidden("Only an admin of this instance, of the organization or of the team may see callbacks")
     return {"status": "success", "data": _shown(team)}
 
@@ -62,15 +62,15 @@ async def add_callback(team_id: str) -> Answer:
     name, kind = sent["callback_name"] or "", sent.get("callback_type") or "success_and_failure"
     if not name:
         raise bad_request("callback_name must not be empty", "callback_name")
-    sealed = sealed_callback(name, kind, sent.get("callback_vars") or {})
+    encrypted = encrypted_callback(name, kind, sent.get("callback_vars") or {})
 
     def added(entries: Entries) -> Entries:
         if any(entry["callback_name"] == name and _meet(entry["callback_type"], kind) for entry in entries):
             message = f"callback_name = {name} already exists for {kind} of team_id = {team_id}"
             raise PlainDenial(message, status=400, is_nested=True)
-        if len(entries) >= _MOST_CALLBACKS:
-            raise bad_request(f"A team may have {_MOST_CALLBACKS} callbacks", "callback_name")
-        return [*entries, sealed]
+        if len(entries) >= _MAX_CALLBACKS:
+            raise bad_request(f"A team may have {_MAX_CALLBACKS} callbacks", "callback_name")
+        return [*entries, encrypted]
 
     return {"status": "success", "data": await team_row(await _change(team_id, added, expected_version(sent)))}
 

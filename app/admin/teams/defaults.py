@@ -17,7 +17,7 @@ from .fields import TEAM
 _OF_TEAMS = "default_team_params"
 _OF_USERS = "default_internal_user_params"
 _OLD_SECTION = "default_team_settings"
-_MOST_AVAILABLE = 1000
+_MAX_AVAILABLE = 1000
 # What no two teams have in common.
 _OWN = ("team_alias", "organization_id")
 
@@ -41,7 +41,7 @@ async def available_team_ids() -> list[str]:
     for place in places:
         found = place.get("available_teams")
         if isinstance(found, list):
-            return [team_id for team_id in found if isinstance(team_id, str)][:_MOST_AVAILABLE]
+            return [team_id for team_id in found if isinstance(team_id, str)][:_MAX_AVAILABLE]
     return []
 
 

@@ -27,7 +27,7 @@ from ...web.fields import (
     whole,
 )
 from ..keys.fields import BUDGET_WINDOWS, IN_METADATA, LIMITS, key_columns, reset_of
-from ..settings.callback_fields import with_sealed_callbacks
+from ..settings.callback_fields import with_encrypted_callbacks
 from .rows import DEFAULT_BUDGET
 
 MEMBER: Table = {"role": one_of("admin", "user"), "user_id": identifier(), "user_email": email()}
@@ -166,7 +166,7 @@ def _metadata(
     if has_callbacks:
         callbacks = {CALLBACKS: given.get(CALLBACKS) or [], OLD_CALLBACKS: given.get(OLD_CALLBACKS)}
         base.pop(OLD_CALLBACKS, None)
-        base.update(with_sealed_callbacks(callbacks, stored))
+        base.update(with_encrypted_callbacks(callbacks, stored))
     base.update(moved)
     return {name: value for name, value in base.items() if name not in moved or value is not None}
 

@@ -12,15 +12,15 @@ from ...errors import Forbidden, GatewayError, PlainDenial
 from ...models import AccessGroup, Organization, Team, TeamMembership, User, VirtualKey
 from ...models.budget_period import start_new_period
 from ...web.fields import Table, identifier, read_query, takes, whole
-from .access import Power, edit_access, power_over
+from .access import TeamPermissions, edit_access, permissions_over
 from .defaults import available_team_ids
 from .rows import count_per_team, default_budget, membership_rows, need_team, team_row
 
 blueprint = Blueprint("admin_team_info", __name__)
 
 Answer = dict[str, Any]
-_MOST_KEYS = 100
-_INFO: Table = {"team_id": identifier().required, "key_limit": whole(0, _MOST_KEYS)}
+_MAX_KEYS = 100
+_INFO: Table = {"team_id": identifier().required, "key_limit": whole(0, _MAX_KEYS)}
 
 
 @blueprint.get("/team/info")
@@ -28,27 +28,29 @@ _INFO: Table = {"team_id": identifier().required, "key_limit": whole(0, _MOST_KE
 async def team_info() -> Answer:
     """A team with its members and the newest of its keys (`key_limit`, at most 100); members see their own keys."""
     principal = current_principal()
-    asked = read_query(key_limit=_MOST_KEYS)
+    asked = read_query(key_limit=_MAX_KEYS)
     team = await Team.get_or_none(team_id=asked["team_id"])
     if team is None:
         raise GatewayError(
             f"Team not found, passed team id: {asked['team_id']}.", status=404, type="auth_error", param="None"
         )
-    power = await power_over(principal, team)
-    if power < Power.MEMBER:
+    permissions = await permissions_over(principal, team)
+    if permissions < TeamPermissions.MEMBER:
         raise Forbidden("Only members of a team may see it", param="None")
     await start_new_period(team)
-    keys = VirtualKey.filter(_visible_keys(principal, power), team_id=team.team_id).order_by("-created_at", "token")
+    keys = VirtualKey.filter(_visible_keys(principal, permissions), team_id=team.team_id).order_by(
+        "-created_at", "token"
+    )
     return {
         "team_id": team.team_id,
-        "team_info": {**await _whole_row(team), "caller_edit_access": edit_access(power)},
-        "keys": [key.as_wire() for key in await keys.limit(asked["key_limit"])],
+        "team_info": {**await _whole_row(team), "caller_edit_access": edit_access(permissions)},
+        "keys": [key.to_json() for key in await keys.limit(asked["key_limit"])],
         "team_memberships": await membership_rows(team),
     }
 
 
-def _visible_keys(principal: Principal, power: Power) -> Q:
-    if power >= Power.READER:
+def _visible_keys(principal: Principal, permissions: TeamPermissions) -> Q:
+    if permissions >= TeamPermissions.READER:
         return Q()
     own = Q(token=principal.key_hash)
     return own | Q(user_id=principal.user_id) if principal.user_id is not None else own
@@ -66,7 +68,7 @@ async def _whole_row(team: Team) -> Answer:
     return {
         **row,
         "members_with_roles": [{**member, "user_alias": aliases.get(member["user_id"])} for member in members],
-        "team_member_budget_table": budget.as_wire() if budget is not None else None,
+        "team_member_budget_table": budget.to_json() if budget is not None else None,
         "organization_models": organization.models if organization is not None else [],
         "model_max_budget_usage": [],
         **await _of_access_groups(team),

@@ -15,18 +15,18 @@ from ...errors import PlainDenial
 from ...models import DeletedTeam, Team, TeamMembership, VirtualKey
 from ...web.fields import Table, identifier, read_query, takes, text
 from ..paging import order_of, page_field, read_page, rows_of, size_field
-from .rows import count_per_team, members_of, team_wire
+from .rows import count_per_team, members_of, team_json
 
 blueprint = Blueprint("admin_team_list", __name__)
 
 Answer = dict[str, Any]
-_MOST_TEAMS = 1000
+_MAX_TEAMS = 1000
 _SORTS = (
     *("team_id", "team_alias", "organization_id", "created_at", "updated_at", "spend", "max_budget"),
     *("tpm_limit", "rpm_limit", "blocked", "budget_reset_at"),
 )
 _OF_TEAMS: Table = {"user_id": identifier(), "organization_id": identifier()}
-_LIST: Table = {**_OF_TEAMS, "page": page_field(), "page_size": size_field(_MOST_TEAMS)}
+_LIST: Table = {**_OF_TEAMS, "page": page_field(), "page_size": size_field(_MAX_TEAMS)}
 _PAGED: Table = {
     **_OF_TEAMS,
     **dict.fromkeys(("team_id", "team_alias", "search", "search_team_id_match", "status"), identifier()),
@@ -66,7 +66,7 @@ def _joined(user_id: str) -> Subquery:
 @takes(query=_LIST)
 async def list_teams() -> list[Answer]:
     """The newest 1000 teams with their members, or a page of them; keys are asked for per team or by /key/list."""
-    asked = read_query(page=1, page_size=_MOST_TEAMS)
+    asked = read_query(page=1, page_size=_MAX_TEAMS)
     query = _visible(current_principal(), asked).order_by("-created_at", "team_id")
     teams = await query.offset((asked["page"] - 1) * asked["page_size"]).limit(asked["page_size"])
     return [{**row, "keys": [], "team_memberships": []} for row in await _shown(teams)]
@@ -109,7 +109,7 @@ async def _shown(teams: Sequence[Team]) -> list[Answer]:
     keys, people = await count_per_team(VirtualKey, team_ids), await count_per_team(TeamMembership, team_ids)
     return [
         {
-            **team_wire(team, members[team.team_id]),
+            **team_json(team, members[team.team_id]),
             "members_count": people.get(team.team_id, 0),
             "keys_count": keys.get(team.team_id, 0),
         }
@@ -119,7 +119,7 @@ async def _shown(teams: Sequence[Team]) -> list[Answer]:
 
 async def _tombstones(teams: Sequence[DeletedTeam]) -> list[Answer]:
     return [
-        {**team_wire(team, team.members), "members_count": len(team.members), "keys_count": 0, "status": "deleted"}
+        {**team_json(team, team.members), "members_count": len(team.members), "keys_count": 0, "status": "deleted"}
         for team in teams
     ]
 

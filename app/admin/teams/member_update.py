@@ -11,7 +11,7 @@ from quart import Blueprint
 from ...auth.principal import current_principal
 from ...errors import PlainDenial, ValidationFailed
 from ...models import Budget, Team, TeamMembership, User
-from ...models.columns import wire_value
+from ...models.columns import json_value
 from ...services import services
 from ...web.fields import (
     Table,
@@ -93,7 +93,7 @@ async def _write(team: Team, row: TeamMembership, sent: Mapping[str, Any]) -> Bu
     if after != before:
         row.role = after["role"]
         await row.save(update_fields=["role"])
-    changed = {name: wire_value(sent[name]) for name in _OF_BUDGET if name in sent}
+    changed = {name: json_value(sent[name]) for name in _OF_BUDGET if name in sent}
     member = {"member": row.user_id}
     await record_change(
         "updated", TEAMS, team.team_id, before={**member, **before}, after={**member, **after, **changed}
@@ -104,7 +104,7 @@ async def _write(team: Team, row: TeamMembership, sent: Mapping[str, Any]) -> Bu
 async def _answer(team: Team, row: TeamMembership, own: Budget | None) -> Answer:
     budget = own or await default_budget(team)
     user = await User.get_or_none(user_id=row.user_id)
-    terms = {name: wire_value(getattr(budget, column)) if budget else None for name, column in _OF_BUDGET.items()}
+    terms = {name: json_value(getattr(budget, column)) if budget else None for name, column in _OF_BUDGET.items()}
     return {
         "user_id": row.user_id,
         "user_email": user.user_email if user is not None else None,
@@ -142,6 +142,6 @@ async def reset_member_spend(team_id: str, user_id: str) -> Answer:
         "user_id": user_id,
         "spend": float(reset_to),
         "previous_spend": float(before),
-        "max_budget": wire_value(budget.max_budget) if budget is not None else None,
-        "budget_reset_at": wire_value(row.budget_reset_at),
+        "max_budget": json_value(budget.max_budget) if budget is not None else None,
+        "budget_reset_at": json_value(row.budget_reset_at),
     }

@@ -31,7 +31,7 @@ from ...web.fields import (
 from ..audit.trail import TEAMS, USERS, record_change
 from ..keys.changes import delete_keys
 from ..users.access import refuse_reserved_id
-from .access import Power, check_may_manage, power_over
+from .access import TeamPermissions, check_may_manage, permissions_over
 from .budgets import new_member_budget
 from .defaults import available_team_ids
 from .fields import MEMBER
@@ -40,8 +40,8 @@ from .rows import MEMBER_BUDGET, default_budget, membership_row, need_team, team
 blueprint = Blueprint("admin_team_members", __name__)
 
 Answer = dict[str, Any]
-_MOST_MEMBERS = 500
-_MOST_USERS = 5_000
+_MAX_MEMBERS = 500
+_MAX_USERS = 5_000
 
 _TERMS: Table = {
     "max_budget_in_team": money(),
@@ -63,16 +63,16 @@ async def add_members() -> Answer:
     principal = current_principal()
     sent = await read_body()
     team = await need_team(sent["team_id"])
-    power = await _power_to_add(principal, team, sent)
-    if len(sent["member"]) > _MOST_MEMBERS:
-        raise bad_request(f"Send at most {_MOST_MEMBERS} members in one call", "member")
+    permissions = await _permissions_to_add(principal, team, sent)
+    if len(sent["member"]) > _MAX_MEMBERS:
+        raise bad_request(f"Send at most {_MAX_MEMBERS} members in one call", "member")
     for number, member in enumerate(sent["member"]):
         if not member.get("user_id") and not member.get("user_email"):
             raise ValidationFailed([(f"member.{number}", "Either user_id or user_email must be provided", "missing")])
     users, memberships = [], []
     async with services().database.transaction():
         for member in sent["member"]:
-            user, membership = await _add(team, member, sent, power)
+            user, membership = await _add(team, member, sent, permissions)
             users.append(shown_user(user, principal))
             memberships.append(membership)
         await _record_added(team, [membership["user_id"] for membership in memberships])
@@ -80,20 +80,22 @@ async def add_members() -> Answer:
     return {**await team_row(team), "updated_users": users, "updated_team_memberships": memberships}
 
 
-async def _power_to_add(principal: Principal, team: Team, sent: Mapping[str, Any]) -> Power:
+async def _permissions_to_add(principal: Principal, team: Team, sent: Mapping[str, Any]) -> TeamPermissions:
     """Who manages the team adds anybody; a user may join an available team as a plain member. Raises 403."""
-    power = await power_over(principal, team)
-    if power >= Power.TEAM_ADMIN:
-        return power
+    permissions = await permissions_over(principal, team)
+    if permissions >= TeamPermissions.TEAM_ADMIN:
+        return permissions
     is_self = [member.get("user_id") for member in sent["member"]] == [principal.user_id]
     is_plain = is_self and sent["member"][0].get("role") in (None, "user") and not any(name in sent for name in TERMS)
     if principal.user_id is None or not is_plain or team.team_id not in await available_team_ids():
         raise Forbidden("Only an admin of this instance, of the organization or of the team may add members")
-    return power
+    return permissions
 
 
-async def _add(team: Team, member: Mapping[str, Any], terms: Mapping[str, Any], power: Power) -> tuple[User, Answer]:
-    may_create = power is Power.UNRESTRICTED
+async def _add(
+    team: Team, member: Mapping[str, Any], terms: Mapping[str, Any], permissions: TeamPermissions
+) -> tuple[User, Answer]:
+    may_create = permissions is TeamPermissions.UNRESTRICTED
     user = await user_of(member, may_create=may_create, organization_id=team.organization_id)
     return user, await join(team, user.user_id, member.get("role"), terms)
 
@@ -109,11 +111,11 @@ async def add_many_members() -> Answer:
     principal = current_principal()
     sent = await read_body()
     team = await need_team(sent["team_id"])
-    power = await check_may_manage(principal, team)
+    permissions = await check_may_manage(principal, team)
     members = await _everybody(principal, team) if sent.get("all_users") else sent.get("members", [])
-    if not sent.get("all_users") and not 0 < len(members) <= _MOST_MEMBERS:
-        raise bad_request(f"Send 1 to {_MOST_MEMBERS} members, or all_users", "members")
-    results = [await _result(team, member, sent, power, principal) for member in members]
+    if not sent.get("all_users") and not 0 < len(members) <= _MAX_MEMBERS:
+        raise bad_request(f"Send 1 to {_MAX_MEMBERS} members, or all_users", "members")
+    results = [await _result(team, member, sent, permissions, principal) for member in members]
     services().keys.forget_team(team.team_id)
     added = sum(result["success"] for result in results)
     return {
@@ -131,14 +133,14 @@ async def _everybody(principal: Principal, team: Team) -> list[Answer]:
     if not principal.is_admin:
         raise Forbidden("Only a proxy admin may add all users to a team", param="all_users")
     present = {row.user_id async for row in TeamMembership.filter(team_id=team.team_id)}
-    if await User.all().count() > _MOST_USERS + len(present):
-        raise bad_request(f"There are more than {_MOST_USERS} users: send them as members", "all_users")
+    if await User.all().count() > _MAX_USERS + len(present):
+        raise bad_request(f"There are more than {_MAX_USERS} users: send them as members", "all_users")
     user_ids = await User.all().order_by("user_id").values_list("user_id", flat=True)
     return [{"user_id": user_id, "role": "user"} for user_id in user_ids if user_id not in present]
 
 
 async def _result(
-    team: Team, member: Mapping[str, Any], terms: Mapping[str, Any], power: Power, principal: Principal
+    team: Team, member: Mapping[str, Any], terms: Mapping[str, Any], permissions: TeamPermissions, principal: Principal
 ) -> Answer:
     """One addition in its own transaction; a refusal is its result."""
     named = {"user_id": member.get("user_id"), "user_email": member.get("user_email")}
@@ -146,7 +148,7 @@ async def _result(
         if not any(named.values()):
             raise bad_request("Either user_id or user_email must be provided")
         async with services().database.transaction():
-            user, membership = await _add(team, member, terms, power)
+            user, membership = await _add(team, member, terms, permissions)
             await _record_added(team, [user.user_id])
     except (PlainDenial, InvalidRequest) as refusal:
         nothing = {"updated_user": None, "updated_team_membership": None}
@@ -230,7 +232,7 @@ async def _created(user_id: str, email: str | None, organization_id: str | None)
                 await OrganizationMembership.create(
                     organization_id=organization_id, user_id=user_id, user_role="internal_user"
                 )
-            await record_change("created", USERS, user_id, after=user.as_wire())
+            await record_change("created", USERS, user_id, after=user.to_json())
     except IntegrityError:
         # Somebody created the same user in between.
         found = await _known(user_id, None) or await _known(None, email)
@@ -266,5 +268,5 @@ def _already_in(user_id: str) -> InvalidRequest:
 
 def shown_user(user: User, principal: Principal) -> Answer:
     """Who adds somebody learns no more of them than the list of members shows, except an admin of the instance."""
-    row = user.as_wire()
+    row = user.to_json()
     return row if principal.is_admin else {name: row[name] for name in ("user_id", "user_email", "user_alias")}

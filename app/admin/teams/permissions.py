@@ -11,7 +11,7 @@ from ...errors import Forbidden
 from ...models import Team
 from ...web.fields import Table, bad_request, identifier, read_body, read_query, takes, text_list
 from ..changes import VERSION, expected_version
-from .access import Power, check_bounds, check_may_manage, check_may_own, power_over
+from .access import TeamPermissions, check_bounds, check_may_manage, check_may_own, permissions_over
 from .fields import ALWAYS_PERMITTED, MEMBER_PERMISSIONS, check_permissions
 from .rows import change_team, need_team, team_row
 
@@ -27,7 +27,7 @@ _CHANGE: Table = {**VERSION, **_ONE, "team_member_permissions": text_list().requ
 async def list_permissions() -> Answer:
     """What members may do, and all that could be permitted."""
     team = await need_team(read_query()["team_id"])
-    if await power_over(current_principal(), team) < Power.MEMBER:
+    if await permissions_over(current_principal(), team) < TeamPermissions.MEMBER:
         raise Forbidden("Only members of a team may see it", param="None")
     return {
         "team_id": team.team_id,

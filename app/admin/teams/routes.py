@@ -19,7 +19,7 @@ from ...web.fields import Table, bad_request, identifier, json_object, read_body
 from ..audit.trail import TEAMS, changed_by, record_change
 from ..changes import VERSION, expected_version
 from ..keys.changes import delete_keys
-from .access import Power, check_bounds, check_may_manage, check_may_own, check_may_place, editable_part
+from .access import TeamPermissions, check_bounds, check_may_manage, check_may_own, check_may_place, editable_part
 from .budgets import drop_default_budget, write_default_budget
 from .defaults import with_team_defaults
 from .fields import MEMBER, TEAM, team_columns
@@ -55,7 +55,7 @@ async def create_team() -> Answer:
     async with services().database.transaction():
         team = await _insert(sent, columns)
         await _join_first(team, members, principal)
-        await record_change("created", TEAMS, team.team_id, after=team.as_wire())
+        await record_change("created", TEAMS, team.team_id, after=team.to_json())
     return await team_row(team)
 
 
@@ -132,10 +132,10 @@ async def _update(team_id: str, sent: Mapping[str, Any], *, is_merge: bool) -> T
     found = await find_team(team_id)
     if found is None:
         raise NotFound(f"Team not found, passed team_id={team_id}", type="internal_server_error")
-    power = await check_may_manage(principal, found)
+    permissions = await check_may_manage(principal, found)
 
     async def columns_of(team: Team) -> Answer:
-        is_restricted = power < Power.UNRESTRICTED
+        is_restricted = permissions < TeamPermissions.UNRESTRICTED
         part = editable_part(sent, team) if is_restricted else sent
         columns = team_columns(part, team, is_merge=is_merge, is_restricted=is_restricted)
         await _check_organization(principal, columns, team)
@@ -186,7 +186,7 @@ async def _set_blocked(*, is_blocked: bool) -> Answer:
     return await team_row(await change_team(team.team_id, columns_of, action=deed, version=expected_version(sent)))
 
 
-_MOST_TEAMS = 1000
+_MAX_TEAMS = 1000
 _TEAMS: Table = {"team_ids": text_list().required}
 
 
@@ -196,18 +196,18 @@ async def delete_teams() -> Answer:
     """All of them or none. Raises 404 (E2) for an unknown one."""
     principal = current_principal()
     team_ids = list(dict.fromkeys((await read_body())["team_ids"]))
-    if not 0 < len(team_ids) <= _MOST_TEAMS:
-        raise bad_request(f"Send 1 to {_MOST_TEAMS} team_ids", "team_ids")
+    if not 0 < len(team_ids) <= _MAX_TEAMS:
+        raise bad_request(f"Send 1 to {_MAX_TEAMS} team_ids", "team_ids")
     teams = [await need_team(team_id) for team_id in team_ids]
     for team in teams:
         await check_may_own(principal, team, "delete a team")
     async with services().database.transaction():
-        keys = await bury_teams(teams, principal)
+        keys = await archive_teams(teams, principal)
     forget_teams(teams, keys)
     return {"deleted_teams": team_ids}
 
 
-async def bury_teams(teams: Sequence[Team], principal: Principal) -> list[VirtualKey]:
+async def archive_teams(teams: Sequence[Team], principal: Principal) -> list[VirtualKey]:
     """Delete teams and all that hangs on them, with tombstones and audit rows; inside the caller's transaction.
 
     Answers the deleted keys: hand them to `forget_teams` after the transaction.
@@ -231,7 +231,7 @@ async def bury_teams(teams: Sequence[Team], principal: Principal) -> list[Virtua
             litellm_changed_by=changed_by(),
         )
         await team.delete()
-        await record_change("deleted", TEAMS, team.team_id, before=team.as_wire(members[team.team_id]))
+        await record_change("deleted", TEAMS, team.team_id, before=team.to_json(members[team.team_id]))
     return keys
 
 

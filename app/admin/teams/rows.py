@@ -26,14 +26,14 @@ MEMBER_BUDGET = "member-"
 DEFAULT_BUDGET = "team_member_budget_id"
 
 # A row with more members than this is cut in lists; `members_count` stays right.
-_MOST_MEMBERS = 10_000
-_MOST_TRIES = 60
+_MAX_MEMBERS = 10_000
+_MAX_TRIES = 60
 
 
 async def members_of(team_ids: Iterable[str]) -> dict[str, list[Answer]]:
     """`members_with_roles` per team, in the order of joining."""
     found: dict[str, list[Answer]] = {team_id: [] for team_id in team_ids}
-    rows = await TeamMembership.filter(team_id__in=list(found)).order_by("id").limit(_MOST_MEMBERS)
+    rows = await TeamMembership.filter(team_id__in=list(found)).order_by("id").limit(_MAX_MEMBERS)
     users = {user.user_id: user for user in await User.filter(user_id__in={row.user_id for row in rows})}
     for row in rows:
         user = users.get(row.user_id)
@@ -48,9 +48,9 @@ async def count_per_team(table: type[Model], team_ids: Iterable[str]) -> dict[st
     return {row["team_id"]: row["count"] for row in await counted.values("team_id", "count")}
 
 
-def team_wire(team: Team | DeletedTeam, members: Sequence[Answer] = ()) -> Answer:
-    """The whole row as clients parse it; credentials of callbacks are starred out."""
-    row = team.as_wire(members)
+def team_json(team: Team | DeletedTeam, members: Sequence[Answer] = ()) -> Answer:
+    """The whole row as clients parse it; credentials of callbacks are masked out."""
+    row = team.to_json(members)
     row["metadata"] = shown_metadata(row["metadata"])
     aliases = {"model_aliases": row["model_aliases"]} if row["model_aliases"] else None
     return {**row, "model_id": None, "litellm_model_table": aliases, "allow_team_guardrail_config": False}
@@ -58,7 +58,7 @@ def team_wire(team: Team | DeletedTeam, members: Sequence[Answer] = ()) -> Answe
 
 async def team_row(team: Team) -> Answer:
     """One team with its members."""
-    return team_wire(team, (await members_of([team.team_id]))[team.team_id])
+    return team_json(team, (await members_of([team.team_id]))[team.team_id])
 
 
 async def find_team(team_id: str | None) -> Team | None:
@@ -85,7 +85,7 @@ async def change_team(
 
     Raises 409 when `version` is given and is not the row's, or when a team changes without a pause; 404 (E2).
     """
-    tries = 1 if version is not None else _MOST_TRIES
+    tries = 1 if version is not None else _MAX_TRIES
     while True:
         tries -= 1
         try:
@@ -116,7 +116,7 @@ async def default_budget(team: Team) -> Budget | None:
 async def membership_rows(team: Team, rows: Sequence[TeamMembership] | None = None) -> list[Answer]:
     """The memberships of a team (or these of them), each with the budget that holds for it."""
     if rows is None:
-        rows = await TeamMembership.filter(team_id=team.team_id).order_by("id").limit(_MOST_MEMBERS)
+        rows = await TeamMembership.filter(team_id=team.team_id).order_by("id").limit(_MAX_MEMBERS)
     budget_ids = [row.budget_id for row in rows if row.budget_id]
     budgets = {budget.budget_id: budget for budget in await Budget.filter(budget_id__in=budget_ids)}
     default = await default_budget(team)
@@ -130,7 +130,7 @@ def membership_row(row: TeamMembership, own: Budget | None, default: Budget | No
     if own is not None and default is not None and own.budget_id == default.budget_id:
         source = "team_default"
     return {
-        **row.as_wire(),
-        "litellm_budget_table": budget.as_wire() if budget is not None else None,
+        **row.to_json(),
+        "litellm_budget_table": budget.to_json() if budget is not None else None,
         "budget_source": source,
     }

@@ -23,7 +23,7 @@ async def organizations_of(user_ids: Iterable[str]) -> dict[str, list[dict[str, 
     """`organization_memberships` per user, as the user routes answer them."""
     found: dict[str, list[dict[str, Any]]] = {user_id: [] for user_id in user_ids}
     for row in await OrganizationMembership.filter(user_id__in=list(found)).order_by("organization_id"):
-        found[row.user_id].append(row.as_wire())
+        found[row.user_id].append(row.to_json())
     return found
 
 

@@ -61,10 +61,10 @@ async def create_user(sent: Mapping[str, Any], organizations: list[str], princip
         for organization_id in organizations:
             role = user.user_role or Role.INTERNAL_USER.value
             await OrganizationMembership.create(organization_id=organization_id, user_id=user.user_id, user_role=role)
-        await record_change("created", USERS, user.user_id, after=user.as_wire())
+        await record_change("created", USERS, user.user_id, after=user.to_json())
         answer = await _first_key(sent, user, principal)
     services().keys.forget_user(user.user_id)
-    return {**answer, **user.as_wire(), "teams": team_ids, "organizations": organizations}
+    return {**answer, **user.to_json(), "teams": team_ids, "organizations": organizations}
 
 
 async def _check_teams(team_ids: Iterable[str]) -> None:

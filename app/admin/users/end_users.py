@@ -21,7 +21,7 @@ blueprint = Blueprint("admin_customers", __name__)
 
 Answer = dict[str, Any]
 OWN_BUDGET = "end-user-"
-_MOST_AT_ONCE = 1000
+_MAX_AT_ONCE = 1000
 _COLUMNS: Table = {
     "alias": identifier(),
     "blocked": flag(),
@@ -60,8 +60,8 @@ async def _need(user_id: str | None) -> EndUser:
 async def _some() -> list[str]:
     """The `user_ids` of the body, each once. Raises 400 for none, or too many at once."""
     ids = list(dict.fromkeys(id.strip() for id in (await read_body())["user_ids"] if id.strip()))
-    if not 0 < len(ids) <= _MOST_AT_ONCE:
-        raise bad_request(f"Send between 1 and {_MOST_AT_ONCE} user_ids", "user_ids")
+    if not 0 < len(ids) <= _MAX_AT_ONCE:
+        raise bad_request(f"Send between 1 and {_MAX_AT_ONCE} user_ids", "user_ids")
     return ids
 
 
@@ -77,19 +77,19 @@ async def create_customer() -> Answer:
         async with services().database.transaction():
             link = await budget_link(None, sent, prefix=OWN_BUDGET)
             row = await EndUser.create(user_id=user_id, **_columns(sent), **link)
-            await record_change("created", END_USERS, user_id, after=row.as_wire())
+            await record_change("created", END_USERS, user_id, after=row.to_json())
     except IntegrityError:
         message = f"Customer already exists, passed user_id={user_id}. Please pass a new user_id."
         raise InvalidRequest(message, type="bad_request", param="user_id") from None
     services().keys.forget_all()
-    return await with_budget(row.as_wire())
+    return await with_budget(row.to_json())
 
 
 @blueprint.get("/customer/info")
 @blueprint.get("/end_user/info")
 @takes(query={"end_user_id": identifier().required})
 async def customer_info() -> Answer:
-    return await with_budget((await _need(read_query()["end_user_id"])).as_wire())
+    return await with_budget((await _need(read_query()["end_user_id"])).to_json())
 
 
 @blueprint.get("/customer/list")
@@ -106,7 +106,7 @@ async def list_customers() -> list[Answer]:
     start = (asked["page"] - 1) * asked["page_size"]
     rows = await query.order_by("user_id").offset(start).limit(asked["page_size"])
     budgets = await budgets_of(row.budget_id for row in rows)
-    return [{**row.as_wire(), "litellm_budget_table": budgets.get(row.budget_id or "")} for row in rows]
+    return [{**row.to_json(), "litellm_budget_table": budgets.get(row.budget_id or "")} for row in rows]
 
 
 @blueprint.post("/customer/update")
@@ -122,7 +122,7 @@ async def update_customer() -> Answer:
         columns = {**_columns(sent), **await budget_link(row.budget_id, sent, prefix=OWN_BUDGET)}
         await change_row(row, columns, table=END_USERS, object_id=row.user_id, version=expected_version(sent))
     services().keys.forget_all()
-    return await with_budget(row.as_wire())
+    return await with_budget(row.to_json())
 
 
 @blueprint.post("/customer/block")
@@ -138,7 +138,7 @@ async def block_customers() -> Answer:
             known[user_id] = row
             await _set_blocked(row, is_blocked=True)
     services().keys.forget_all()
-    return {"blocked_users": [known[user_id].as_wire() for user_id in ids]}
+    return {"blocked_users": [known[user_id].to_json() for user_id in ids]}
 
 
 @blueprint.post("/customer/unblock")
@@ -151,7 +151,7 @@ async def unblock_customers() -> Answer:
         for row in rows:
             await _set_blocked(row, is_blocked=False)
     services().keys.forget_all()
-    return {"unblocked_users": [row.as_wire() for row in rows]}
+    return {"unblocked_users": [row.to_json() for row in rows]}
 
 
 async def _set_blocked(row: EndUser, *, is_blocked: bool) -> None:
@@ -177,7 +177,7 @@ async def delete_customers() -> Answer:
         for row in await _known(ids):
             await row.delete()
             await drop_own_budget(row.budget_id, prefix=OWN_BUDGET)
-            await record_change("deleted", END_USERS, row.user_id, before=row.as_wire())
+            await record_change("deleted", END_USERS, row.user_id, before=row.to_json())
     services().keys.forget_all()
     message = f"Successfully deleted customers with ids: {ids}"
     return {"deleted_customers": len(ids), "message": message}

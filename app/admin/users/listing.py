@@ -120,7 +120,7 @@ async def _shown(users: Sequence[User]) -> list[Answer]:
     organizations = await organizations_of(user_ids)
     return [
         {
-            **user.as_wire(),
+            **user.to_json(),
             "teams": teams.get(user.user_id, []),
             "organization_memberships": seen_memberships(principal, user.user_id, organizations[user.user_id]),
             "key_count": keys.get(user.user_id, 0),

@@ -104,7 +104,7 @@ async def claim_invitation() -> Answer:
     check_password(sent["password"])
     await _claim(invitation, user, await asyncio.to_thread(hash_password, sent["password"]))
     session = await open_session(user)
-    return {"login_url": _console(), "token": session, "user_email": user.user_email, "user": user.as_wire()}
+    return {"login_url": _console(), "token": session, "user_email": user.user_email, "user": user.to_json()}
 
 
 async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
@@ -140,7 +140,7 @@ _WHICH = {"invitation_id": identifier().required}
 
 def _audited(invitation: Invitation) -> dict[str, Any]:
     """The row without its id, by which the audit trail would hand the link to every reader."""
-    return {name: value for name, value in invitation.as_wire().items() if name != "id"}
+    return {name: value for name, value in invitation.to_json().items() if name != "id"}
 
 
 @blueprint.post("/invitation/new")
@@ -157,7 +157,7 @@ async def create_invitation() -> Answer:
             id=new_invitation_id(), user_id=user_id, expires_at=expires_at, created_by=caller, updated_by=caller
         )
         await record_change("created", _TABLE, user_id, after=_audited(invitation))
-    return invitation.as_wire()
+    return invitation.to_json()
 
 
 async def _need(asked: Mapping[str, Any]) -> Invitation:
@@ -170,7 +170,7 @@ async def _need(asked: Mapping[str, Any]) -> Invitation:
 @blueprint.get("/invitation/info")
 @takes(query=_WHICH)
 async def invitation_info() -> Answer:
-    return (await _need(read_query())).as_wire()
+    return (await _need(read_query())).to_json()
 
 
 @blueprint.post("/invitation/update")
@@ -186,7 +186,7 @@ async def update_invitation() -> Answer:
     async with services().database.transaction():
         await invitation.save(update_fields=["is_accepted", "accepted_at", "updated_by", "updated_at"])
         await record_change("updated", _TABLE, invitation.user_id, before=before, after=_audited(invitation))
-    return invitation.as_wire()
+    return invitation.to_json()
 
 
 @blueprint.post("/invitation/delete")
@@ -196,7 +196,7 @@ async def delete_invitation() -> Answer:
     async with services().database.transaction():
         await invitation.delete()
         await record_change("deleted", _TABLE, invitation.user_id, before=_audited(invitation))
-    return invitation.as_wire()
+    return invitation.to_json()
 
 
 _LONGEST = 1024

@@ -34,8 +34,8 @@ from ..audit.trail import USERS, record_change
 from ..changes import change_row, expected_version
 from ..keys.access import refused
 from ..keys.changes import delete_keys
-from ..keys.routes import MOST_ITEMS, objects
-from ..teams.rows import MEMBER_BUDGET, team_wire
+from ..keys.routes import MAX_ITEMS, objects
+from ..teams.rows import MEMBER_BUDGET, team_json
 from .access import (
     check_may_change_users,
     check_may_create_user,
@@ -51,8 +51,8 @@ from .fields import CHANGED_USER, NEW_USER, ROLES, user_columns
 blueprint = Blueprint("admin_users", __name__)
 
 Answer = dict[str, Any]
-_MOST_KEYS = 100
-_MOST_DELETED = 500
+_MAX_KEYS = 100
+_MAX_DELETED = 500
 _WHO: Table = {"user_id": identifier()}
 
 
@@ -71,7 +71,7 @@ async def new_user() -> Answer:
 async def update_user() -> Answer:
     sent = await read_body()
     user = await change_user(sent, current_principal(), version=expected_version(sent))
-    return {"user_id": user.user_id, "data": user.as_wire()}
+    return {"user_id": user.user_id, "data": user.to_json()}
 
 
 async def change_user(sent: Mapping[str, Any], principal: Principal, *, version: int | None) -> User:
@@ -124,8 +124,8 @@ async def _sent_user(sent: Mapping[str, Any]) -> User:
 async def delete_users() -> tuple[str, dict[str, str]]:
     """Delete users with their keys, memberships and invitations; answers how many users that were."""
     user_ids = list(dict.fromkeys((await read_body())["user_ids"]))
-    if len(user_ids) > _MOST_DELETED:
-        raise bad_request(f"At most {_MOST_DELETED} users can be deleted in one call", "user_ids")
+    if len(user_ids) > _MAX_DELETED:
+        raise bad_request(f"At most {_MAX_DELETED} users can be deleted in one call", "user_ids")
     users = await User.filter(user_id__in=user_ids)
     missing = set(user_ids) - {user.user_id for user in users}
     if missing:
@@ -139,7 +139,7 @@ async def delete_users() -> tuple[str, dict[str, str]]:
         await Invitation.filter(user_id__in=user_ids).delete()
         for user in users:
             await user.delete()
-            await record_change("deleted", USERS, user.user_id, before=user.as_wire())
+            await record_change("deleted", USERS, user.user_id, before=user.to_json())
     for token in hashes:
         services().keys.forget(token)
     for user_id in user_ids:
@@ -190,12 +190,12 @@ async def user_info() -> Answer:
     teams = await _teams_of(user.user_id)
     aliases = {team.team_id: team.team_alias for team in teams}
     seen = VirtualKey.not_of_sessions() & seen_keys(current_principal(), user, aliases)
-    keys = await VirtualKey.filter(seen, user_id=user_id).order_by("-created_at").limit(_MOST_KEYS)
+    keys = await VirtualKey.filter(seen, user_id=user_id).order_by("-created_at").limit(_MAX_KEYS)
     return {
         "user_id": user_id,
-        "user_info": {**user.as_wire(), **await _memberships(user), "teams": list(aliases)},
-        "keys": [{**key.as_wire(), "team_alias": aliases.get(key.team_id or "")} for key in keys],
-        "teams": [team_wire(team) for team in teams],
+        "user_info": {**user.to_json(), **await _memberships(user), "teams": list(aliases)},
+        "keys": [{**key.to_json(), "team_alias": aliases.get(key.team_id or "")} for key in keys],
+        "teams": [team_json(team) for team in teams],
     }
 
 
@@ -212,7 +212,7 @@ async def user_info_flat() -> Answer:
     if user is None:
         raise PlainDenial(f"User not found: {user_id}", status=404)
     teams = [team.team_id for team in await _teams_of(user.user_id)]
-    return {**user.as_wire(), **await _memberships(user), "teams": teams}
+    return {**user.to_json(), **await _memberships(user), "teams": teams}
 
 
 _BULK: Table = {"users": objects(CHANGED_USER), "all_users": flag(), "user_updates": json_object()}
@@ -244,9 +244,9 @@ async def _everybody(sent: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     for name in _OF_ONE_USER:
         if name in change:
             raise bad_request(f"'{name}' cannot be the same for all users", "user_updates")
-    user_ids = await User.all().order_by("user_id").limit(MOST_ITEMS + 1).values_list("user_id", flat=True)
-    if len(user_ids) > MOST_ITEMS:
-        raise bad_request(f"There are more than {MOST_ITEMS} users: name those to change in `users`", "all_users")
+    user_ids = await User.all().order_by("user_id").limit(MAX_ITEMS + 1).values_list("user_id", flat=True)
+    if len(user_ids) > MAX_ITEMS:
+        raise bad_request(f"There are more than {MAX_ITEMS} users: name those to change in `users`", "all_users")
     return [{**change, "user_id": user_id} for user_id in user_ids]
 
 
@@ -257,7 +257,7 @@ async def _updated(item: Mapping[str, Any]) -> Answer:
         user = await change_user(sent, current_principal(), version=sent.get("version"))
     except GatewayError as problem:
         return {**named, "success": False, "error": problem.message, "updated_user": None}
-    row = user.as_wire()
+    row = user.to_json()
     return {
         "user_id": row["user_id"],
         "user_email": row["user_email"],

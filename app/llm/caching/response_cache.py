@@ -263,7 +263,7 @@ class ResponseCache:
             self._announce(_FLUSHED)
         return await self._store.flush()
 
-    def hear(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Another process says what it dropped."""
         if isinstance(self._store, MemoryAnswers):
             if message == _FLUSHED:

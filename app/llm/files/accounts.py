@@ -14,11 +14,11 @@ from ...deployments.catalog import DeploymentCatalog
 from ...deployments.deployment import Deployment
 from ...errors import InvalidRequest, NotFound
 from ...protocols.json_fields import BROKEN_JSON, as_mapping
-from ..admission import Admission, Application
+from ..admission import Admission, AdmissionRequest
 from ..upstream.client import Answer, Upstream
-from ..upstream.errors import garbage_error
-from .object_ids import ObjectRef, opened_id, owner_tag, sealed_id
-from .owner import Payer, payer_in, stamp_of
+from ..upstream.errors import invalid_answer_error
+from .object_ids import ObjectRef, encrypted_id, opened_id, owner_tag
+from .owner import Payer, payer_in, signature_of
 
 _any = msgspec.json.Decoder().decode
 
@@ -46,13 +46,13 @@ class ProviderAccounts:
 
     async def admit(self, principal: Principal, path: str, models: Sequence[str]) -> None:
         """The same, and the caller must be granted all of these models and be within every budget and limit."""
-        applications = [self._application(principal, path, model) for model in models or ("",)]
+        applications = [self._admission_request(principal, path, model) for model in models or ("",)]
         (await self._admission.admit_pass_through(applications)).settle(_NOTHING)
 
-    def _application(self, principal: Principal, path: str, model: str) -> Application:
+    def _admission_request(self, principal: Principal, path: str, model: str) -> AdmissionRequest:
         named = principal.aliases.get(model, model)
         group, groups = self._catalog.grants_of(named, principal.team_id) if model else ("", frozenset[str]())
-        return Application(
+        return AdmissionRequest(
             principal=principal,
             model=group,
             path=path,
@@ -115,15 +115,15 @@ class ProviderAccounts:
     def owner(self, principal: Principal) -> str:
         return owner_tag(principal, self._salt_key)
 
-    def stamp(self, owner: str, payer: Payer) -> str:
+    def signature(self, owner: str, payer: Payer) -> str:
         """What goes into a batch's metadata."""
-        return stamp_of(owner, payer, self._salt_key)
+        return signature_of(owner, payer, self._salt_key)
 
-    def payer(self, stamp: str) -> Payer | None:
-        return payer_in(stamp, self._salt_key)
+    def payer(self, signature: str) -> Payer | None:
+        return payer_in(signature, self._salt_key)
 
-    def seal(self, kind: str, ref: ObjectRef) -> str:
-        return sealed_id(kind, ref, self._salt_key)
+    def encrypt(self, kind: str, ref: ObjectRef) -> str:
+        return encrypted_id(kind, ref, self._salt_key)
 
     def open(self, kind: str, id: str, principal: Principal) -> tuple[ObjectRef, Deployment]:
         """Where a thing of this caller is kept. Raises 404 for what is not there or is somebody else's."""
@@ -147,7 +147,7 @@ class ProviderAccounts:
         async with await self.open_answer(deployment, method, path, query, body, content_type) as answer:
             value = as_mapping(_decoded(await answer.read()))
         if not value:
-            raise garbage_error(deployment)
+            raise invalid_answer_error(deployment)
         return value
 
     async def open_answer(

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 _CALL_TYPE = "aretrieve_batch"
 _ENDPOINT = "/batches"
-_MOST_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 256 * 1024 * 1024
 # What is added up at a time: a millisecond or two.
 _PIECE_BYTES = 64 * 1024
 _READ_SECONDS = 900.0
@@ -70,7 +70,7 @@ class BatchBilling:
         ledger: SpendLedger,
         *,
         log_kept: timedelta | None = None,
-        most_bytes: int = _MOST_BYTES,
+        most_bytes: int = _MAX_BYTES,
     ) -> None:
         """`log_kept`: the retention of spend logs. `most_bytes` of an output file are read and billed, no more."""
         self._calendar = settings.budget_calendar
@@ -99,7 +99,7 @@ class BatchBilling:
         sums = BatchSums(batch.account, self._models_of(batch, caller))
         async with asyncio.timeout(_READ_SECONDS):
             await self._read(batch, sums)
-        shown = self._accounts.seal("batch", ObjectRef(batch.account.id, batch.id, batch.owner))
+        shown = self._accounts.encrypt("batch", ObjectRef(batch.account.id, batch.id, batch.owner))
         facts = {"batch_id": shown, "batch_status": batch.status, **sums.facts()}
         # The first one last: where it stands, the others do too, even if this process ends in between.
         for number, (name, found) in reversed([*enumerate(sorted(sums.of_models.items()))]):

@@ -14,7 +14,7 @@ from ...spend.pricing import Prices, listed_prices, price_of
 from ..passthrough.usage import usage_of
 
 # A file of ours names five at most; what a provider answers to them is not in our hands.
-_MOST_MODELS = 20
+_MAX_MODELS = 20
 _OTHER_MODELS = "other"
 _NAME_LENGTH = 255
 
@@ -96,7 +96,7 @@ class BatchSums:
         if usage is None:
             return
         name = counted.model[:_NAME_LENGTH]
-        if name not in self.of_models and len(self.of_models) >= _MOST_MODELS:
+        if name not in self.of_models and len(self.of_models) >= _MAX_MODELS:
             name = _OTHER_MODELS
         found = self.of_models.get(name)
         if found is None:

@@ -30,14 +30,14 @@ log = structlog.get_logger(__name__)
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _LOOK_SECONDS = 300.0
 # A window of a day, and what a provider may take longer.
-_LONGEST_SECONDS = 8 * 24 * 3600.0
-_MOST_RUNNING = 1000
-_MOST_WAITING = 1000
-_MOST_BILLED = 10_000
-_MOST_FAILURES = 12
+_MAX_SECONDS = 8 * 24 * 3600.0
+_MAX_RUNNING = 1000
+_MAX_WAITING = 1000
+_MAX_BILLED = 10_000
+_MAX_FAILURES = 12
 # Files that are read at a time.
 _READERS = 2
-_LONGEST_ID = 512
+_MAX_ID = 512
 _LAST_SECOND = 253_402_300_799
 _AGAIN = (UpstreamError, TimeoutError, *DATABASE_AWAY, *DATABASE_REFUSED)
 
@@ -50,13 +50,13 @@ class _Running:
     """A batch that is not billed yet. `failures`: bills that came to nothing; the next is tried at `rests_until`."""
 
     account_id: str
-    stamp: str
+    signature: str
     since: float = field(default_factory=time.monotonic)
     failures: int = 0
     rests_until: float = 0.0
 
 
-class BatchMeter:
+class BatchWatcher:
     def __init__(
         self, accounts: ProviderAccounts, billing: BatchBilling, *, look_seconds: float = _LOOK_SECONDS
     ) -> None:
@@ -66,26 +66,26 @@ class BatchMeter:
         self._running: OrderedDict[_Name, _Running] = OrderedDict()
         # Billed, or about to be, or not to be billed.
         self._finished: OrderedDict[_Name, None] = OrderedDict()
-        self._waiting: asyncio.Queue[tuple[EndedBatch, _Running]] = asyncio.Queue(_MOST_WAITING)
+        self._waiting: asyncio.Queue[tuple[EndedBatch, _Running]] = asyncio.Queue(_MAX_WAITING)
         self._said: set[str] = set()
 
     # ---- seeing ----------------------------------------------------------------------------------------------------
 
-    def see(self, row: Mapping[str, Any], account: Deployment, stamp: str = "") -> None:
+    def see(self, row: Mapping[str, Any], account: Deployment, signature: str = "") -> None:
         """Take note of what a provider says about a batch. Takes microseconds and never waits.
 
-        `stamp`: what was written into its metadata, for providers that do not say it again.
+        `signature`: what was written into its metadata, for providers that do not say it again.
         """
         id = row.get("id")
-        if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID:
+        if not isinstance(id, str) or not 0 < len(id) <= _MAX_ID:
             return
         name = (account_root(account), id)
         if name in self._finished:
             return
         known = self._running.get(name)
         if known is None:
-            known = _Running(account.id, stamp or str(as_mapping(row.get("metadata")).get(OWNER_ENTRY) or ""))
-        payer = self._accounts.payer(known.stamp)
+            known = _Running(account.id, signature or str(as_mapping(row.get("metadata")).get(OWNER_ENTRY) or ""))
+        payer = self._accounts.payer(known.signature)
         if payer is None:
             self._say_once("batches that nobody is known to pay for are not metered", id=id)
         elif row.get("status") not in _ENDED:
@@ -93,7 +93,7 @@ class BatchMeter:
         elif not row.get("output_file_id"):
             self._finish(name)
         elif known.rests_until <= time.monotonic():
-            self._put(name, known, _ended_batch(row, account, known.stamp, payer))
+            self._put(name, known, _ended_batch(row, account, known.signature, payer))
 
     def _say_once(self, what: str, id: str) -> None:
         """There may be thousands of them, in each list."""
@@ -103,14 +103,14 @@ class BatchMeter:
 
     def _remember(self, name: _Name, known: _Running) -> None:
         self._running[name] = known
-        if len(self._running) > _MOST_RUNNING:
+        if len(self._running) > _MAX_RUNNING:
             self._running.popitem(last=False)
             self._say_once("too many batches run: some are billed only when somebody asks for them", id=name[1])
 
     def _finish(self, name: _Name) -> None:
         self._running.pop(name, None)
         self._finished[name] = None
-        while len(self._finished) > _MOST_BILLED:
+        while len(self._finished) > _MAX_BILLED:
             self._finished.popitem(last=False)
 
     def _put(self, name: _Name, known: _Running, batch: EndedBatch) -> None:
@@ -144,7 +144,7 @@ class BatchMeter:
         """Try again later, unless the file is gone or this has gone on for long."""
         known.failures += 1
         is_gone = isinstance(problem, UpstreamError) and problem.status == 404
-        if is_gone or known.failures >= _MOST_FAILURES:
+        if is_gone or known.failures >= _MAX_FAILURES:
             log.error("a batch is not metered: its output cannot be read", batch=batch.id, is_gone=is_gone)
             return
         log.warning("a batch is metered later", batch=batch.id, reason=type(problem).__name__)
@@ -167,7 +167,7 @@ class BatchMeter:
 
     async def _look(self, name: _Name, known: _Running) -> None:
         account = self._accounts.by_id(known.account_id)
-        if account is None or time.monotonic() - known.since > _LONGEST_SECONDS:
+        if account is None or time.monotonic() - known.since > _MAX_SECONDS:
             log.warning("a batch is looked at no more", batch=name[1])
             self._running.pop(name, None)
             return
@@ -181,12 +181,12 @@ class BatchMeter:
         self.see(row, account)
 
 
-def _ended_batch(row: Mapping[str, Any], account: Deployment, stamp: str, payer: Payer) -> EndedBatch:
+def _ended_batch(row: Mapping[str, Any], account: Deployment, signature: str, payer: Payer) -> EndedBatch:
     status = str(row["status"])
     return EndedBatch(
         account=account,
         id=str(row["id"]),
-        owner=owner_in(stamp),
+        owner=owner_in(signature),
         payer=payer,
         status=status,
         output_file_id=str(row["output_file_id"]),

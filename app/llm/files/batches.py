@@ -1,8 +1,8 @@
 """Batches that clients run at a provider, through the gateway.
 
-Whose a batch is, and sealed who pays for it, stands in its metadata at the provider, next to the client's own
-(owner_stamp.py). Every answer of the provider about a batch is shown to the meter (batch_meter.py): when one has ended,
-its output is read once in the background and billed at the provider's price for batches (batch_bill.py).
+Whose a batch is, and encrypted who pays for it, stands in its metadata at the provider, next to the client's own
+(owner.py). Every answer of the provider about a batch is shown to batch_watcher.py: when one has ended,
+its output is read once in the background and billed at the provider's price for batches (batch_billing.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...errors import InvalidRequest
 from ...protocols.json_fields import as_mapping
 from ...protocols.openai import GATEWAY_FIELDS
 from .accounts import ProviderAccounts
-from .batch_watcher import BatchMeter
+from .batch_watcher import BatchWatcher
 from .files import Wanted, models_of_file
 from .lists import Answered, listed, read_limit
 from .object_ids import ObjectRef
@@ -25,7 +25,7 @@ from .owner import OWNER_ENTRY, owner_in, payer_of
 
 _PATH = "/batches"
 # A provider takes sixteen entries; one is ours.
-_MOST_METADATA = 15
+_MAX_METADATA = 15
 _FILES = ("input_file_id", "output_file_id", "error_file_id")
 _PAGE = 100
 _USUAL_LIMIT = 20
@@ -34,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ProviderBatches:
-    def __init__(self, accounts: ProviderAccounts, meter: BatchMeter) -> None:
+    def __init__(self, accounts: ProviderAccounts, meter: BatchWatcher) -> None:
         self._accounts = accounts
         self._meter = meter
 
@@ -51,10 +51,10 @@ class ProviderBatches:
         await self._accounts.admit(principal, path, models)
         left_out = GATEWAY_FIELDS | {"model", "custom_llm_provider", "metadata"}
         sent = {name: value for name, value in body.items() if name not in left_out}
-        stamp = self._accounts.stamp(file.owner, payer_of(principal, models))
-        sent |= {"input_file_id": file.provider_id, "metadata": _stamped(body.get("metadata"), stamp)}
+        signature = self._accounts.signature(file.owner, payer_of(principal, models))
+        sent |= {"input_file_id": file.provider_id, "metadata": _signed(body.get("metadata"), signature)}
         row = await self._accounts.ask(account, "POST", _PATH, (), _encode(sent))
-        self._meter.see(row, account, stamp)
+        self._meter.see(row, account, signature)
         return self._shown(row, account, file.owner)
 
     async def list_own(self, principal: Principal, path: str, wanted: Wanted, asked: dict[str, str]) -> Answered:
@@ -96,22 +96,22 @@ class ProviderBatches:
         """A batch with ids that its owner can use, and without our notes. Whoever sees it, the meter sees it too."""
         self._meter.see(row, account)
         metadata = as_mapping(row.get("metadata"))
-        shown = {**row, "id": self._accounts.seal("batch", ObjectRef(account.id, str(row.get("id")), owner))}
+        shown = {**row, "id": self._accounts.encrypt("batch", ObjectRef(account.id, str(row.get("id")), owner))}
         for name in _FILES:
             if row.get(name):
-                shown[name] = self._accounts.seal("file", ObjectRef(account.id, str(row[name]), owner))
+                shown[name] = self._accounts.encrypt("file", ObjectRef(account.id, str(row[name]), owner))
         own = {name: value for name, value in metadata.items() if name != OWNER_ENTRY}
         return {**shown, "metadata": own or None}
 
 
-def _stamped(metadata: Any, stamp: str) -> dict[str, Any]:
+def _signed(metadata: Any, signature: str) -> dict[str, Any]:
     """The client's metadata and ours. Raises InvalidRequest (400) for what the provider would not take."""
     if metadata is not None and not isinstance(metadata, dict):
         raise InvalidRequest(f"{_PATH}: 'metadata' must be an object.", param="metadata")
     own = {name: value for name, value in (metadata or {}).items() if name != OWNER_ENTRY}
-    if len(own) > _MOST_METADATA:
-        raise InvalidRequest(f"{_PATH}: 'metadata' takes up to {_MOST_METADATA} entries.", param="metadata")
-    return {**own, OWNER_ENTRY: stamp}
+    if len(own) > _MAX_METADATA:
+        raise InvalidRequest(f"{_PATH}: 'metadata' takes up to {_MAX_METADATA} entries.", param="metadata")
+    return {**own, OWNER_ENTRY: signature}
 
 
 def _owner_of(row: Answered) -> str:

@@ -27,11 +27,11 @@ from .object_ids import ObjectRef
 
 _PATH = "/files"
 _TAGGED = re.compile(r"([0-9a-f]{24})\.([A-Za-z0-9_-]*?)\.\.")
-_LONGEST_TAG = 200
+_MAX_TAG = 200
 # Words of the gateway in a form, besides those of every call.
 _OWN_FIELDS = frozenset({"model", "target_model_names", "custom_llm_provider", "metadata"})
 _PAGE = 1000
-_MOST_LISTED = 10_000
+_MAX_LISTED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class ProviderFiles:
             principal,
             _PATH,
             query,
-            most=read_limit(asked.get("limit"), usual=_MOST_LISTED, most=_MOST_LISTED),
+            most=read_limit(asked.get("limit"), usual=_MAX_LISTED, most=_MAX_LISTED),
             owner_of=_owner_of,
             shown=self._shown,
         )
@@ -111,7 +111,11 @@ class ProviderFiles:
 
     def _shown(self, row: Answered, account: Deployment, owner: str) -> Answered:
         ref = ObjectRef(account.id, str(row.get("id")), owner)
-        return {**row, "id": self._accounts.seal("file", ref), "filename": _TAGGED.sub("", str(row.get("filename")), 1)}
+        return {
+            **row,
+            "id": self._accounts.encrypt("file", ref),
+            "filename": _TAGGED.sub("", str(row.get("filename")), 1),
+        }
 
 
 def _file_of(form: Form) -> Part:
@@ -141,7 +145,7 @@ def _one_model(given: list[str]) -> str | None:
 def _tag(owner: str, models: tuple[str, ...]) -> str:
     """What the file's name begins with at the provider. Raises InvalidRequest (400) when it would be too long."""
     named = base64.urlsafe_b64encode(msgspec.json.encode(models)).decode().rstrip("=") if models else ""
-    if len(named) > _LONGEST_TAG:
+    if len(named) > _MAX_TAG:
         raise InvalidRequest("The models of the file have too long names.", param="file")
     return f"{owner}.{named}.."
 

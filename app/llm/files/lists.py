@@ -13,7 +13,7 @@ from .accounts import ProviderAccounts
 Answered = dict[str, Any]
 
 # So many pages of the provider's are looked at, so that one call ends in time.
-_MOST_PAGES = 20
+_MAX_PAGES = 20
 
 
 async def listed(
@@ -38,7 +38,7 @@ async def listed(
 
     found: list[Answered] = []
     has_more, query = True, dict(query)
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         page = await accounts.ask(account, "GET", path, list(query.items()))
         data = page.get("data")
         rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []

@@ -1,7 +1,7 @@
-"""Ids of files and batches as clients see them: sealed notes of where a thing is kept and whose it is.
+"""Ids of files and batches as clients see them: encrypted notes of where a thing is kept and whose it is.
 
-There is no table of them. An id that was not sealed by this instance, or that was changed, opens to nothing; the same
-thing always has the same id. With another salt key, or once its deployment has another id, it is lost to clients.
+There is no table of them. An id that was not encrypted by this instance, or that was changed, opens to nothing; the
+same thing always has the same id. With another salt key, or once its deployment has another id, it is lost to clients.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ...auth.principal import Principal
 
 _PREFIXES = {"file": "file-", "batch": "batch_"}
-_LONGEST_ID = 4096
+_MAX_ID = 4096
 _TAG_BYTES = 12
 
 
@@ -36,9 +36,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ObjectRef).decode
 
 
-def sealed_id(kind: str, ref: ObjectRef, salt_key: str) -> str:
+def encrypted_id(kind: str, ref: ObjectRef, salt_key: str) -> str:
     """The client's id of a `file` or a `batch`."""
-    return _PREFIXES[kind] + sealed_note(kind, _encode(ref), salt_key)
+    return _PREFIXES[kind] + encrypted_note(kind, _encode(ref), salt_key)
 
 
 def opened_id(kind: str, id: str, salt_key: str) -> ObjectRef | None:
@@ -51,18 +51,18 @@ def opened_id(kind: str, id: str, salt_key: str) -> ObjectRef | None:
         return None
 
 
-def sealed_note(kind: str, note: bytes, salt_key: str) -> str:
+def encrypted_note(kind: str, note: bytes, salt_key: str) -> str:
     """A note in the letters of an id, which only this instance can make and read; the same note is the same text."""
     return base64.urlsafe_b64encode(_cipher(salt_key).encrypt(note, [kind.encode()])).decode().rstrip("=")
 
 
 def opened_note(kind: str, text: str, salt_key: str) -> bytes | None:
     """The note, None for a text that is not ours, was changed, or is of another kind."""
-    if not text or len(text) > _LONGEST_ID:
+    if not text or len(text) > _MAX_ID:
         return None
     try:
-        sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return _cipher(salt_key).decrypt(sealed, [kind.encode()])
+        encrypted = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return _cipher(salt_key).decrypt(encrypted, [kind.encode()])
     except (InvalidTag, binascii.Error, ValueError):
         return None
 

@@ -1,4 +1,4 @@
-"""What stands in a batch's metadata at its provider: whose it is, and sealed, who pays for it.
+"""What stands in a batch's metadata at its provider: whose it is, and encrypted, who pays for it.
 
 There is no table of batches. The tag of the owner is compared when batches are listed; the rest can be read and made by
 this instance only, so that no other caller and no provider learns a key's hash, and nobody can charge somebody else.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from ...auth.principal import Principal
-from .object_ids import opened_note, sealed_note
+from .object_ids import encrypted_note, opened_note
 
 # The name of the entry in the metadata.
 OWNER_ENTRY = "quarterdeck_owner"
 # A provider takes as many characters in a value.
-_LONGEST_STAMP = 512
+_MAX_SIGNATURE = 512
 _KIND = "payer"
 
 
@@ -44,28 +44,28 @@ def payer_of(principal: Principal, models: tuple[str, ...]) -> Payer:
     )
 
 
-def stamp_of(owner: str, payer: Payer, salt_key: str) -> str:
+def signature_of(owner: str, payer: Payer, salt_key: str) -> str:
     """The entry's value. What makes it too long is left out: the models, else all but the key."""
     without_models = msgspec.structs.replace(payer, models=())
     for kept in (payer, without_models):
-        stamp = _stamp(owner, kept, salt_key)
-        if len(stamp) <= _LONGEST_STAMP:
-            return stamp
-    return _stamp(owner, Payer(payer.key_hash), salt_key)
+        signature = _signature(owner, kept, salt_key)
+        if len(signature) <= _MAX_SIGNATURE:
+            return signature
+    return _signature(owner, Payer(payer.key_hash), salt_key)
 
 
-def _stamp(owner: str, payer: Payer, salt_key: str) -> str:
-    return f"{owner}.{sealed_note(_KIND, _encode(payer), salt_key)}"
+def _signature(owner: str, payer: Payer, salt_key: str) -> str:
+    return f"{owner}.{encrypted_note(_KIND, _encode(payer), salt_key)}"
 
 
-def owner_in(stamp: str) -> str:
+def owner_in(signature: str) -> str:
     """The tag of the owner."""
-    return stamp.partition(".")[0]
+    return signature.partition(".")[0]
 
 
-def payer_in(stamp: str, salt_key: str) -> Payer | None:
-    """Who pays; None for a stamp that this instance did not make."""
-    note = opened_note(_KIND, stamp.partition(".")[2], salt_key)
+def payer_in(signature: str, salt_key: str) -> Payer | None:
+    """Who pays; None for a signature that this instance did not make."""
+    note = opened_note(_KIND, signature.partition(".")[2], salt_key)
     try:
         return _decode(note) if note is not None else None
     except msgspec.MsgspecError:

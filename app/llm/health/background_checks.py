@@ -22,7 +22,7 @@ from ...deployments.deployment import Deployment
 from ...models import BACKGROUND_CHECK, HealthCheck
 from ...settings import Settings
 from ...storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
-from .probe import Prober, can_be_probed
+from .probe import HealthProbe, can_be_probed
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +30,8 @@ _KEPT = timedelta(days=7)
 _LOCK_LOOK_SECONDS = 5.0
 
 
-class HealthRounds:
-    def __init__(self, settings: Settings, database: Database, catalog: DeploymentCatalog, prober: Prober) -> None:
+class BackgroundChecks:
+    def __init__(self, settings: Settings, database: Database, catalog: DeploymentCatalog, prober: HealthProbe) -> None:
         self._settings = settings
         self._database = database
         self._catalog = catalog

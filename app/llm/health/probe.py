@@ -24,7 +24,7 @@ PROBE_KEY_HASH = "litellm-internal-health-check"
 _CHECK_SECONDS = 60.0
 _TEST_SECONDS = 20.0
 _MAX_TOKENS = 16
-_LONGEST_ERROR = 500
+_MAX_ERROR = 500
 _KINDS: Mapping[str, tuple[Endpoint, dict[str, Any]]] = {
     "chat": (CHAT, {"messages": [{"role": "user", "content": "Hi"}]}),
     "completion": (COMPLETIONS, {"prompt": "Hi"}),
@@ -41,7 +41,7 @@ def can_be_probed(deployment: Deployment) -> bool:
     return has_model and str(info.get("mode") or "chat") in _KINDS
 
 
-class Prober:
+class HealthProbe:
     def __init__(self, upstream: Upstream, ledger: SpendLedger) -> None:
         self._upstream = upstream
         self._ledger = ledger
@@ -59,7 +59,7 @@ class Prober:
             answer = await _smallest_call(self._upstream, deployment, mode, model, max_tokens=limit, seconds=seconds)
             _, usage = restamp(answer, model)
         except UpstreamError as error:
-            return deployment.redacted(error.message)[:_LONGEST_ERROR]
+            return deployment.redacted(error.message)[:_MAX_ERROR]
         except BROKEN_JSON:
             return "the answer is not valid JSON"
         self._ledger.record(_event(deployment, _KINDS[mode][0], model, usage or Usage(), started_at))

@@ -38,7 +38,7 @@ def _files() -> ProviderFiles:
 
 
 def _batches() -> ProviderBatches:
-    return ProviderBatches(services().accounts, services().batch_meter)
+    return ProviderBatches(services().accounts, services().batch_watcher)
 
 
 def _wanted(provider: str | None) -> Wanted:

@@ -15,7 +15,7 @@ from ...errors import GatewayError, PlainDenial
 from ...protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from ...services import services
 from ..call import Reply
-from ..read_call import EVENT_STREAM, name_call, read_call
+from ..read_call import EVENT_STREAM, add_call_headers, read_call
 
 llm_blueprint = Blueprint("llm", __name__)
 models_blueprint = Blueprint("models", __name__)
@@ -50,7 +50,6 @@ _add(EMBEDDINGS, embeddings)
 async def answer_call(endpoint: Endpoint, path_model: str | None) -> Response:
     """Read the current request as a call, and answer it. Raises a GatewayError that names the call."""
     body = await read_body()
-    house = services()
     call = read_call(
         cast(Mapping[str, str], request.headers),
         principal=current_principal(),
@@ -58,13 +57,13 @@ async def answer_call(endpoint: Endpoint, path_model: str | None) -> Response:
         path=request.path,
         body=body,
         ip_address=request.remote_addr,
-        user_header=house.settings.user_header_name,
+        user_header=services().settings.user_header_name,
         path_model=path_model,
     )
     try:
-        return _response(await house.gateway.run(call))
+        return _response(await services().gateway.run(call))
     except GatewayError as error:
-        name_call(error, call)
+        add_call_headers(error, call)
         raise
 
 

@@ -16,7 +16,7 @@ from ...protocols.json_fields import object_of
 from ...protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ...protocols.openai_media import IMAGES, MODERATIONS, RERANK, SPEECH
 from ...protocols.openai_params import params_of_mode
-from ...security.sealed_settings import shown
+from ...security.encrypted_settings import shown
 from ...services import services
 from ..token_count import count_tokens
 from .openai import read_body, refuse_unfit_keys

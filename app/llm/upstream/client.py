@@ -10,9 +10,9 @@ from urllib.parse import quote
 from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
 from ...settings import Settings
-from .errors import TRANSPORT_PROBLEMS, garbage_error, is_plain, status_error, transport_error
-from .http_client import Wire
-from .http_response import Patience, WireAnswer
+from .errors import TRANSPORT_PROBLEMS, invalid_answer_error, is_plain, status_error, transport_error
+from .http_client import HttpClient
+from .http_response import HttpResponse, Timeouts
 from .raw_answer import RawAnswer
 
 _CONNECT_SECONDS = 10.0
@@ -38,7 +38,7 @@ _NOT_PASSED_ON = frozenset(
 class Answer:
     """An open answer of a provider with a good status. Use it as an async context manager: leaving closes it."""
 
-    def __init__(self, answer: WireAnswer, deployment: Deployment) -> None:
+    def __init__(self, answer: HttpResponse, deployment: Deployment) -> None:
         self._answer = answer
         self._deployment = deployment
 
@@ -83,7 +83,7 @@ class Answer:
             while chunk := await self._answer.read():
                 body += chunk
                 if len(body) > _MAX_ANSWER_BYTES:
-                    raise garbage_error(self._deployment)
+                    raise invalid_answer_error(self._deployment)
         except TRANSPORT_PROBLEMS as problem:
             raise transport_error(problem, self._deployment) from problem
         return bytes(body)
@@ -114,13 +114,13 @@ class Answer:
         self._answer.close()
 
 
-async def _read_or_ping(answer: WireAnswer, seconds: float) -> bytes:
+async def _read_or_ping(answer: HttpResponse, seconds: float) -> bytes:
     """What arrives within the time, else nothing. The client's own limit for silence goes on counting."""
     try:
-        async with asyncio.timeout(seconds) as patience:
+        async with asyncio.timeout(seconds) as deadline:
             return await answer.read()
     except TimeoutError:
-        if not patience.expired():
+        if not deadline.expired():
             raise
         return b""
 
@@ -128,7 +128,7 @@ async def _read_or_ping(answer: WireAnswer, seconds: float) -> bytes:
 class Upstream:
     def __init__(self, settings: Settings) -> None:
         self.reconfigure(settings)
-        self._wire = Wire(_KEEP_ALIVE_SECONDS)
+        self._http = HttpClient(_KEEP_ALIVE_SECONDS)
 
     def reconfigure(self, settings: Settings) -> None:
         """Take time limits that changed while running."""
@@ -137,7 +137,7 @@ class Upstream:
 
     def close(self) -> None:
         """Cut the connections that are left."""
-        self._wire.close()
+        self._http.close()
 
     async def post(
         self,
@@ -154,8 +154,8 @@ class Upstream:
 
         `seconds` for the whole call and `silence` for each gap of a stream win over what is configured.
         """
-        patience = self._patience(deployment, is_stream=is_stream, seconds=seconds, silence=silence)
-        return await self._sent("POST", deployment, deployment.url(endpoint), body, content_type, patience)
+        timeouts = self._timeouts(deployment, is_stream=is_stream, seconds=seconds, silence=silence)
+        return await self._sent("POST", deployment, deployment.url(endpoint), body, content_type, timeouts)
 
     async def send(
         self,
@@ -168,8 +168,8 @@ class Upstream:
         content_type: str = "application/json",
     ) -> Answer:
         """The same for any method and any address of a deployment's account; `query` is added to that of the `url`."""
-        patience = self._patience(deployment, is_stream=True, seconds=None, silence=None)
-        return await self._sent(method, deployment, _with_query(url, query), body, content_type, patience)
+        timeouts = self._timeouts(deployment, is_stream=True, seconds=None, silence=None)
+        return await self._sent(method, deployment, _with_query(url, query), body, content_type, timeouts)
 
     async def _sent(
         self,
@@ -178,11 +178,11 @@ class Upstream:
         url: str,
         body: bytes | None,
         content_type: str,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> Answer:
         headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
-            answer = await self._wire.request(method, url, headers, body, patience)
+            answer = await self._http.request(method, url, headers, body, timeouts)
         except _NO_ANSWER as problem:
             raise transport_error(problem, deployment) from problem
         if not 200 <= answer.status < 300:
@@ -203,21 +203,21 @@ class Upstream:
 
         `url` is percent-encoded already, `query` is not. `silence`: seconds without a byte after which it is given up.
         """
-        patience = Patience(connect=min(_CONNECT_SECONDS, silence), silence=silence)
+        timeouts = Timeouts(connect=min(_CONNECT_SECONDS, silence), silence=silence)
         try:
-            answer = await self._wire.request(method, _with_query(url, query), headers, body or None, patience)
+            answer = await self._http.request(method, _with_query(url, query), headers, body or None, timeouts)
         except _NO_ANSWER as problem:
             raise transport_error(problem) from problem
         return RawAnswer(answer)
 
-    def _patience(
+    def _timeouts(
         self, deployment: Deployment, *, is_stream: bool, seconds: float | None, silence: float | None
-    ) -> Patience:
+    ) -> Timeouts:
         total = seconds or deployment.timeout or self._request_timeout
         if not is_stream:
-            return Patience(connect=min(_CONNECT_SECONDS, total), total=total)
+            return Timeouts(connect=min(_CONNECT_SECONDS, total), total=total)
         silence = silence or deployment.stream_timeout or self._stream_timeout or total
-        return Patience(connect=min(_CONNECT_SECONDS, silence), silence=silence)
+        return Timeouts(connect=min(_CONNECT_SECONDS, silence), silence=silence)
 
 
 def _with_query(url: str, query: Sequence[tuple[str, str]]) -> str:
@@ -228,7 +228,7 @@ def _with_query(url: str, query: Sequence[tuple[str, str]]) -> str:
     return f"{url}{'&' if '?' in url else '?'}{parameters}"
 
 
-async def _refusal(answer: WireAnswer, deployment: Deployment) -> UpstreamError:
+async def _refusal(answer: HttpResponse, deployment: Deployment) -> UpstreamError:
     """What a provider says with a bad status, as far as it says it soon."""
     body = bytearray()
     try:

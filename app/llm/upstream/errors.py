@@ -95,7 +95,7 @@ def transport_error(problem: BaseException, deployment: Deployment | None = None
     )
 
 
-def garbage_error(deployment: Deployment) -> UpstreamError:
+def invalid_answer_error(deployment: Deployment) -> UpstreamError:
     """A good status with a body that is not the dialect's."""
     text = "the provider's answer is not valid JSON"
     worded = _worded("InternalServerError", deployment, text)

@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 
 from aiohappyeyeballs import start_connection
 
-from .http_connection import WireConnection
-from .http_response import Patience, WireAnswer
+from .http_connection import HttpConnection
+from .http_response import HttpResponse, Timeouts
 
 _PORTS = {"http": 80, "https": 443}
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
@@ -62,31 +62,31 @@ def place_of(url: str) -> Place:
     )
 
 
-class Wire:
+class HttpClient:
     """Connections to all providers, each kept for `idle_seconds` after its last answer."""
 
     def __init__(self, idle_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._idle_seconds = idle_seconds
         self._tls = tls
-        self._idle: dict[tuple[str, int, bool], list[WireConnection]] = {}
-        self._servers: dict[WireConnection, tuple[str, int, bool]] = {}
+        self._idle: dict[tuple[str, int, bool], list[HttpConnection]] = {}
+        self._servers: dict[HttpConnection, tuple[str, int, bool]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, patience: Patience
-    ) -> WireAnswer:
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeouts: Timeouts
+    ) -> HttpResponse:
         """Send a request and wait for status and headers.
 
         Raises OSError when there is no connection or it breaks, TimeoutError, and ValueError for a URL or a header
         that cannot be sent. A caller that is cancelled cuts the connection.
         """
         loop = asyncio.get_running_loop()
-        until = None if patience.total is None else loop.time() + patience.total
+        until = None if timeouts.total is None else loop.time() + timeouts.total
         place = place_of(url)
         head = _head(method, place, headers, body)
-        connection = self._rested_one(place) or await self._open(place, patience.connect)
+        connection = self._rested_one(place) or await self._open(place, timeouts.connect)
         answer = connection.ask(head, body or b"", is_head=method == "HEAD")
-        answer.wait_at_most(until, patience.silence)
+        answer.wait_at_most(until, timeouts.silence)
         try:
             await answer.begun()
         except BaseException:  # whoever waits is cancelled: the provider must be told to stop
@@ -104,7 +104,7 @@ class Wire:
 
     # ---- the pool --------------------------------------------------------------------------------------------------
 
-    def _rested_one(self, place: Place) -> WireConnection | None:
+    def _rested_one(self, place: Place) -> HttpConnection | None:
         """The one that served last: the others may grow old and go."""
         idle = self._idle.get(place.server)
         while idle:
@@ -114,12 +114,12 @@ class Wire:
             connection.cut()
         return None
 
-    def _rest(self, connection: WireConnection) -> None:
+    def _rest(self, connection: HttpConnection) -> None:
         self._idle.setdefault(self._servers[connection], []).append(connection)
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(self._idle_seconds, self._sweep)
 
-    def _forget(self, connection: WireConnection) -> None:
+    def _forget(self, connection: HttpConnection) -> None:
         server = self._servers.pop(connection, None)
         idle = self._idle.get(server) if server is not None else None
         if idle and connection in idle:
@@ -138,7 +138,7 @@ class Wire:
         if self._idle:
             self._sweeping = loop.call_later(self._idle_seconds, self._sweep)
 
-    async def _open(self, place: Place, seconds: float) -> WireConnection:
+    async def _open(self, place: Place, seconds: float) -> HttpConnection:
         loop = asyncio.get_running_loop()
         tls = await self._trusted() if place.is_tls else None
         async with asyncio.timeout(seconds):
@@ -148,7 +148,7 @@ class Wire:
                 # A model may think for longer than a firewall remembers a connection on which nothing moves.
                 connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 _, connection = await loop.create_connection(
-                    lambda: WireConnection(self._rest, self._forget),
+                    lambda: HttpConnection(self._rest, self._forget),
                     sock=connected,
                     ssl=tls,
                     server_hostname=place.host if tls is not None else None,

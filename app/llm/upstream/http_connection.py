@@ -8,24 +8,24 @@ from typing import cast
 
 import httptools
 
-from .http_response import BadAnswer, WireAnswer
+from .http_response import BadAnswer, HttpResponse
 
-_MOST_HEADER_BYTES = 64 * 1024
-_MOST_HEADERS = 256
+_MAX_HEADER_BYTES = 64 * 1024
+_MAX_HEADERS = 256
 # A small body leaves in one packet with its head; a large one is not copied for that.
 _SMALL_BODY = 64 * 1024
 _NO_BODY = frozenset((204, 304))
 
 
-class WireConnection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """Belongs to one answer at a time. `rested` is called when it is free for the next, `lost` when it is gone."""
 
-    def __init__(self, rested: Callable[[WireConnection], None], lost: Callable[[WireConnection], None]) -> None:
+    def __init__(self, rested: Callable[[HttpConnection], None], lost: Callable[[HttpConnection], None]) -> None:
         self._rested = rested
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: WireAnswer | None = None
+        self._answer: HttpResponse | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._header_bytes = 0
         self._is_head = False
@@ -37,9 +37,9 @@ class WireConnection(asyncio.Protocol):
 
     # ---- the client's side -----------------------------------------------------------------------------------------
 
-    def ask(self, head: bytes, body: bytes, *, is_head: bool) -> WireAnswer:
+    def ask(self, head: bytes, body: bytes, *, is_head: bool) -> HttpResponse:
         """Send a request; its answer is filled as it comes."""
-        answer = self._answer = WireAnswer(self._loop, stop=self.cut, fill=self._fill)
+        answer = self._answer = HttpResponse(self._loop, stop=self.cut, fill=self._fill)
         self._is_head = is_head
         self._ends_by_closing = False
         self._headers, self._header_bytes = [], 0
@@ -115,7 +115,7 @@ class WireConnection(asyncio.Protocol):
         if answer is None or answer.status:
             return  # a trailer
         self._header_bytes += len(name) + len(value)
-        if self._header_bytes > _MOST_HEADER_BYTES or len(self._headers) >= _MOST_HEADERS:
+        if self._header_bytes > _MAX_HEADER_BYTES or len(self._headers) >= _MAX_HEADERS:
             raise BadAnswer("the headers of the answer are too large")
         self._headers.append((name, value))
 

@@ -1,4 +1,4 @@
-"""One answer on its way: filled by its connection, read by one reader, given up when the reader's patience ends."""
+"""One answer on its way: filled by its connection, read by one reader, given up when the reader's time is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 # A reader that is slower than the provider holds it up from here on.
-_MOST_UNREAD = 256 * 1024
+_MAX_UNREAD = 256 * 1024
 # What is said in this form was not asked for, but some providers do not listen. zlib's word for "gzip or zlib".
 _INFLATED = {"gzip": zlib.MAX_WBITS | 32, "x-gzip": zlib.MAX_WBITS | 32, "deflate": zlib.MAX_WBITS | 32}
 
@@ -18,7 +18,7 @@ class BadAnswer(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds: until a connection stands, until the whole answer is there, and between two pieces of it."""
 
     connect: float
@@ -26,7 +26,7 @@ class Patience:
     silence: float | None = None
 
 
-class WireAnswer:
+class HttpResponse:
     """`status` is 0 until the answer has begun. Close it unless it was read to its end."""
 
     __slots__ = (
@@ -101,7 +101,7 @@ class WireAnswer:
             await self._wait()
         self._spoke_at, self._silent_since = self._silent_since, None
         pieces, self._pieces = self._pieces, []
-        if self._unread > _MOST_UNREAD and not self.has_arrived and self._problem is None:
+        if self._unread > _MAX_UNREAD and not self.has_arrived and self._problem is None:
             self._fill(True)
         self._unread = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -163,7 +163,7 @@ class WireAnswer:
             return
         self._pieces.append(data)
         self._unread += len(data)
-        if self._unread > _MOST_UNREAD:
+        if self._unread > _MAX_UNREAD:
             self._fill(False)
         self._wake()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .errors import TRANSPORT_PROBLEMS, transport_error
-from .http_response import WireAnswer
+from .http_response import HttpResponse
 
 
 class RawAnswer:
     """An open answer. `close` it, whatever happens."""
 
-    def __init__(self, answer: WireAnswer) -> None:
+    def __init__(self, answer: HttpResponse) -> None:
         self._answer = answer
 
     @property

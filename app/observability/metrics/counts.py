@@ -16,11 +16,11 @@ from ...deployments.deployment import Deployment
 from ...llm.call import Call
 
 # Combinations of label values that are kept apart; what comes beyond is summed under `other`.
-MOST_CELLS = 2000
+MAX_CELLS = 2000
 OTHER = "other"
-_MOST_DEPLOYMENTS = 1000
-_MOST_PAIRS = 1000
-_LONGEST_VALUE = 200
+_MAX_DEPLOYMENTS = 1000
+_MAX_PAIRS = 1000
+_MAX_VALUE = 200
 
 # What a label says of one call: (call, its model name, deployment, status, error class) -> value; "" is no label.
 Reader = Callable[[Call, str, Deployment | None, int, str], str]
@@ -184,16 +184,16 @@ class Totals(msgspec.Struct):
         """The cell of a combination. Once there are too many, callers become `other`, and in the end everything."""
         cell = self.cells.get(key)
         if cell is None:
-            cell = self._new_cell(tuple(value[:_LONGEST_VALUE] for value in key), labels)
+            cell = self._new_cell(tuple(value[:_MAX_VALUE] for value in key), labels)
         return cell
 
     def _new_cell(self, key: tuple[str, ...], labels: Sequence[str]) -> Cell:
         if key in self.cells:
             return self.cells[key]
-        if len(self.cells) >= MOST_CELLS:
+        if len(self.cells) >= MAX_CELLS:
             self.folded += 1
             key = tuple(OTHER if name in CALLER_LABELS else value for name, value in zip(labels, key, strict=True))
-            if key not in self.cells and len(self.cells) >= MOST_CELLS + MOST_CELLS // 10:
+            if key not in self.cells and len(self.cells) >= MAX_CELLS + MAX_CELLS // 10:
                 key = (OTHER,) * len(key)
         return self.cells.setdefault(key, Cell())
 
@@ -201,13 +201,13 @@ class Totals(msgspec.Struct):
         """The attempts at one deployment; beyond a thousand of them, at all others."""
         found = self.deployments.get(id)
         if found is None:
-            id = id if len(self.deployments) < _MOST_DEPLOYMENTS else OTHER
+            id = id if len(self.deployments) < _MAX_DEPLOYMENTS else OTHER
             found = self.deployments.setdefault(id, DeploymentCell())
         return found
 
     def fell_back(self, requested: str, fallback: str, error_class: str) -> None:
         """A call went on to another group."""
         pair = (requested, fallback, error_class)
-        if pair not in self.fallbacks and len(self.fallbacks) >= _MOST_PAIRS:
+        if pair not in self.fallbacks and len(self.fallbacks) >= _MAX_PAIRS:
             pair = (OTHER, OTHER, error_class if error_class in ("", OTHER) else OTHER)
         self.fallbacks[pair] = self.fallbacks.get(pair, 0) + 1

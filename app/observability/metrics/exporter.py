@@ -18,7 +18,7 @@ from ...llm.observers import EndedCall, Observer
 from ...settings import Settings
 from ...spend.budget import Reservation
 from ...spend.events import SpendEvent
-from .counts import MOST_CELLS, READERS, BudgetFact, Cell, Totals, observe
+from .counts import MAX_CELLS, READERS, BudgetFact, Cell, Totals, observe
 from .exposition import call_families
 from .families import OVERHEAD_BUCKETS, Plan, plan_of
 from .gauges import BUDGET_KINDS, state_families
@@ -27,10 +27,10 @@ from .shared_totals import TotalsFiles
 log = structlog.get_logger(__name__)
 
 _PUBLISH_SECONDS = 1.0
-_MOST_CALLERS = 1000
+_MAX_CALLERS = 1000
 # How providers say what is left of their own limits.
 _REQUESTS_LEFT, _TOKENS_LEFT = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
-_MOST_DIGITS = 15
+_MAX_DIGITS = 15
 
 
 class Metrics(Observer):
@@ -75,7 +75,7 @@ class Metrics(Observer):
         call, deployment, usage, event = ended.call, ended.deployment, ended.usage, ended.event
         model = ended.model
         if ended.is_success:
-            if model not in self._answered and len(self._answered) < MOST_CELLS:
+            if model not in self._answered and len(self._answered) < MAX_CELLS:
                 self._answered.add(model)
         elif deployment is None or "*" in deployment.model_name:
             # A client may ask a wildcard or a provider for any name; only those that answered once are models.
@@ -141,7 +141,7 @@ class Metrics(Observer):
     def _remember_caller(self, ended: EndedCall) -> None:
         reservation, key_hash = ended.reservation, ended.event.key_hash
         if reservation is not None and reservation.scopes:
-            if len(self._callers) >= _MOST_CALLERS and key_hash not in self._callers:
+            if len(self._callers) >= _MAX_CALLERS and key_hash not in self._callers:
                 self._callers.pop(next(iter(self._callers)))
             self._callers[key_hash] = ended.call.principal, reservation, ended.event
 
@@ -151,7 +151,7 @@ class Metrics(Observer):
 
     # ---- answering -------------------------------------------------------------------------------------------------
 
-    def text(self, deployments: Sequence[Deployment], resting: Collection[str], *, shows_callers: bool) -> str:
+    def text(self, deployments: Sequence[Deployment], cooling_down: Collection[str], *, shows_callers: bool) -> str:
         """All metrics of all processes. Without `shows_callers` nothing tells one caller from another."""
         totals = Totals()
         totals.add(self._current())
@@ -159,7 +159,7 @@ class Metrics(Observer):
             totals.add(other)
         families = (
             *call_families(self._plan, totals, shows_callers=shows_callers),
-            *state_families(self._plan, totals, deployments, resting, self._clock(), shows_callers=shows_callers),
+            *state_families(self._plan, totals, deployments, cooling_down, self._clock(), shows_callers=shows_callers),
         )
         return "".join(families)
 
@@ -217,4 +217,4 @@ class Metrics(Observer):
 
 def _count(said: str | None) -> int:
     """A provider's number, -1 for what is none."""
-    return int(said) if said is not None and len(said) <= _MOST_DIGITS and said.isascii() and said.isdigit() else -1
+    return int(said) if said is not None and len(said) <= _MAX_DIGITS and said.isascii() and said.isdigit() else -1

@@ -12,7 +12,7 @@ from .exposition import Sample, lines
 from .families import Plan
 
 # More deployments than these are counted, but not each shown.
-_MOST_SHOWN = 200
+_MAX_SHOWN = 200
 _NEAREST = 10
 # Limits of providers are by the minute, mostly: what was said longer ago says nothing of now.
 _STALE_SECONDS = 600.0
@@ -81,16 +81,16 @@ def state_families(
     plan: Plan,
     totals: Totals,
     deployments: Sequence[Deployment],
-    resting: Collection[str],
+    cooling_down: Collection[str],
     now: float,
     *,
     shows_callers: bool,
 ) -> Iterator[str]:
     """Deployments, fallbacks, queues, and the budgets of callers for who may see them. `now`: seconds since 1970."""
-    shown = deployments[:_MOST_SHOWN]
+    shown = deployments[:_MAX_SHOWN]
     for text in (
         _deployment_counters(plan, totals, shown),
-        _deployment_gauges(plan, totals, shown, resting),
+        _deployment_gauges(plan, totals, shown, cooling_down),
         _remaining(plan, totals, shown, now),
         _fallbacks(plan, totals),
         _of_instance(plan, totals),
@@ -138,11 +138,11 @@ def _deployment_counters(plan: Plan, totals: Totals, shown: Sequence[Deployment]
 
 
 def _deployment_gauges(
-    plan: Plan, totals: Totals, shown: Sequence[Deployment], resting: Collection[str]
+    plan: Plan, totals: Totals, shown: Sequence[Deployment], cooling_down: Collection[str]
 ) -> Iterator[str]:
     if plan.shows("litellm_deployment_state"):
         states: list[Sample] = [
-            (_picked(plan, "litellm_deployment_state", _STATE_LABELS, one), _state(totals, one.id, resting))
+            (_picked(plan, "litellm_deployment_state", _STATE_LABELS, one), _state(totals, one.id, cooling_down))
             for one in shown
         ]
         yield from lines("litellm_deployment_state", "gauge", "0 healthy, 1 failed last, 2 rests", states)
@@ -171,8 +171,8 @@ def _picked(plan: Plan, name: str, own: tuple[str, ...], deployment: Deployment)
     return {label: facts.get(label, "") for label in _labels_of(plan, name, own)}
 
 
-def _state(totals: Totals, id: str, resting: Collection[str]) -> int:
-    if id in resting:
+def _state(totals: Totals, id: str, cooling_down: Collection[str]) -> int:
+    if id in cooling_down:
         return _OUTAGE
     cell = totals.deployments.get(id)
     return _PARTIAL if cell is not None and cell.failed_at > cell.succeeded_at else _HEALTHY

@@ -64,8 +64,8 @@ async def test_an_old_check_and_one_that_somebody_asked_for_say_nothing(admin: C
 
 
 async def test_without_details_only_names_are_said(admin: Caller, instance: Quart) -> None:
-    house = instance.extensions[EXTENSION]
-    house.settings = replace(house.settings, shows_health_details=False)
+    services = instance.extensions[EXTENSION]
+    services.settings = replace(services.settings, shows_health_details=False)
     await found(instance, "a reason")
     (row,) = (await admin.get("/health")).json()["unhealthy_endpoints"]
     assert set(row) == {"model", "model_name", "model_id"}

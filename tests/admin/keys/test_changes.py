@@ -8,7 +8,7 @@ from quart import Quart
 
 from app.models import AccessGroup
 from tests.admin.conftest import Caller
-from tests.admin.org_cast import house_of
+from tests.admin.org_cast import services_of
 
 
 async def test_the_second_of_two_admins_is_told(admin: Caller) -> None:
@@ -37,7 +37,7 @@ async def test_fields_of_the_metadata_set_at_once_are_all_kept(admin: Caller) ->
 
 
 async def test_access_groups_know_their_keys(admin: Caller, instance: Quart) -> None:
-    database = house_of(instance).database
+    database = services_of(instance).database
     with database.active():
         for name in ("g1", "g2"):
             await AccessGroup.create(access_group_id=name, access_group_name=name)

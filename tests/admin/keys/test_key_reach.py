@@ -9,7 +9,7 @@ from quart import Quart
 
 from app.models import Team
 from tests.admin.conftest import Caller
-from tests.admin.org_cast import house_of, organization, owned_by
+from tests.admin.org_cast import organization, owned_by, services_of
 
 DEEDS: list[tuple[str, dict[str, Any]]] = [
     ("/key/update", {"rpm_limit": 3}),
@@ -43,7 +43,7 @@ async def test_a_member_needs_the_permission_of_the_team(
 
 
 async def _permit(instance: Quart, team_id: str, *routes: str) -> list[str]:
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         await Team.filter(team_id=team_id).update(team_member_permissions=list(routes))
         team = await Team.get(team_id=team_id)
     return list(team.team_member_permissions)

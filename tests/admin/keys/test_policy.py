@@ -10,7 +10,7 @@ from quart import Quart
 
 from app.settings import Settings
 from tests.admin.conftest import Caller
-from tests.admin.org_cast import house_of
+from tests.admin.org_cast import services_of
 from tests.conftest import MASTER_KEY
 
 
@@ -76,7 +76,7 @@ async def test_roles_and_demanded_fields(admin: Caller, alice: Caller, bob: Call
 
 
 async def test_a_wrong_configuration_is_named(instance: Quart, admin: Caller) -> None:
-    house = house_of(instance)
-    house.settings = replace(house.settings, upperbound_key_generate_params={"models": 5})
+    services = services_of(instance)
+    services.settings = replace(services.settings, upperbound_key_generate_params={"models": 5})
     answer = await admin.post("/key/generate")
     assert answer.status_code == 500 and "litellm_settings.upperbound_key_generate_params" in answer.text

@@ -11,11 +11,11 @@ from quart import Quart
 from app.models import AccessGroup, AuditLog, BudgetWindow, DeprecatedKey, VirtualKey
 from app.security.credentials import hash_key
 from tests.admin.conftest import Caller
-from tests.admin.org_cast import house_of, organization, owned_by
+from tests.admin.org_cast import organization, owned_by, services_of
 
 
 async def _spent(instance: Quart, token: str, spend: float) -> None:
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         await VirtualKey.filter(token=token).update(spend=spend, total_spend=spend)
 
 
@@ -36,7 +36,7 @@ async def test_a_regenerated_key_is_the_same_key_with_another_secret(admin: Call
 
 
 async def test_what_names_a_key_by_its_hash_follows(admin: Caller, instance: Quart) -> None:
-    database = house_of(instance).database
+    database = services_of(instance).database
     with database.active():
         await AccessGroup.create(access_group_id="g1", access_group_name="group")
     old = await admin.new_key(access_group_ids=["g1"])
@@ -56,13 +56,13 @@ async def test_a_grace_period_is_written_down(admin: Caller, instance: Quart) ->
     key = await admin.new_key()
     second = (await admin.post("/key/regenerate", key=key["key"], grace_period="24h")).json()
     third = (await admin.post("/key/regenerate", key=second["key"], grace_period="1h")).json()
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         rows = {row.token: row for row in await DeprecatedKey.all()}
     assert {row.active_token for row in rows.values()} == {third["token"]}
     left = rows[key["token"]].revoke_at - datetime.now(UTC)
     assert timedelta(hours=23) < left <= timedelta(hours=24)
     await admin.post("/key/regenerate", key=third["key"])
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         assert await DeprecatedKey.filter(revoke_at__gt=datetime.now(UTC)).count() == 0
         assert await DeprecatedKey.all().count() == 3
 

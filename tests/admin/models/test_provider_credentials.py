@@ -37,9 +37,9 @@ def settings(settings: Settings) -> Settings:
     )
 
 
-def _house(instance: Quart) -> Services:
-    house: Services = instance.extensions[EXTENSION]
-    return house
+def _services(instance: Quart) -> Services:
+    services: Services = instance.extensions[EXTENSION]
+    return services
 
 
 async def _send(caller: Caller, method: str, path: str, **body: Any) -> httpx.Response:
@@ -53,7 +53,7 @@ async def _credential(admin: Caller, name: str = "shared", **fields: Any) -> htt
 async def test_a_credential_is_stored_as_ciphertext_and_shown_with_stars(admin: Caller, instance: Quart) -> None:
     answer = await _credential(admin, credential_info={"provider": "openai"})
     assert answer.json() == {"success": True, "message": "Credential created successfully"}
-    with _house(instance).database.active():
+    with _services(instance).database.active():
         assert SECRET not in (await Credential.get(credential_name="shared")).credential_values
         assert SECRET not in str([row.updated_values async for row in AuditLog.all()])
     listed = (await admin.get("/credentials")).json()
@@ -76,7 +76,7 @@ async def test_of_a_short_or_odd_secret_nothing_is_shown(admin: Caller, secret: 
 
 
 async def test_deployments_of_file_and_database_use_it_at_once(admin: Caller, instance: Quart) -> None:
-    catalog = _house(instance).deployments
+    catalog = _services(instance).deployments
     assert catalog.names() == ["by-file", "own"]
     assert catalog.behind("by-file")[0].headers["Authorization"] == f"Bearer {FROM_FILE}"
     await _credential(admin)
@@ -108,7 +108,7 @@ async def test_a_credential_in_use_stays_unless_it_is_forced(admin: Caller, inst
     refusal = await _send(admin, "DELETE", "/credentials/shared")
     assert (refusal.status_code, "by-database" in refusal.json()["error"]["message"]) == (409, True)
     assert (await _send(admin, "DELETE", "/credentials/shared?force=true")).json()["success"] is True
-    assert _house(instance).deployments.behind("by-database") == ()
+    assert _services(instance).deployments.behind("by-database") == ()
     assert (await admin.get("/credentials/by_name/shared")).status_code == 404
 
 
@@ -121,7 +121,7 @@ async def test_the_credential_of_a_model_can_be_given_a_name(admin: Caller, inst
     row = (await admin.get("/credentials/by_name/copied")).json()
     assert row["credential_values"] == {"api_key": "sk****01"}
     assert (await admin.get("/credentials/by_model/zz")).status_code == 404
-    by_file = next(one.id for one in _house(instance).deployments.all() if one.model_name == "by-file")
+    by_file = next(one.id for one in _services(instance).deployments.all() if one.model_name == "by-file")
     assert (await admin.get(f"/credentials/by_model/{by_file}")).json()["credential_name"] == "of-file"
 
 

@@ -1,4 +1,4 @@
-"""Callbacks that keys and teams bring along: sealed at rest, starred in answers, sent to the operator's hosts only."""
+"""Callbacks that keys and teams bring along: encrypted at rest, masked in answers, sent to the operator's hosts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def opened(instance: Quart, row: VirtualKey | Team) -> dict[str, str]:
     return opened_variables(row.metadata["logging"][0], instance.extensions[EXTENSION].settings.salt_key)
 
 
-async def test_variables_of_a_key_are_sealed_and_answered_with_stars(admin: Caller, instance: Quart) -> None:
+async def test_variables_of_a_key_are_encrypted_and_answered_with_stars(admin: Caller, instance: Quart) -> None:
     made = await admin.new_key(metadata={"logging": logging(), "team": "x"})
     row = await stored(instance, made["token"])
     info = (await admin.info(made["key"]))["metadata"]
@@ -64,7 +64,7 @@ async def test_stars_that_come_back_keep_what_was_there(admin: Caller, alice: Ca
     assert opened(instance, await stored(instance, made["token"]))["langfuse_public_key"] == "pk-new"
 
 
-async def test_other_fields_in_the_metadata_leave_them_sealed(admin: Caller, instance: Quart) -> None:
+async def test_other_fields_in_the_metadata_leave_them_encrypted(admin: Caller, instance: Quart) -> None:
     made = await admin.new_key(metadata={"logging": logging()})
     assert (await admin.post("/key/update", key=made["key"], tags=["blue"])).status_code == 200
     row = await stored(instance, made["token"])

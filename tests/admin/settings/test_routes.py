@@ -42,9 +42,9 @@ async def test_sections_are_merged_and_null_takes_a_key_out(admin: Caller, insta
 
 async def test_what_is_stored_overrides_what_the_instance_was_told(admin: Caller, instance: Quart) -> None:
     await admin.post("/config/update", router_settings={"num_retries": 5, "stream_timeout": 3})
-    house = instance.extensions[EXTENSION]
-    with house.database.active():
-        settings = overridden(house.settings, await stored_overrides())
+    services = instance.extensions[EXTENSION]
+    with services.database.active():
+        settings = overridden(services.settings, await stored_overrides())
     assert (settings.num_retries, settings.stream_timeout) == (5, 3.0)
 
 

@@ -132,7 +132,7 @@ async def test_every_key_is_summed_and_the_largest_are_in_the_groups_too(
 
 
 async def test_more_than_is_looked_at_is_told(admin: Caller, spend: Spend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity_rows, "_MOST_CANDIDATES", 5)
+    monkeypatch.setattr(activity_rows, "_MAX_CANDIDATES", 5)
     for number in range(6):
         await spend(f"r{number}", f"0.{number + 1}", key_hash=f"k{number}", tags=[f"t{number}"])
     for path in ("/user/daily/activity", "/tag/daily/activity"):

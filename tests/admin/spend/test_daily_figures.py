@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.admin.spend.daily_figures import COUNTS, Figures, Metrics, add_to, days_as_wire, totals_of
+from app.admin.spend.daily_figures import COUNTS, Figures, Metrics, add_to, days_to_json, totals_of
 
 ONE = Metrics(Decimal("0.1"), 10, 5, 1, 2, 3, 4, 7, 250)
 TWO = Metrics(Decimal("0.2"), 20, 10, 2, 4, 6, 8, 14, 500)
@@ -19,8 +19,8 @@ def _decoded(answer: Any) -> Any:
 
 
 def test_metrics_are_written_as_the_contract_has_them() -> None:
-    assert tuple(name for name in _decoded(ONE.as_wire()) if name in Metrics.__struct_fields__[1:]) == COUNTS
-    assert _decoded(ONE.as_wire()) == {
+    assert tuple(name for name in _decoded(ONE.to_json()) if name in Metrics.__struct_fields__[1:]) == COUNTS
+    assert _decoded(ONE.to_json()) == {
         "spend": 0.1,
         "flat_cost": 0,
         "prompt_tokens": 10,
@@ -70,7 +70,7 @@ def test_keys_outside_of_groups_have_their_sums_and_no_more() -> None:
         key_names={"k1": NAMES},
         entity_names={"e1": {"alias": "Carol"}},
     )
-    days, total = days_as_wire(["d2", "d1", "d0"], figures)
+    days, total = days_to_json(["d2", "d1", "d0"], figures)
     assert total == ONE.plus(TWO).plus(ONE)
     later, first, empty = _decoded(days)
     breakdown = first["breakdown"]

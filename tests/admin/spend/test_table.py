@@ -85,8 +85,8 @@ async def test_a_session_is_one_row_with_its_sums(admin: Caller, spend: Spend) -
 
 
 async def test_a_cut_says_so(admin: Caller, spend: Spend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spend_table, "_MOST_EXAMINED", 2)
-    monkeypatch.setattr(spend_table, "_MOST_COUNTED", 2)
+    monkeypatch.setattr(spend_table, "_MAX_EXAMINED", 2)
+    monkeypatch.setattr(spend_table, "_MAX_COUNTED", 2)
     for number in range(4):
         await spend(f"r{number}", "0.1", days_ago=number % 2, model="m" if number else "rare")
     plain = (await admin.get(TABLE, **PERIOD)).json()

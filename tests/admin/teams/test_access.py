@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app.admin.teams.access import Power, check_may_place, edit_access, editable_part, is_granted, power_over
+from app.admin.teams.access import (
+    TeamPermissions,
+    check_may_place,
+    edit_access,
+    editable_part,
+    is_granted,
+    permissions_over,
+)
 from app.auth.principal import Principal
 from app.auth.roles import Role
 from app.errors import Forbidden
@@ -34,15 +41,15 @@ async def test_admins_have_power_over_every_team_and_organization_admins_over_th
     admin = Principal(role=Role.PROXY_ADMIN, key_hash="h")
     olga = Principal(role=Role.INTERNAL_USER, key_hash="h", organizations=("acme",))
     holder = Principal(role=Role.KEY_ONLY, key_hash="h", team_id="t")
-    assert [await power_over(caller, team) for caller in (admin, olga, holder)] == [
-        Power.UNRESTRICTED,
-        Power.UNRESTRICTED,
-        Power.MEMBER,
+    assert [await permissions_over(caller, team) for caller in (admin, olga, holder)] == [
+        TeamPermissions.UNRESTRICTED,
+        TeamPermissions.UNRESTRICTED,
+        TeamPermissions.MEMBER,
     ]
-    assert [await power_over(caller, alone) for caller in (admin, olga, holder)] == [
-        Power.UNRESTRICTED,
-        Power.NONE,
-        Power.NONE,
+    assert [await permissions_over(caller, alone) for caller in (admin, olga, holder)] == [
+        TeamPermissions.UNRESTRICTED,
+        TeamPermissions.NONE,
+        TeamPermissions.NONE,
     ]
 
 
@@ -66,6 +73,8 @@ def test_teams_move_between_own_organizations_only() -> None:
 
 
 def test_what_a_page_may_offer_to_edit() -> None:
-    assert edit_access(Power.UNRESTRICTED) == {"kind": "unrestricted"}
-    assert "team_alias" in edit_access(Power.TEAM_ADMIN)["editable_fields"]
-    assert {edit_access(power)["kind"] for power in (Power.NONE, Power.MEMBER, Power.READER)} == {"none"}
+    assert edit_access(TeamPermissions.UNRESTRICTED) == {"kind": "unrestricted"}
+    assert "team_alias" in edit_access(TeamPermissions.TEAM_ADMIN)["editable_fields"]
+    assert {
+        edit_access(power)["kind"] for power in (TeamPermissions.NONE, TeamPermissions.MEMBER, TeamPermissions.READER)
+    } == {"none"}

@@ -52,10 +52,10 @@ async def test_a_callback_is_stored_encrypted_and_answered_masked(
     with database_of(instance).active():
         team = await Team.get(team_id=team_id)
         audit = await AuditLog.all().values("before_value", "updated_values")
-    sealed = team.metadata["logging"][0]["sealed_credentials"]
+    encrypted = team.metadata["logging"][0]["sealed_credentials"]
     for text in (info.text, json.dumps(audit)):
         assert SECRET not in text
-        assert sealed not in text
+        assert encrypted not in text
     assert SECRET not in json.dumps(team.metadata)
     assert await _opened(instance, team_id) == _VARIABLES
 

@@ -14,7 +14,7 @@ from quart import Quart
 from app.models import Invitation, VirtualKey
 from app.security.credentials import onboarding_token
 from tests.admin.conftest import Caller
-from tests.admin.org_cast import house_of
+from tests.admin.org_cast import services_of
 from tests.conftest import MASTER_KEY
 
 PASSWORD = "my first password"
@@ -48,7 +48,7 @@ async def test_a_link_earns_a_token_that_is_no_session(client: httpx.AsyncClient
     assert claims["user_id"] == "alice" and claims["exp"] <= (datetime.now(UTC) + timedelta(minutes=15)).timestamp()
     inner = Caller(client, claims["key"])
     assert (await inner.get("/user/info")).status_code == 401
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         assert await VirtualKey.filter(team_id="litellm-dashboard").count() == 0
 
 
@@ -79,7 +79,7 @@ async def test_wrong_links_are_refused(client: httpx.AsyncClient, link: str, ins
     assert (unknown.status_code, "not exist" in unknown.json()["detail"]["error"]) == (401, True)
     assert (await client.get("/onboarding/get_token")).status_code == 422
     token = await _token(client, link)
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         await Invitation.filter(id=link).update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     expired = await client.get("/onboarding/get_token", params={"invite_link": link})
     assert (expired.status_code, "expired" in expired.json()["detail"]["error"]) == (401, True)

@@ -357,13 +357,13 @@ async def test_what_one_process_drops_the_others_drop_too() -> None:
     settings = Settings(master_key=MASTER_KEY)
     stores = [MemoryAnswers(10, 1000) for _ in range(2)]
     other = ResponseCache(settings, CacheParams(), stores[1], lambda message: None, open_answer_store)
-    here = ResponseCache(settings, CacheParams(), stores[0], other.hear, open_answer_store)
+    here = ResponseCache(settings, CacheParams(), stores[0], other.on_message, open_answer_store)
     for store in stores:
         for key in ("a", "b", "c"):
             store.put(key, b"1", 60)
     assert await here.delete(["a"]) == 1
     assert await stores[1].get_many(["a", "b"]) == [None, b"1"]
-    other.hear("key:b")
+    other.on_message("key:b")
     assert len(stores[1]) == 2
     assert await here.flush() == 2
     assert len(stores[1]) == 0

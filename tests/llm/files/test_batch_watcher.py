@@ -17,7 +17,7 @@ import pytest
 
 from app import create_app
 from app.llm.files.batch_billing import BatchBilling
-from app.llm.files.batch_watcher import BatchMeter
+from app.llm.files.batch_watcher import BatchWatcher
 from app.llm.files.owner import Payer
 from app.models import SpendLog, User
 from app.services import EXTENSION, Services
@@ -37,30 +37,37 @@ OUTPUT = "/v1/files/out-1/content"
 class Desk:
     """An instance whose meter looks every few milliseconds."""
 
-    house: Services
+    services: Services
     upstream: ScriptedUpstream
     payer: Payer
 
-    def meter(self, **billing: Any) -> BatchMeter:
+    def meter(self, **billing: Any) -> BatchWatcher:
         """A meter that remembers nothing, as after a restart."""
-        house = self.house
-        parts = (house.settings, house.database, house.accounts, house.deployments, house.shared_scopes, house.ledger)
-        return BatchMeter(house.accounts, BatchBilling(*parts, **billing), look_seconds=0.05)
+        services = self.services
+        parts = (
+            services.settings,
+            services.database,
+            services.accounts,
+            services.deployments,
+            services.shared_scopes,
+            services.ledger,
+        )
+        return BatchWatcher(services.accounts, BatchBilling(*parts, **billing), look_seconds=0.05)
 
     def row(self, status: str, id: str = "batch_1", **facts: Any) -> dict[str, Any]:
-        stamp = self.house.accounts.stamp("0" * 24, self.payer)
-        known = {"id": id, "status": status, "metadata": {"quarterdeck_owner": stamp}}
+        signature = self.services.accounts.signature("0" * 24, self.payer)
+        known = {"id": id, "status": status, "metadata": {"quarterdeck_owner": signature}}
         return {**known, "created_at": int(time.time()) - 60, f"{status}_at": int(time.time()) - 10, **facts}
 
-    def see(self, meter: BatchMeter, status: str, id: str = "batch_1", **facts: Any) -> None:
-        account = self.house.deployments.by_id("chat-1")
+    def see(self, meter: BatchWatcher, status: str, id: str = "batch_1", **facts: Any) -> None:
+        account = self.services.deployments.by_id("chat-1")
         assert account is not None
         output = {} if status == "in_progress" else {"output_file_id": "out-1"}
         meter.see(self.row(status, id, **{**output, **facts}), account)
 
     async def rows(self) -> list[SpendLog]:
-        await self.house.ledger.flush()
-        with self.house.database.active():
+        await self.services.ledger.flush()
+        with self.services.database.active():
             return await SpendLog.all()
 
     @property
@@ -85,13 +92,13 @@ async def desk(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
             )
         )
         async with app.test_app():
-            house = cast(Services, app.extensions[EXTENSION])
+            services = cast(Services, app.extensions[EXTENSION])
             upstream.on_path(OUTPUT, Pieces([LINE]))
-            yield Desk(house, upstream, Payer(KEY_HASH, "alice", models=("chat",)))
+            yield Desk(services, upstream, Payer(KEY_HASH, "alice", models=("chat",)))
 
 
 @asynccontextmanager
-async def running(meter: BatchMeter) -> AsyncIterator[BatchMeter]:
+async def running(meter: BatchWatcher) -> AsyncIterator[BatchWatcher]:
     task = asyncio.create_task(meter.run_forever())
     try:
         yield meter
@@ -114,7 +121,7 @@ async def test_a_batch_that_nobody_asks_for_is_looked_at_until_it_ends(desk: Des
         assert not desk.readings
         ended = desk.row("completed", output_file_id="out-1")
         desk.upstream.on_path("/v1/batches/batch_1", Reply(body=ended))
-        await until(lambda: desk.house.ledger.waiting == 1)
+        await until(lambda: desk.services.ledger.waiting == 1)
         looks = desk.looks()
         await asyncio.sleep(0.15)
     assert (desk.looks(), desk.readings) == (looks, 1)
@@ -123,20 +130,20 @@ async def test_a_batch_that_nobody_asks_for_is_looked_at_until_it_ends(desk: Des
 
 
 async def test_a_key_that_was_deleted_meanwhile_leaves_the_bill_to_its_user(desk: Desk) -> None:
-    with desk.house.database.active():
+    with desk.services.database.active():
         await User.create(user_id="alice")
     async with running(desk.meter()) as meter:
         desk.see(meter, "completed")
-        await until(lambda: desk.house.ledger.waiting == 1)
+        await until(lambda: desk.services.ledger.waiting == 1)
     (row,) = await desk.rows()
-    with desk.house.database.active():
+    with desk.services.database.active():
         assert (row.api_key, (await User.get(user_id="alice")).spend) == (KEY_HASH, HALF)
 
 
 async def test_a_batch_that_was_billed_is_not_read_again_after_a_restart(desk: Desk) -> None:
     async with running(desk.meter()) as meter:
         desk.see(meter, "completed")
-        await until(lambda: desk.house.ledger.waiting == 1)
+        await until(lambda: desk.services.ledger.waiting == 1)
     assert len(await desk.rows()) == 1
     async with running(desk.meter()) as meter:
         desk.see(meter, "completed")
@@ -148,7 +155,7 @@ async def test_two_that_bill_at_once_bill_once(desk: Desk) -> None:
     async with running(desk.meter()) as first, running(desk.meter()) as second:
         desk.see(first, "completed")
         desk.see(second, "completed")
-        await until(lambda: desk.house.ledger.waiting == 2)
+        await until(lambda: desk.services.ledger.waiting == 2)
     (row,) = await desk.rows()
     assert (row.spend, desk.readings) == (HALF, 2)
 
@@ -162,9 +169,9 @@ async def test_an_output_that_cannot_be_read_now_is_read_later(desk: Desk) -> No
             desk.upstream.on_path(OUTPUT, fault)
             desk.see(meter, "completed")
             await until(lambda count=count: desk.readings > count)  # type: ignore[misc]
-            assert desk.house.ledger.waiting == 0
+            assert desk.services.ledger.waiting == 0
         desk.upstream.on_path(OUTPUT, Pieces([LINE]))
-        await until(lambda: desk.house.ledger.waiting == 1)
+        await until(lambda: desk.services.ledger.waiting == 1)
     assert [row.spend for row in await desk.rows()] == [HALF]
 
 
@@ -172,7 +179,7 @@ async def test_of_a_file_that_is_too_large_the_beginning_is_billed(desk: Desk) -
     desk.upstream.on_path(OUTPUT, Pieces([LINE] * 50))
     async with running(desk.meter(most_bytes=10 * len(LINE) + 5)) as meter:
         desk.see(meter, "completed")
-        await until(lambda: desk.house.ledger.waiting == 1)
+        await until(lambda: desk.services.ledger.waiting == 1)
     (row,) = await desk.rows()
     assert (row.spend, row.metadata["is_truncated"], row.metadata["batch_requests"]) == (10 * HALF, True, 10)
 
@@ -182,19 +189,19 @@ async def test_a_batch_older_than_the_spend_logs_is_left_alone(desk: Desk) -> No
     async with running(desk.meter(log_kept=timedelta(hours=1))) as meter:
         desk.see(meter, "completed", "batch_old", completed_at=old)
         desk.see(meter, "completed")
-        await until(lambda: desk.house.ledger.waiting == 1)
+        await until(lambda: desk.services.ledger.waiting == 1)
     assert (len(await desk.rows()), desk.readings) == (1, 1)
 
 
 async def test_what_a_provider_says_may_be_anything(desk: Desk) -> None:
-    account = desk.house.deployments.by_id("chat-1")
+    account = desk.services.deployments.by_id("chat-1")
     assert account is not None
     async with running(desk.meter()) as meter:
         for id in (None, 7, "", "x" * 600, ["a"]):
             meter.see({**desk.row("completed", output_file_id="out-1"), "id": id}, account)
         for number, moment in enumerate(("soon", -1, 1e300, True, None, float("nan"))):
             desk.see(meter, "completed", f"batch_{number}", completed_at=moment, created_at=moment)
-        await until(lambda: desk.house.ledger.waiting == 6)
+        await until(lambda: desk.services.ledger.waiting == 6)
     now = datetime.now(UTC)
     assert all(now - timedelta(minutes=1) < row.start_time <= now for row in await desk.rows())
 

@@ -251,12 +251,12 @@ async def test_what_the_provider_is_told_names_no_key(worker: LiveWorker, upstre
     key = await worker.new_key(user_id="u" * 200, metadata={})
     entries = {f"name-{number}": "x" for number in range(15)}
     run = await Run(upstream, worker, key).start("chat", metadata=entries)
-    stamp = run.metadata["quarterdeck_owner"]
-    assert len(run.metadata) == 16 and len(stamp) <= 512
-    assert hash_of(key) not in stamp and "uuuu" not in stamp
+    signature = run.metadata["quarterdeck_owner"]
+    assert len(run.metadata) == 16 and len(signature) <= 512
+    assert hash_of(key) not in signature and "uuuu" not in signature
     run.ends("completed", answered("gpt-4o-mini"))
     shown = await run.show()
-    assert shown["metadata"] == entries and stamp not in json.dumps(shown)
+    assert shown["metadata"] == entries and signature not in json.dumps(shown)
     row = await worker.spend_row(key)
     assert (row["user"], row["metadata"]["batch_id"]) == ("u" * 200, run.id)
 

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.llm.files.object_ids import ObjectRef, opened_id, owner_tag, sealed_id
+from app.llm.files.object_ids import ObjectRef, encrypted_id, opened_id, owner_tag
 
 REF = ObjectRef("deployment-1", "file-abc", "0" * 24)
 SALT = "salt-key-of-a-test"
 
 
 def test_an_id_opens_to_what_it_was_made_of() -> None:
-    id = sealed_id("file", REF, SALT)
+    id = encrypted_id("file", REF, SALT)
     assert id.startswith("file-") and opened_id("file", id, SALT) == REF
-    assert sealed_id("file", REF, SALT) == id
+    assert encrypted_id("file", REF, SALT) == id
     assert "file-abc" not in id and id.replace("-", "").replace("_", "").isalnum()
 
 
 def test_an_id_of_another_kind_key_or_content_opens_to_nothing() -> None:
-    id = sealed_id("file", REF, SALT)
+    id = encrypted_id("file", REF, SALT)
     assert opened_id("file", id, "another salt") is None
     assert opened_id("batch", "batch_" + id.removeprefix("file-"), SALT) is None
     for wrong in (

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from app.llm.upstream.http_client import Wire, place_of
-from app.llm.upstream.http_response import Patience, WireAnswer
+from app.llm.upstream.http_client import HttpClient, place_of
+from app.llm.upstream.http_response import HttpResponse, Timeouts
 
 from .conftest import Run
 from .providers import certified, saying, serving
 
-PATIENCE = Patience(connect=5, total=10)
+PATIENCE = Timeouts(connect=5, total=10)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-async def body_of(answer: WireAnswer) -> bytes:
+async def body_of(answer: HttpResponse) -> bytes:
     pieces = []
     while piece := await answer.read():
         pieces.append(piece)
     return b"".join(pieces)
 
 
-async def ask(wire: Wire, url: str, body: bytes | None = b"{}", **headers: str) -> bytes:
+async def ask(wire: HttpClient, url: str, body: bytes | None = b"{}", **headers: str) -> bytes:
     return await body_of(await wire.request("POST", url, headers, body, PATIENCE))
 
 
@@ -57,7 +57,7 @@ def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
 def test_a_request_says_what_every_server_wants_to_know(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             assert await ask(wire, f"{provider.url}/v1?a=b", b'{"a":1}', Authorization="Bearer k") == b"ok"
             head, _, body = provider.requests[0].partition(b"\r\n\r\n")
             assert body == b'{"a":1}'
@@ -78,7 +78,7 @@ def test_a_request_says_what_every_server_wants_to_know(run: Run) -> None:
 def test_what_a_caller_says_wins_and_an_empty_post_has_a_length(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             await ask(wire, provider.url, None, **{"User-Agent": "mine", "Accept": "audio/*"})
             assert b"quarterdeck" not in provider.requests[0]
             assert b"*/*" not in provider.requests[0]
@@ -94,7 +94,7 @@ def test_what_a_caller_says_wins_and_an_empty_post_has_a_length(run: Run) -> Non
 def test_a_header_of_more_than_one_line_is_never_sent(run: Run, value: str) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             with pytest.raises(ValueError):
                 await ask(wire, provider.url, b"{}", Name=value)
             assert provider.connections == 0
@@ -105,7 +105,7 @@ def test_a_header_of_more_than_one_line_is_never_sent(run: Run, value: str) -> N
 def test_a_connection_serves_one_request_after_the_other(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             for _ in range(3):
                 assert await ask(wire, provider.url) == b"ok"
             assert (provider.connections, len(provider.requests)) == (1, 3)
@@ -120,7 +120,7 @@ def test_a_connection_serves_one_request_after_the_other(run: Run) -> None:
 def test_an_answer_that_was_not_read_gives_its_connection_back_once_it_has_arrived(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             answer = await wire.request("POST", provider.url, {}, b"{}", PATIENCE)
             answer.close()
             await ask(wire, provider.url)
@@ -142,7 +142,7 @@ def test_an_answer_that_was_not_read_gives_its_connection_back_once_it_has_arriv
 def test_a_connection_that_cannot_be_trusted_any_more_is_not_used_again(run: Run, last: bytes) -> None:
     async def test() -> None:
         async with serving(saying(last)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             assert await ask(wire, provider.url) == b"ok"
             assert await ask(wire, provider.url) == b"ok"
             assert provider.connections == 2
@@ -154,7 +154,7 @@ def test_a_connection_that_cannot_be_trusted_any_more_is_not_used_again(run: Run
 def test_one_that_the_provider_closed_meanwhile_is_not_used_again(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK, ends=True)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             for _ in range(2):
                 assert await ask(wire, provider.url) == b"ok"
                 await asyncio.sleep(0.05)
@@ -167,7 +167,7 @@ def test_one_that_the_provider_closed_meanwhile_is_not_used_again(run: Run) -> N
 def test_one_that_nobody_needs_is_closed_in_time(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(0.1)
+            wire = HttpClient(0.1)
             await ask(wire, provider.url)
             await provider.until_left()
             await ask(wire, provider.url)
@@ -181,7 +181,7 @@ def test_an_answer_before_the_request_was_sent_whole_counts(run: Run) -> None:
     async def test() -> None:
         too_large = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
         async with serving(saying(too_large), reads_body=False) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             answer = await wire.request("POST", provider.url, {}, b"x" * 50_000_000, PATIENCE)
             assert (answer.status, await body_of(answer)) == (413, b"no")
             await provider.until_left()
@@ -193,7 +193,7 @@ def test_an_answer_before_the_request_was_sent_whole_counts(run: Run) -> None:
 def test_a_large_body_arrives_whole(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             await ask(wire, provider.url, b"y" * 5_000_000)
             assert provider.requests[0].endswith(b"\r\n\r\n" + b"y" * 5_000_000)
             wire.close()
@@ -206,14 +206,14 @@ def test_a_server_is_trusted_by_its_certificate_alone(run: Run, tmp_path: Path) 
 
     async def test() -> None:
         async with serving(saying(OK), tls=presents) as provider:
-            wire = Wire(4, trusts)
+            wire = HttpClient(4, trusts)
             assert await ask(wire, provider.url) == b"ok"
             assert await ask(wire, provider.url) == b"ok"
             assert provider.connections == 1
             with pytest.raises(ssl.SSLCertVerificationError):
                 await ask(wire, provider.url.replace("127.0.0.1", "localhost"))
             with pytest.raises(ssl.SSLCertVerificationError):
-                await ask(Wire(4), provider.url)
+                await ask(HttpClient(4), provider.url)
             assert len(provider.requests) == 2
             wire.close()
 
@@ -227,8 +227,8 @@ def test_who_does_not_shake_hands_is_given_up(run: Run) -> None:
 
         async with serving(silent) as provider:
             with pytest.raises(TimeoutError):
-                await Wire(4).request(
-                    "POST", provider.url.replace("http:", "https:"), {}, b"{}", Patience(connect=0.2, total=5)
+                await HttpClient(4).request(
+                    "POST", provider.url.replace("http:", "https:"), {}, b"{}", Timeouts(connect=0.2, total=5)
                 )
 
     run(test())
@@ -238,7 +238,7 @@ def test_who_refuses_or_cannot_be_found_is_an_error_of_the_network(run: Run) -> 
     async def test() -> None:
         for url in ("http://127.0.0.1:1", "http://nowhere.invalid"):
             with pytest.raises(OSError):
-                await ask(Wire(4), url)
+                await ask(HttpClient(4), url)
 
     run(test())
 
@@ -248,7 +248,7 @@ def test_an_address_that_does_not_answer_leaves_the_next_one(run: Run) -> None:
 
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             assert await ask(wire, provider.url.replace("127.0.0.1", "localhost")) == b"ok"
             wire.close()
 
@@ -258,7 +258,7 @@ def test_an_address_that_does_not_answer_leaves_the_next_one(run: Run) -> None:
 def test_a_caller_that_leaves_cuts_the_connection(run: Run) -> None:
     async def test() -> None:
         async with serving(saying()) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             asking = asyncio.ensure_future(ask(wire, provider.url))
             await asyncio.sleep(0.05)
             asking.cancel()
@@ -271,7 +271,7 @@ def test_a_caller_that_leaves_cuts_the_connection(run: Run) -> None:
 def test_a_client_that_is_closed_leaves_nobody_waiting(run: Run) -> None:
     async def test() -> None:
         async with serving(saying()) as provider:
-            wire = Wire(4)
+            wire = HttpClient(4)
             asking = asyncio.ensure_future(ask(wire, provider.url))
             await asyncio.sleep(0.05)
             wire.close()

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import msgspec
 
-from app.observability.metrics.counts import MOST_CELLS, BudgetFact, Cell, DeploymentCell, Totals, observe
+from app.observability.metrics.counts import MAX_CELLS, BudgetFact, Cell, DeploymentCell, Totals, observe
 
 BOUNDS = (1.0, 5.0)
 
@@ -42,14 +42,14 @@ def test_totals_of_two_processes_add_up() -> None:
 
 def test_callers_are_folded_before_models() -> None:
     totals, labels = Totals(), ("requested_model", "end_user")
-    for n in range(MOST_CELLS):
+    for n in range(MAX_CELLS):
         totals.cell(("chat", f"user-{n}"), labels)
     assert totals.cell(("chat", "one-more"), labels) is totals.cells["chat", "other"]
     assert totals.cell(("new-model", "one-more"), labels) is totals.cells["new-model", "other"]
-    for n in range(MOST_CELLS):
+    for n in range(MAX_CELLS):
         totals.cell((f"model-{n}", "x"), labels)
-    assert len(totals.cells) <= MOST_CELLS + MOST_CELLS // 10 + 1
-    assert ("other", "other") in totals.cells and totals.folded == MOST_CELLS + 2
+    assert len(totals.cells) <= MAX_CELLS + MAX_CELLS // 10 + 1
+    assert ("other", "other") in totals.cells and totals.folded == MAX_CELLS + 2
 
 
 def test_deployments_and_fallbacks_are_bounded_too() -> None:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_fam
 
 from app.deployments.deployment import Deployment
 from app.llm.observers import EndedCall, FailedAttempt
-from app.observability.metrics.counts import MOST_CELLS
+from app.observability.metrics.counts import MAX_CELLS
 from app.observability.metrics.exporter import Metrics
 from app.protocols.base import Usage
 from app.settings import Settings, load_settings
@@ -109,14 +109,14 @@ def test_label_values_beyond_the_cap_are_summed_as_other() -> None:
     config = {"litellm_spend_metric": ("requested_model", "end_user")}
     metrics = Metrics(settings_with(prometheus_metrics_config=config))
     where = target("chat")
-    for n in range(MOST_CELLS + 500):
+    for n in range(MAX_CELLS + 500):
         call = ended(where, cost="1")
         call.call.end_user = f"user-{n}"
         metrics.call_ended(call)
     text = shown(metrics)
-    assert total(text, "litellm_spend_metric_total") == MOST_CELLS + 500
+    assert total(text, "litellm_spend_metric_total") == MAX_CELLS + 500
     assert value(text, "litellm_spend_metric_total", requested_model="chat", end_user="other") == 500
-    assert len(series(text)) <= MOST_CELLS + 2
+    assert len(series(text)) <= MAX_CELLS + 2
 
 
 def test_names_that_nothing_answers_to_do_not_become_models(metrics: Metrics) -> None:
@@ -162,16 +162,16 @@ def test_hits_and_misses_of_the_cache_are_told_apart(metrics: Metrics) -> None:
 
 
 def test_a_deployment_is_healthy_partial_or_out(metrics: Metrics) -> None:
-    well, failing, resting = target("well"), target("failing"), target("resting")
+    well, failing, cooling_down = target("well"), target("failing"), target("cooling_down")
     metrics.call_ended(ended(well))
     failed = [FailedAttempt(failing, 500, "InternalServerError", "", 0.1)]
     metrics.call_ended(ended(failing, failed=failed, status=500, error_class="InternalServerError"))
-    metrics.deployment_cooled(resting, 429, 5.0)
-    text = metrics.text([well, failing, resting], [resting.id], shows_callers=False)
-    for one, state in ((well, 0), (failing, 1), (resting, 2)):
+    metrics.deployment_cooled(cooling_down, 429, 5.0)
+    text = metrics.text([well, failing, cooling_down], [cooling_down.id], shows_callers=False)
+    for one, state in ((well, 0), (failing, 1), (cooling_down, 2)):
         labels = {"model_id": one.id, "litellm_model_name": "openai/gpt-4o-mini", "api_provider": "openai"}
         assert value(text, "litellm_deployment_state", **labels) == state
-    assert value(text, "litellm_deployment_cooled_down_total", model_id=resting.id, exception_status="429") == 1
+    assert value(text, "litellm_deployment_cooled_down_total", model_id=cooling_down.id, exception_status="429") == 1
     labels = {"model_id": failing.id, "exception_status": "500"}
     assert value(text, "litellm_deployment_failure_responses_total", **labels) == 1
 

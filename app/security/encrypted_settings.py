@@ -1,4 +1,4 @@
-"""Stored settings that hold secrets: encrypted at rest, starred out in every answer. Pure functions over plain JSON.
+"""Stored settings that hold secrets: encrypted at rest, masked out in every answer. Pure functions over plain JSON.
 
 What is a secret is told by its name, for the two directions alike. Numbers and flags are none, whatever their name; an
 address with a password in it is one.
@@ -56,33 +56,33 @@ def _has_password(address: str) -> bool:
     return ":" in authority.rpartition("@")[0]
 
 
-def sealed(value: Any, salt_key: str, *, is_whole: bool = False) -> Any:
+def encrypted(value: Any, salt_key: str, *, is_whole: bool = False) -> Any:
     """The same JSON with its secrets encrypted; `is_whole`: every value of the mapping is one."""
     if isinstance(value, Mapping):
         return {
-            name: _seal(item, salt_key) if is_whole or is_secret(name, item) else sealed(item, salt_key)
+            name: _encrypt(item, salt_key) if is_whole or is_secret(name, item) else encrypted(item, salt_key)
             for name, item in value.items()
         }
-    return [sealed(item, salt_key) for item in value] if isinstance(value, list) else value
+    return [encrypted(item, salt_key) for item in value] if isinstance(value, list) else value
 
 
-def _seal(value: Any, salt_key: str) -> str:
-    if is_sealed(value):
+def _encrypt(value: Any, salt_key: str) -> str:
+    if is_encrypted(value):
         return str(value)  # could not be read; whoever has the right salt key still can
     return _PREFIX + encrypt(json.dumps(value), salt_key)
 
 
-def is_sealed(value: Any) -> bool:
+def is_encrypted(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(_PREFIX)
 
 
-def unsealed(value: Any, salt_key: str) -> Any:
+def decrypted(value: Any, salt_key: str) -> Any:
     """The same JSON with its secrets in the clear. One of another salt key stays as it is, and is logged."""
     if isinstance(value, Mapping):
-        return {name: unsealed(item, salt_key) for name, item in value.items()}
+        return {name: decrypted(item, salt_key) for name, item in value.items()}
     if isinstance(value, list):
-        return [unsealed(item, salt_key) for item in value]
-    if not is_sealed(value):
+        return [decrypted(item, salt_key) for item in value]
+    if not is_encrypted(value):
         return value
     try:
         return json.loads(decrypt(value.removeprefix(_PREFIX), salt_key))
@@ -92,10 +92,10 @@ def unsealed(value: Any, salt_key: str) -> Any:
 
 
 def shown(value: Any, *, is_whole: bool = False) -> Any:
-    """The same JSON with its secrets starred out, for answers and the audit log."""
+    """The same JSON with its secrets masked out, for answers and the audit log."""
     if isinstance(value, Mapping):
         return {
-            name: MASK if is_sealed(item) or is_whole or is_secret(name, item) else shown(item)
+            name: MASK if is_encrypted(item) or is_whole or is_secret(name, item) else shown(item)
             for name, item in value.items()
         }
     return [shown(item) for item in value] if isinstance(value, list) else value

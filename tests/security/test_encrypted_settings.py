@@ -1,4 +1,4 @@
-"""Secrets among stored settings: told by name, encrypted, starred out, and never moved to another address."""
+"""Secrets among stored settings: told by name, encrypted, masked out, and never moved to another address."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.security.sealed_settings import MASK, has_mask, is_secret, sealed, shown, unsealed, with_kept_secrets
+from app.security.encrypted_settings import MASK, decrypted, encrypted, has_mask, is_secret, shown, with_kept_secrets
 
 SALT = "salt-of-the-tests"
 SETTINGS = {
@@ -19,16 +19,16 @@ SETTINGS = {
 
 
 def test_secrets_are_encrypted_at_any_depth_and_come_back() -> None:
-    stored = sealed(SETTINGS, SALT)
+    stored = encrypted(SETTINGS, SALT)
     text = json.dumps(stored)
     assert all(word not in text for word in ("hunter22", "hooks.example", "Bearer abc"))
     assert stored["request_timeout"] == 30
     assert stored["cache_params"]["host"] == "redis.example"
-    assert unsealed(stored, SALT) == SETTINGS
+    assert decrypted(stored, SALT) == SETTINGS
 
 
-def test_secrets_are_starred_out_sealed_or_not() -> None:
-    for value in (SETTINGS, sealed(SETTINGS, SALT)):
+def test_secrets_are_starred_out_encrypted_or_not() -> None:
+    for value in (SETTINGS, encrypted(SETTINGS, SALT)):
         text = json.dumps(shown(value))
         assert all(word not in text for word in ("hunter22", "hooks.example", "Bearer abc", "encrypted:"))
         assert shown(value)["user_api_key_cache_ttl"] == 60
@@ -36,9 +36,9 @@ def test_secrets_are_starred_out_sealed_or_not() -> None:
 
 
 def test_what_another_salt_key_encrypted_stays_as_it_is() -> None:
-    stored = sealed(SETTINGS, SALT)
-    assert unsealed(stored, "another-salt") == stored
-    assert sealed(unsealed(stored, "another-salt"), "another-salt") == stored
+    stored = encrypted(SETTINGS, SALT)
+    assert decrypted(stored, "another-salt") == stored
+    assert encrypted(decrypted(stored, "another-salt"), "another-salt") == stored
 
 
 @pytest.mark.parametrize(
