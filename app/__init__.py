@@ -92,7 +92,7 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
         serve_configured_endpoints(app)
     if settings.serves_fast_path and "llm" not in closed_groups(settings):
         shares = settings.control_plane_origin is not None
-        fast_path = FastPath(app.asgi_app, services, app.config["MAX_CONTENT_LENGTH"], shares_with_origins=shares)
+        fast_path = FastPath(app, services, accesses, shares_with_origins=shares)
         app.asgi_app = fast_path  # type: ignore[method-assign]
     if settings.trusted_proxy_ranges:
         app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..protocols.dialect import Dialect
+from ..protocols.dialects import DIALECTS
 from ..protocols.providers import Provider, split_model
 from ..security.encrypted_settings import shown
 from ..settings.routing import FailurePolicy, allowed_fails_policy
@@ -39,6 +41,7 @@ class Deployment:
     id: str
     model_name: str
     provider: Provider
+    dialect: Dialect = field(repr=False)
     upstream_model: str
     api_base: str
     headers: Mapping[str, str] = field(repr=False)
@@ -138,11 +141,8 @@ def build_deployment(
     written, params = params, _with_credential(params, credentials)
     provider, upstream_model = _provider_of(params)
     api_base, api_key = _target(provider, params, environment)
-    query = ""
-    if provider.is_azure:
-        api_base, query = _azure(
-            api_base, upstream_model, params.get("api_version") or environment.get("AZURE_API_VERSION")
-        )
+    dialect = DIALECTS[provider.dialect]
+    api_base, query = dialect.address(api_base, upstream_model, _with_environment(params, environment))
     # Of what was written: a credential that gets another value leaves the deployments what they are.
     facts = json.dumps([model_name, dict(written)], sort_keys=True, default=str)
     identity = str(info.get("id") or sha256(facts.encode()).hexdigest())
@@ -150,6 +150,7 @@ def build_deployment(
         id=identity,
         model_name=model_name,
         provider=provider,
+        dialect=dialect,
         upstream_model=upstream_model,
         api_base=api_base,
         headers=MappingProxyType(_headers(provider, api_key, params)),
@@ -285,14 +286,10 @@ def check_address(base: Any) -> None:
         raise ValueError("litellm_params.api_base holds more than an address; put a credential into api_key")
 
 
-def _azure(base: str, deployment: str, api_version: Any) -> tuple[str, str]:
-    """Azure puts the deployment into the path and the version into the query (contract llm.md §5.6)."""
-    if api_version in ("v1", "latest", "preview"):
-        return f"{base}/openai/v1", "" if api_version == "v1" else f"?api-version={api_version}"
-    query = f"?api-version={api_version or '2024-10-21'}"
-    if "/openai/deployments/" in base:
-        return base, query
-    return f"{base}/openai/deployments/{deployment}", query
+def _with_environment(params: Mapping[str, Any], environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """The version of Azure's API may stand in the environment, for all deployments that do not name one."""
+    version = params.get("api_version") or environment.get("AZURE_API_VERSION")
+    return {**params, "api_version": version} if version else params
 
 
 def _extra_headers(params: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from urllib.parse import quote
 
 from .deployment import Deployment, listed_price
 
@@ -54,8 +53,5 @@ def _narrowed(deployment: Deployment, part: str) -> Deployment:
         return deployment
     upstream_model = deployment.upstream_model.replace(_STAR, part, 1)
     prices = deployment.prices or listed_price(deployment, upstream_model)
-    api_base = deployment.api_base
-    if deployment.provider.is_azure:
-        # There the model is a part of the path; what a client writes must stay one segment of it.
-        api_base = api_base.replace(deployment.upstream_model, quote(upstream_model, safe=""), 1)
+    api_base = deployment.dialect.address_of(deployment.api_base, deployment.upstream_model, upstream_model)
     return replace(deployment, upstream_model=upstream_model, api_base=api_base, prices=prices)

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from ..errors import UpstreamError
 from ..protocols.base import Usage
+from ..protocols.dialect import Dialect
 from ..protocols.media_usage import RelayMeter
-from ..protocols.openai import error_frame
 from .call import Reply
 from .call_record import CallRecord
 from .upstream.client import Answer
@@ -35,7 +35,7 @@ def safe_type(content_type: str) -> str:
     return content_type if is_safe else _BYTES
 
 
-async def relayed(answer: Answer, asked: Usage, record: CallRecord) -> Reply:
+async def relayed(answer: Answer, asked: Usage, record: CallRecord, dialect: Dialect) -> Reply:
     """Pass an answer on once its first bytes are there: until then, another deployment may take over."""
     is_events = answer.content_type.lower().startswith(_EVENTS)
     meter = RelayMeter(asked, is_events=is_events)
@@ -47,10 +47,10 @@ async def relayed(answer: Answer, asked: Usage, record: CallRecord) -> Reply:
         if isinstance(problem, StopAsyncIteration):
             raise empty_error(answer.deployment) from None
         raise
-    record.first_chunk()
+    record.timing.first_chunk()
     record.upstream_headers = answer.headers
     headers = {**record.upstream_headers, **record.headers()}
-    frames = _billed(first, chunks, answer, meter, record, is_events=is_events)
+    frames = _billed(first, chunks, answer, meter, record, dialect if is_events else None)
     # Only a generator that has begun settles when it is dropped.
     await anext(frames)
     return Reply(headers, frames=frames, content_type=safe_type(answer.content_type))
@@ -62,10 +62,12 @@ async def _billed(
     answer: Answer,
     meter: RelayMeter,
     record: CallRecord,
-    *,
-    is_events: bool,
+    dialect: Dialect | None,
 ) -> AsyncGenerator[bytes]:
-    """Pass chunks on and account for them however they end. What broke off in other than events is cut off here too."""
+    """Pass chunks on and account for them however they end. `dialect`: of the events that tell what went wrong.
+
+    What broke off in other than events is cut off here too.
+    """
     try:
         yield b""
         meter.feed(first)
@@ -80,9 +82,9 @@ async def _billed(
             record.fail(500, "MidStreamError", meter.fault, meter.usage)
     except UpstreamError as error:
         record.break_off(error, meter.usage)
-        if not is_events:
+        if dialect is None:
             raise
-        yield error_frame(error.message, str(error.status))
+        yield dialect.error_frame(error.message, str(error.status))
     finally:
         # Reached open only when the client left: the provider made what it was asked for, and is told to stop.
         record.fail(499, "ClientDisconnected", "the client left mid-stream", meter.usage)

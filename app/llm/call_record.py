@@ -1,76 +1,69 @@
-"""What one call leaves behind: its settled reservation, its spend event, and the headers that tell the client."""
+"""Follows one call from admission to its end: its attempts, and who is told how it ended.
+
+Its parts are values of their own: times (call_timing.py), money (call_spend.py), headers (answer_headers.py).
+"""
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from ..deployments.deployment import Deployment
 from ..errors import UpstreamError
 from ..protocols.base import Usage
-from ..protocols.openai import OpenAIRequest, StreamRestamper
-from ..protocols.openai_assembly import StreamAssembler, usage_of_answer
+from ..protocols.dialect import ClientRequest, StreamTranslation
+from ..protocols.dialects import client_dialect
 from ..spend.budget import Reservation
-from ..spend.events import SpendEvent, SpendWindow
+from ..spend.events import SpendEvent
 from ..spend.ledger import SpendLedger
-from ..spend.pricing import Cost, price_of
-from ..version import VERSION
+from .answer_headers import answer_headers, attempt_headers
 from .call import Call, is_client_timeout
+from .call_spend import CallSpend, call_event
+from .call_timing import CallTiming
 from .observers import EndedCall, FailedAttempt, Observer
 from .routing.load import DeploymentLoad
 
-_NAME_LENGTH = 255
 # Of a stream's answer that is put together for those who watch.
 _MAX_ANSWER_BYTES = 1024 * 1024
-_FREE = Cost(Decimal(0), Decimal(0), Decimal(0))
 
 
 class CallRecord:
-    """Follows one call from admission to its end. Ends exactly once: the first of `succeed` and `fail` counts."""
+    """Ends exactly once: the first of `succeed` and `fail` counts.
+
+    `on_stream_failure` is told of a deployment whose stream broke after the client had seen it begin.
+    """
 
     def __init__(
         self,
         call: Call,
-        request: OpenAIRequest,
+        request: ClientRequest,
         reservation: Reservation,
         ledger: SpendLedger,
         observers: Observer,
         load: DeploymentLoad,
-        learn: Callable[[Deployment, UpstreamError], None],
+        on_stream_failure: Callable[[Deployment, UpstreamError], None],
     ) -> None:
         self._call = call
         self._request = request
-        self._reservation = reservation
         self._ledger = ledger
         self._observers = observers
         self._load = load
-        self._record_failure = learn
-        # The deployment whose attempt runs.
-        self._running = ""
+        self._on_stream_failure = on_stream_failure
+        self.timing = CallTiming()
+        self.spend = CallSpend(reservation)
         # The name that was asked for, then the group that took over.
         self._group = request.model
         # Groups of deployments that were left for another one.
         self.fallbacks = 0
         self._attempts = 0
-        # Groups of which a deployment was asked: not one that rests as a whole.
+        # Groups of which a deployment was asked: not one that is cooling down as a whole.
         self._groups_asked = 0
         self._is_new_group = True
-        # What the running attempt holds of its provider's budget.
-        self.attempt_reservation: Reservation | None = None
-        self._started_at = datetime.now(UTC)
-        self._clock = time.perf_counter()
-        self._attempt_clock = self._clock
-        self._upstream_seconds = 0.0
-        self._first_chunk_at: datetime | None = None
-        self._first_chunk_seconds: float | None = None
+        # The deployment whose attempt runs.
+        self._running = ""
         self._deployment: Deployment | None = None
         self._failed: list[FailedAttempt] = []
-        self._cost: Cost | None = None
-        self._windows = windows_of(reservation)
         # Under which the answer is cached, for a call that may use the cache.
         self.cache_key: str | None = None
         self._is_cache_hit = False
@@ -79,22 +72,24 @@ class CallRecord:
         # Of the provider's answer, as they are passed on.
         self.upstream_headers: Mapping[str, str] = {}
         # Puts a stream's answer together where somebody wants to see it.
-        self._assembler = StreamAssembler(call.endpoint) if request.is_stream and observers.wants_answers else None
+        wants_answer = request.is_stream and observers.wants_answers
+        self._assembler = client_dialect(request).assembler(call.endpoint) if wants_answer else None
         self._is_open = True
 
     def fall_back(self, group: str, reservation: Reservation) -> None:
-        """Another group takes over: what is held for the call is held there from now on."""
+        """Another group takes over."""
         self.fallbacks += 1
         self._group = group
         self._is_new_group = True
-        self._reservation.settle(Decimal(0))
-        self._reservation, self._windows = reservation, windows_of(reservation)
+        self.spend.move(reservation)
 
     # ---- attempts --------------------------------------------------------------------------------------------------
 
-    def start_attempt(self, deployment: Deployment) -> None:
+    def start_attempt(self, deployment: Deployment, reservation: Reservation | None) -> None:
+        """`reservation`: what the attempt holds of its provider's budget and its deployment's limits."""
+        self.spend.hold_attempt(reservation)
         self._deployment = deployment
-        self._attempt_clock = time.perf_counter()
+        self.timing.start_attempt()
         self._attempts += 1
         self._groups_asked += self._is_new_group
         self._is_new_group = False
@@ -103,12 +98,11 @@ class CallRecord:
 
     def end_attempt(self, error: UpstreamError) -> None:
         """Remember a failed try, for the log and the headers."""
-        seconds = time.perf_counter() - self._attempt_clock
-        self._upstream_seconds += seconds
+        seconds = self.timing.end_attempt()
         self._stop_running()
-        self._settle_attempt(Decimal(0))
+        self.spend.release_attempt()
         if self._deployment is not None:
-            offset = self._attempt_clock - self._clock
+            offset = self.timing.attempt_offset
             failed = FailedAttempt(self._deployment, error.status, error.error_class, error.message, seconds, offset)
             self._failed.append(failed)
 
@@ -117,27 +111,21 @@ class CallRecord:
             self._load.end(self._running)
             self._running = ""
 
-    def _settle_attempt(self, cost: Decimal, tokens: int = 0) -> None:
-        if self.attempt_reservation is not None:
-            self._windows = [*self._windows, *windows_of(self.attempt_reservation)] if cost else self._windows
-            self.attempt_reservation.settle(cost, tokens)
-            self.attempt_reservation = None
-
-    def first_chunk(self) -> None:
-        self._first_chunk_at = datetime.now(UTC)
-        self._first_chunk_seconds = time.perf_counter() - self._attempt_clock
-        self._upstream_seconds += self._first_chunk_seconds
+    @property
+    def deployment_id(self) -> str:
+        """Of the deployment that answered, or that was asked last."""
+        return self._deployment.id if self._deployment is not None else ""
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
-    def usage_of(self, restamper: StreamRestamper) -> Usage:
+    def usage_of(self, stream: StreamTranslation) -> Usage:
         """What a stream used, as its provider says, else as it looks."""
-        return restamper.usage or restamper.estimated_usage(self._request.body_bytes)
+        return stream.usage or stream.estimated_usage(self._request.body_bytes)
 
     def succeed(self, usage: Usage, answer: bytes | None = None) -> None:
         if self._is_open:
-            if self._first_chunk_at is None:
-                self._upstream_seconds += time.perf_counter() - self._attempt_clock
+            if self.timing.first_chunk_at is None:
+                self.timing.end_attempt()
             self._end(usage, {}, answer=answer)
 
     def succeed_from_cache(self, usage: Usage, deployment: Deployment | None, answer: bytes | None = None) -> None:
@@ -146,19 +134,14 @@ class CallRecord:
             self._is_cache_hit, self._deployment = True, deployment
             self._end(usage, {}, answer=answer)
 
-    @property
-    def deployment_id(self) -> str:
-        """Of the deployment that answered, or that was asked last."""
-        return self._deployment.id if self._deployment is not None else ""
-
-    def pass_on(self, frames: bytes, restamper: StreamRestamper) -> None:
+    def pass_on(self, frames: bytes, stream: StreamTranslation) -> None:
         """See what a stream's client gets next, and settle the stream as soon as its end was read."""
         if self._assembler is not None and not self._assembler.is_given_up:
             self._assembler.feed(frames)
             if self._assembler.size > _MAX_ANSWER_BYTES:
                 self._assembler.give_up()
-        if restamper.finished:
-            self.succeed(self.usage_of(restamper))
+        if stream.has_finished:
+            self.succeed(self.usage_of(stream))
 
     def fail(self, status: int, error_class: str, message: str, usage: Usage | None = None) -> None:
         """Log a failure as one. Tokens that a stream delivered before it broke are billed."""
@@ -168,9 +151,9 @@ class CallRecord:
 
     def break_off(self, error: UpstreamError, usage: Usage) -> None:
         """The stream broke after it had begun: too late for anybody to take over, but not for routing to learn."""
-        hurried = is_client_timeout(error, self._call, self._request.options)
-        if self._is_open and self._deployment is not None and not hurried:
-            self._record_failure(self._deployment, error)
+        is_by_client = is_client_timeout(error, self._call, self._request.options)
+        if self._is_open and self._deployment is not None and not is_by_client:
+            self._on_stream_failure(self._deployment, error)
         self.fail(error.status, "MidStreamError", error.message, usage)
 
     def _end(
@@ -182,20 +165,22 @@ class CallRecord:
         error_class: str = "",
         answer: bytes | None = None,
     ) -> None:
+        """Settle, record, tell."""
         self._is_open = False
         self.usage = usage if not error_class else None
-        billed = Usage() if self._is_cache_hit else usage
         if not error_class and self._running:
-            self._note_speed(usage)
+            self._record_speed(usage)
         self._stop_running()
         prices = self._deployment.prices if self._deployment else None
-        self._cost = _FREE if self._is_cache_hit else price_of(usage, prices)
-        cost = (self._cost or _FREE).total
-        self._reservation.settle(cost, billed.total_tokens)
-        self._settle_attempt(cost, billed.total_tokens)
-        event = self._event("failure" if error_class else "success", billed, cost, self._with_details(facts, usage))
+        cost = self.spend.settle(usage, prices, is_cached=self._is_cache_hit)
+        event = self._event("failure" if error_class else "success", usage, cost, self._with_details(facts, usage))
         self._ledger.record(event)
-        first_chunk = self._first_chunk_at
+        if answer is None and self._assembler is not None:
+            answer = self._assembler.so_far(usage)
+        self._tell(event, usage, status, error_class, answer)
+
+    def _tell(self, event: SpendEvent, usage: Usage, status: int, error_class: str, answer: bytes | None) -> None:
+        timing = self.timing
         self._observers.call_ended(
             EndedCall(
                 call=self._call,
@@ -205,148 +190,74 @@ class CallRecord:
                 fallbacks=self.fallbacks,
                 event=event,
                 usage=usage,
-                cost=self._cost,
+                cost=self.spend.cost,
                 is_success=not error_class,
                 status=status,
                 error_class=error_class,
-                total_seconds=time.perf_counter() - self._clock,
-                upstream_seconds=self._upstream_seconds,
-                first_chunk_seconds=(first_chunk - self._started_at).total_seconds() if first_chunk else None,
-                answer=self._streamed_answer(usage) if answer is None else answer,
-                reservation=self._reservation,
-                attempt_offset=self._attempt_clock - self._clock,
+                total_seconds=timing.total_seconds,
+                upstream_seconds=timing.upstream_seconds,
+                first_chunk_seconds=timing.first_chunk_seconds,
+                answer=answer,
+                reservation=self.spend.reservation,
+                attempt_offset=timing.attempt_offset,
                 upstream_headers=self.upstream_headers,
             )
         )
 
-    def _streamed_answer(self, usage: Usage) -> bytes | None:
-        return None if self._assembler is None else self._assembler.so_far(usage_of_answer(usage))
-
     def _with_details(self, facts: dict[str, Any], usage: Usage) -> dict[str, Any]:
         """The metadata of the log: besides the facts, what was counted and who failed before."""
-        if self._cost is None:
+        if self.spend.cost is None:
             facts["unpriced"] = True
         if usage.raw:
             facts["usage_object"] = dict(usage.raw)
         if self._failed:
             facts["failed_attempts"] = [
-                {"model_id": one.deployment.id, "status": one.status, "error": one.message[:200]}
-                for one in self._failed
+                {"model_id": attempt.deployment.id, "status": attempt.status, "error": attempt.message[:200]}
+                for attempt in self._failed
             ]
         return facts
 
-    def _note_speed(self, usage: Usage) -> None:
+    def _record_speed(self, usage: Usage) -> None:
         """How fast the deployment answered, for routing that goes by it."""
-        seconds = time.perf_counter() - self._attempt_clock
-        first = self._first_chunk_seconds
         self._load.answered(
             self._running,
             tokens=usage.total_tokens,
             completion_tokens=usage.completion_tokens,
-            seconds=seconds,
-            first_chunk=first,
+            seconds=self.timing.attempt_seconds,
+            first_chunk=self.timing.attempt_first_chunk,
         )
 
     def _event(self, status: str, usage: Usage, cost: Decimal, metadata: dict[str, Any]) -> SpendEvent:
         deployment = self._deployment
-        return event_of(
+        return call_event(
             self._call,
-            usage,
-            self._reservation,
-            start_time=self._started_at,
-            first_chunk_time=self._first_chunk_at,
+            Usage() if self._is_cache_hit else usage,
+            self.spend.reservation,
+            start_time=self.timing.started_at,
+            first_chunk_time=self.timing.first_chunk_at,
             cost=cost,
-            model=deployment.upstream_model[:_NAME_LENGTH] if deployment else "",
-            model_id=deployment.id[:_NAME_LENGTH] if deployment else "",
-            model_group=self._group[:_NAME_LENGTH],
+            model=deployment.upstream_model if deployment else "",
+            model_id=deployment.id if deployment else "",
+            model_group=self._group,
             provider=deployment.provider.name if deployment else "",
             api_base=deployment.api_base if deployment else None,
-            windows=self._windows,
+            windows=self.spend.windows,
             is_cache_hit=self._is_cache_hit,
             cache_key=self.cache_key,
             metadata=metadata,
             status=status,
         )
 
-    # ---- headers (contract llm.md §4.9) ----------------------------------------------------------------------------
+    # ---- headers ---------------------------------------------------------------------------------------------------
 
     def headers(self) -> dict[str, str]:
-        """Headers of a good answer. A stream's cost is not known yet when they are sent."""
-        deployment = self._deployment
-        total_ms = (time.perf_counter() - self._clock) * 1000
-        headers = {
-            "x-litellm-call-id": self._call.call_id,
-            "x-litellm-version": VERSION,
-            "x-litellm-model-group": _header_text(self._group),
-            **self.headers_of_attempts(),
-            "x-litellm-response-duration-ms": f"{total_ms:.3f}",
-            "x-litellm-overhead-duration-ms": f"{max(0.0, total_ms - self._upstream_seconds * 1000):.3f}",
-        }
-        if deployment is not None:
-            headers["x-litellm-model-id"] = _header_text(deployment.id)
-            headers["x-litellm-model-name"] = _header_text(f"{deployment.provider.name}/{deployment.upstream_model}")
-            headers["x-litellm-model-api-base"] = _header_text(deployment.api_base)
-        spend = self._reservation.spend_of("key")
-        if spend is not None:
-            headers["x-litellm-key-spend"] = f"{spend + (self._cost.total if self._cost else 0):f}"
-        if self._call.principal.max_budget is not None:
-            headers["x-litellm-key-max-budget"] = f"{self._call.principal.max_budget:f}"
-        headers.update(self._reservation.headers())
+        """Of a good answer."""
+        headers = answer_headers(self._call, self._group, self._deployment, self.timing, self.spend)
+        headers.update(self.headers_of_attempts())
         if self._is_cache_hit and self.cache_key is not None:
             headers["x-litellm-cache-key"] = self.cache_key
-        if self._cost is not None:
-            headers["x-litellm-response-cost"] = f"{self._cost.total:f}"
-            headers["x-litellm-response-cost-original"] = f"{self._cost.total:f}"
-            headers["x-litellm-response-cost-input"] = f"{self._cost.input:f}"
-            headers["x-litellm-response-cost-output"] = f"{self._cost.output:f}"
         return headers
 
     def headers_of_attempts(self) -> dict[str, str]:
-        """How often groups were tried again, and how many of them were left for another one."""
-        return {
-            "x-litellm-attempted-retries": str(self._attempts - self._groups_asked),
-            "x-litellm-attempted-fallbacks": str(self.fallbacks),
-        }
-
-
-def event_of(call: Call, usage: Usage, reservation: Reservation, **facts: Any) -> SpendEvent:
-    """A call that ends now, as the ledger keeps it: who called and what was used; the rest are fields of the event."""
-    principal = call.principal
-    return SpendEvent(
-        request_id=str(uuid.uuid4()),
-        call_type=call.endpoint.call_type,
-        endpoint=call.endpoint.path,
-        end_time=datetime.now(UTC),
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        key_hash=principal.key_hash,
-        user_id=principal.user_id,
-        team_id=principal.team_id,
-        is_session=principal.is_session,
-        organization_id=principal.organization_id,
-        access_groups=[scope.id for scope in reservation.scopes if scope.kind == "access_group"],
-        end_user=call.end_user[:_NAME_LENGTH],
-        session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
-        call_id=call.call_id[:_NAME_LENGTH],
-        ip_address=call.ip_address,
-        tags=list(dict.fromkeys([*principal.tags, *call.tags])),
-        **facts,
-    )
-
-
-def windows_of(reservation: Reservation) -> list[SpendWindow]:
-    """The windows that a call's cost counts in, as the ledger writes them."""
-    return [
-        SpendWindow(scope.kind, scope.id, scope.model, scope.period, scope.starts_at)
-        for scope in reservation.scopes
-        if scope.starts_at is not None
-    ]
-
-
-def _header_text(value: str) -> str:
-    """Header values are ASCII on one line, without spaces around them; a model name may be anything."""
-    if not (value.isascii() and value.isprintable()):
-        value = ascii(value)[1:-1]
-    return value[:_NAME_LENGTH].strip()
+        """Of answers and errors."""
+        return attempt_headers(retries=self._attempts - self._groups_asked, fallbacks=self.fallbacks)

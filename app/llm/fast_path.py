@@ -14,16 +14,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from quart import Quart
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from ..auth.guard import authenticate
+from ..auth.policy import CALLS
 from ..errors import GatewayError
-from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from ..protocols.dialect import Endpoint
+from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ..services import Services
 from ..web.error_responses import SECURITY_HEADERS, to_gateway_error
 from ..web.request_body import DRAIN_SECONDS
-from .call import Reply
-from .read_call import EVENT_STREAM, add_call_headers, read_call
+from .call import EVENT_STREAM, Reply, add_call_headers, read_call
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
@@ -34,13 +36,10 @@ FAST_ROUTES: Mapping[str, Endpoint] = {
     f"{prefix}{endpoint.path}": endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS) for prefix in ("/v1", "")
 }
 
-# As long as the framework waits: for a body, and for a client that does not read a whole answer.
-_BODY_SECONDS = 60.0
-_ANSWER_SECONDS = 60.0
 # An answer of this size fits into the buffers of a socket; nobody need watch over its sending.
 _SMALL_ANSWER = 64 * 1024
 
-# Most calls that are over sooner are answered; a task that waits for the client to leave costs more than a timer.
+# Most calls are over sooner; a task that waits for the client to leave costs more than a timer.
 _GRACE_SECONDS = 0.05
 
 _EVERY_ANSWER: RawHeaders = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
@@ -52,15 +51,22 @@ class ClientDisconnected(Exception):
 
 
 class FastPath:
-    """Wraps an ASGI app; what is not for the fast path is the app's.
+    """Wraps a Quart app, whose limits it keeps; what is not for the fast path is the app's.
 
-    `shares_with_origins`: the app adds headers for other origins, so a request that names one is the app's too.
+    `accesses`: the policy of each route. `shares_with_origins`: the app adds headers for other origins, so a request
+    that names one is the app's too. Raises RuntimeError for a route that the policy does not open as it is opened here.
     """
 
-    def __init__(self, app: ASGIApp, services: Services, max_body_bytes: int, *, shares_with_origins: bool) -> None:
-        self._app = app
+    def __init__(
+        self, app: Quart, services: Services, accesses: Mapping[tuple[str, str], object], *, shares_with_origins: bool
+    ) -> None:
+        _check_policy(accesses)
+        self._app: ASGIApp = app.asgi_app
         self._services = services
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes: int = app.config["MAX_CONTENT_LENGTH"]
+        # As long as the framework waits: for a body, and for a client that does not read a whole answer.
+        self._body_seconds: float = app.config["BODY_TIMEOUT"]
+        self._answer_seconds: float = app.config["RESPONSE_TIMEOUT"]
         self._shares_with_origins = shares_with_origins
         self._every_answer = _EVERY_ANSWER + ([(b"vary", b"Origin")] if shares_with_origins else [])
 
@@ -73,7 +79,7 @@ class FastPath:
         if self._shares_with_origins and "origin" in headers:
             await self._app(scope, receive, send)
             return
-        connection = ClientConnection(receive)
+        connection = ClientConnection(receive, self._body_seconds)
         try:
             await self._answer(scope, endpoint, headers, connection, send)
         except ClientDisconnected:
@@ -138,7 +144,7 @@ class FastPath:
             await send(message)
             return
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(self._answer_seconds):
                 await send(message)
         except TimeoutError:
             return
@@ -164,8 +170,9 @@ class ClientConnection:
     Between `watch` and `stop_watching` a client that leaves cancels the task that serves it, as a server would.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, body_seconds: float) -> None:
         self._receive = receive
+        self._body_seconds = body_seconds
         self._is_sent = False
         self._has_left = False
         self._grace_timer: asyncio.TimerHandle | None = None
@@ -179,7 +186,7 @@ class ClientConnection:
         pieces: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(self._body_seconds):
                 while not self._is_sent:
                     piece = await self._next_piece()
                     size += len(piece)
@@ -209,7 +216,7 @@ class ClientConnection:
         return piece
 
     def watch_disconnect(self) -> None:
-        """From here on a client that leaves ends the call, if that takes longer than a glance."""
+        """From here on a client that leaves ends the call, if that takes longer than the grace time."""
         self._served = asyncio.current_task()
         self._grace_timer = asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._start_watching)
 
@@ -235,6 +242,15 @@ class ClientConnection:
         self._has_left = True
         if self._served is not None:
             self._served.cancel()
+
+
+def _check_policy(accesses: Mapping[tuple[str, str], object]) -> None:
+    """Here a known key is enough to be heard, and admission decides: no route may be opened otherwise by the policy."""
+    for path in FAST_ROUTES:
+        if accesses.get(("POST", path)) is not CALLS:
+            raise RuntimeError(
+                f"POST {path} is not for any key in app/auth/policy.py, as app/llm/fast_path.py serves it"
+            )
 
 
 def _decoded(raw: RawHeaders) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model thought. `signature` proves it to its provider; `encrypted` stands for thoughts that are not shown."""
+    """What a model thought. `signature` proves it to its provider; `encrypted`: thoughts that are not shown."""
 
     text: str = ""
     signature: str = ""

@@ -1,8 +1,9 @@
-"""The seam between the gateway and wire dialects: what each must know of the other. Pure: no I/O, no clock, no settings.
+"""The seam between the gateway and wire dialects: what each must know of the other. Pure: no I/O, no settings.
 
-A call is read by its client's dialect: `Endpoint.read` makes a `ClientRequest`. For each attempt the provider's dialect
-makes an `Exchange` of it: what is sent, and how what comes back is told to the client. Where both speak the same dialect
-the exchange is the request itself, and bytes pass through; else translation.py goes through the values of canonical.py.
+A call is read by its client's dialect: `Endpoint.read` makes a `ClientRequest`. For each attempt it becomes an
+`Exchange` with a provider (`exchange_for` of dialects.py): what is sent, and how what comes back is told to the client.
+Where both speak the same dialect the exchange is the request itself, and bytes pass through; else translation.py goes
+through the values of canonical.py.
 
 To add a dialect, write one file with a `Dialect` and register it in dialects.py; docs/architecture.md shows how.
 """
@@ -254,15 +255,16 @@ class Dialect(ABC):
     chat: ChatCodec | None = None
 
     @abstractmethod
-    def exchange(self, request: ClientRequest) -> Exchange:
-        """What a provider of this dialect is sent for a client's request.
-
-        Raises InvalidRequest (400) that names an operation which this dialect has no words for.
-        """
+    def exchange(self, request: ClientRequest) -> Exchange | None:
+        """What a provider of this dialect is sent for a request that is written in it; None for one of another."""
 
     def address(self, base: str, upstream_model: str, params: Mapping[str, Any]) -> tuple[str, str]:
         """Where a deployment's operations stand: what comes before an operation's path, and the query behind it."""
         return base, ""
+
+    def account_address(self, api_base: str) -> str:
+        """The address below which a deployment's account keeps files and batches."""
+        return api_base
 
     def address_of(self, api_base: str, pattern: str, upstream_model: str) -> str:
         """The same for one model of a deployment that serves a `pattern` of names."""

@@ -1,7 +1,8 @@
-"""Providers as data rows: who speaks which protocol, at which address, with which credential.
+"""Providers as data rows: who speaks which dialect, at which address, with which credential.
 
-To add an OpenAI-compatible provider, add a row. `base_variable` names the environment variable that moves its address,
-`key_variable` the one that holds its key; the key of the environment is sent to the provider's own address only.
+To add a provider whose dialect we speak (dialects.py), add a row; most speak OpenAI's. `base_variable` names the
+environment variable that moves its address, `key_variable` the one that holds its key; the key of the environment is
+sent to the provider's own address only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 class Provider:
     """One provider. `base` None: a deployment must name its `api_base`.
 
-    `is_pass_through_only`: we do not speak its protocol; its deployments lend their credential to pass-through.
+    `is_pass_through_only`: we do not speak its dialect; its deployments lend their credential to pass-through.
     """
 
     name: str
@@ -22,7 +23,7 @@ class Provider:
     base_variable: str | None = None
     auth_header: str = "Authorization"
     auth_scheme: str = "Bearer "
-    is_azure: bool = False
+    dialect: str = "openai"
     is_pass_through_only: bool = False
 
     def auth_headers(self, api_key: str | None) -> dict[str, str]:
@@ -44,7 +45,7 @@ PROVIDERS: dict[str, Provider] = {
     row.name: row
     for row in (
         Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_API_BASE"),
-        Provider("azure", None, "AZURE_API_KEY", "AZURE_API_BASE", "api-key", "", is_azure=True),
+        Provider("azure", None, "AZURE_API_KEY", "AZURE_API_BASE", "api-key", "", dialect="azure"),
         Provider("ollama", "http://localhost:11434/v1", None, "OLLAMA_API_BASE"),
         Provider("ollama_chat", "http://localhost:11434/v1", None, "OLLAMA_API_BASE"),
         Provider("vllm", None, "HOSTED_VLLM_API_KEY", "HOSTED_VLLM_API_BASE"),

@@ -16,6 +16,7 @@ from ...auth.principal import current_principal
 from ...deployments.catalog import Deployment
 from ...errors import PlainDenial
 from ...models.columns import json_value
+from ...protocols.dialects import DIALECTS
 from ...protocols.openai_params import params_of_mode
 from ...protocols.providers import PROVIDERS, Provider
 from ...spend.pricing import Prices, listed_prices
@@ -177,8 +178,7 @@ def _fields(provider: Provider) -> list[Answer]:
         ("api_key", "The provider's key. Without one: the instance's own, at the provider's own address only."),
         ("api_base", f"Address of the provider. Without one: {provider.base or 'required'}."),
     ]
-    if provider.is_azure:
-        asked.append(("api_version", "Version of Azure's API."))
+    asked += DIALECTS[provider.dialect].parameters.items()
     return [
         {"field_name": name, "field_type": "string", "field_description": meaning, "field_value": None}
         for name, meaning in asked

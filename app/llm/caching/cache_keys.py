@@ -16,7 +16,8 @@ from msgspec import Raw
 
 from ...auth.principal import Principal
 from ...errors import Forbidden, InvalidRequest
-from ...protocols.openai import BROKEN_JSON, EMBEDDINGS, OpenAIRequest
+from ...protocols.dialect import ClientRequest
+from ...protocols.openai import BROKEN_JSON, EMBEDDINGS
 from ...settings.response_cache import CacheParams, is_namespace
 
 _any = msgspec.json.Decoder().decode
@@ -144,7 +145,7 @@ def scope_of(principal: Principal, scope: str) -> str:
 
 
 def answer_keys(
-    request: OpenAIRequest, *, group: str, scope: str, namespace: str, tags: Sequence[str] = ()
+    request: ClientRequest, *, group: str, scope: str, namespace: str, tags: Sequence[str] = ()
 ) -> list[str]:
     """The key of a request's answer; for embeddings one for each item of the input.
 

@@ -20,8 +20,9 @@ from msgspec import Raw
 from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
 from ...protocols.base import Usage
-from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, OpenAIRequest, restamp
-from ...protocols.openai_assembly import StreamAssembler, is_complete, replay, usage_of_answer
+from ...protocols.dialect import AnswerAssembler, ClientRequest
+from ...protocols.dialects import client_dialect
+from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, restamp
 from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
 from ...settings.response_cache import CacheParams, read_cache_params
@@ -56,11 +57,11 @@ class CachedCall:
 
     controls: CacheControls
     call: Call
-    request: OpenAIRequest
+    request: ClientRequest
     group: str
     deployments: Sequence[Deployment]
     record: CallRecord
-    serve: Callable[[OpenAIRequest], Awaitable[Reply]]
+    serve: Callable[[ClientRequest], Awaitable[Reply]]
 
 
 class ResponseCache:
@@ -104,7 +105,7 @@ class ResponseCache:
         self._always_includes_usage = settings.always_include_stream_usage
         self._tags_decide = settings.enable_tag_filtering
 
-    def controls_of(self, call: Call, request: OpenAIRequest) -> CacheControls | None:
+    def controls_of(self, call: Call, request: ClientRequest) -> CacheControls | None:
         """What holds for a call, None for one that has no use of the cache. Raises InvalidRequest and Forbidden."""
         if request.endpoint not in self._endpoints:
             return None
@@ -160,7 +161,7 @@ class ResponseCache:
             body, usage = restamp(bytes(stored.body), request.model)
         except BROKEN_JSON:
             return None
-        if request.is_stream and not is_complete(body):
+        if request.is_stream and not client_dialect(request).is_complete(body):
             return None
         record.succeed_from_cache(
             usage or Usage(), _one_of(asked.deployments, stored), None if request.is_stream else body
@@ -177,17 +178,17 @@ class ResponseCache:
             if reply.frames is not None:
                 reply.frames = self._collected(reply.frames, asked, key)
                 await anext(reply.frames)  # only a generator that has begun ends the call when it is dropped
-            elif is_complete(reply.body):
+            elif client_dialect(asked.request).is_complete(reply.body):
                 self._keep(asked.controls, key, asked.record.deployment_id, reply.body)
         return reply
 
     async def _collected(self, frames: AsyncGenerator[bytes], asked: CachedCall, key: str) -> AsyncGenerator[bytes]:
         """Pass a stream on and put it together on the way. It is kept before its end is sent."""
-        assembler = StreamAssembler(asked.request.endpoint)
+        assembler = client_dialect(asked.request).assembler(asked.request.endpoint)
         async with aclosing(frames):
             yield b""
             async for frame in frames:
-                if not assembler.is_given_up:
+                if assembler is not None and not assembler.is_given_up:
                     assembler.feed(frame)
                     if assembler.size > self.params.max_entry_bytes:
                         assembler.give_up()
@@ -195,9 +196,9 @@ class ResponseCache:
                         self._keep_stream(assembler, asked, key)
                 yield frame
 
-    def _keep_stream(self, assembler: StreamAssembler, asked: CachedCall, key: str) -> None:
+    def _keep_stream(self, assembler: AnswerAssembler, asked: CachedCall, key: str) -> None:
         usage = asked.record.usage
-        answer = assembler.answer(usage_of_answer(usage)) if usage is not None else None
+        answer = assembler.answer(usage) if usage is not None else None
         assembler.give_up()
         if answer is not None:
             self._keep(asked.controls, key, asked.record.deployment_id, answer)
@@ -301,12 +302,12 @@ def _one_of(deployments: Sequence[Deployment], stored: StoredAnswer) -> Deployme
     return next((one for one in deployments if one.id == stored.deployment_id), None)
 
 
-async def _replayed(request: OpenAIRequest, body: bytes, *, wants_usage: bool) -> AsyncGenerator[bytes]:
-    for frames in replay(request.endpoint, body, wants_usage=wants_usage):
+async def _replayed(request: ClientRequest, body: bytes, *, wants_usage: bool) -> AsyncGenerator[bytes]:
+    for frames in client_dialect(request).replay(request.endpoint, body, wants_usage=wants_usage):
         yield frames
 
 
-def _of_items(request: OpenAIRequest, items: list[object]) -> OpenAIRequest:
+def _of_items(request: ClientRequest, items: list[object]) -> ClientRequest:
     """The same request for some of its items, without another model for them alone."""
     size = sum(item_sizes(items))
     options = replace(request.options, is_without_fallbacks=True)

@@ -177,9 +177,8 @@ def _account(deployment: Deployment) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def account_root(deployment: Deployment) -> str:
-    """The address below which a deployment's account is. Azure keeps files beside its deployments, not below them."""
-    root, slash, _ = deployment.api_base.partition("/openai/deployments/")
-    return f"{root}/openai" if slash else deployment.api_base
+    """The address below which a deployment's account is."""
+    return deployment.dialect.account_address(deployment.api_base)
 
 
 def _url(deployment: Deployment, path: str) -> str:

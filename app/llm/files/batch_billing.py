@@ -29,7 +29,7 @@ from ...spend.ledger import SpendLedger
 from ...spend.pricing import Cost, batch_cost
 from ...spend.shared_scopes import SharedScopes
 from ...storage.database import Database
-from ..call_record import windows_of
+from ..call_spend import spend_event, windows_of
 from .accounts import ProviderAccounts, account_root
 from .batch_usage import BatchModel, BatchSums, ModelSum
 from .object_ids import ObjectRef
@@ -43,7 +43,6 @@ _MAX_BYTES = 256 * 1024 * 1024
 # What is added up at a time: a millisecond or two.
 _PIECE_BYTES = 64 * 1024
 _READ_SECONDS = 900.0
-_NAME_LENGTH = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,28 +131,20 @@ class BatchBilling:
         """What one model did, but for its id and the facts of the log."""
         account, source = batch.account, found.source
         cost = batch_cost(Cost(found.input + found.output, found.input, found.output))
-        event = SpendEvent(
+        event = spend_event(
+            found.usage,
+            payer=caller,
             request_id="",
             call_type=_CALL_TYPE,
             endpoint=_ENDPOINT,
             start_time=batch.ended_at,
             end_time=batch.ended_at,
             cost=cost.total,
-            prompt_tokens=found.prompt,
-            completion_tokens=found.completion,
-            cache_read_tokens=found.cache_read,
-            cache_write_tokens=found.cache_write,
-            key_hash=caller.key_hash,
-            user_id=caller.user_id,
-            team_id=caller.team_id,
-            organization_id=caller.organization_id,
-            is_session=caller.is_session,
-            model=(source.upstream_model if source is not None else name)[:_NAME_LENGTH],
-            model_id=(source or account).id[:_NAME_LENGTH],
-            model_group=found.group[:_NAME_LENGTH],
+            model=source.upstream_model if source is not None else name,
+            model_id=(source or account).id,
+            model_group=found.group,
             provider=account.provider.name,
             api_base=account.api_base,
-            tags=list(caller.tags),
         )
         return self._counted(event, caller, found.group)
 

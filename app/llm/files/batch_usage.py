@@ -58,6 +58,16 @@ class ModelSum:
             self.output += cost.output
 
     @property
+    def usage(self) -> Usage:
+        """Of all of them together."""
+        return Usage(
+            prompt_tokens=self.prompt,
+            completion_tokens=self.completion,
+            cache_read_tokens=self.cache_read,
+            cache_write_tokens=self.cache_write,
+        )
+
+    @property
     def facts(self) -> dict[str, Any]:
         """For the log."""
         return {"batch_requests": self.calls} | ({"unpriced": True} if self.is_unpriced else {})

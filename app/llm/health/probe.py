@@ -13,10 +13,12 @@ import msgspec
 from ...deployments.deployment import Deployment, build_deployment, listed_price, named_credential
 from ...errors import UpstreamError
 from ...protocols.base import Usage
-from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, restamp
+from ...protocols.dialect import Endpoint
+from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, restamp
 from ...spend.events import SpendEvent
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import cost_of
+from ..call_spend import spend_event
 from ..upstream.client import Upstream
 
 # Whose calls probes are in the spend log (contract management.md).
@@ -90,15 +92,14 @@ def _positive(value: Any, default: float) -> float:
 def _event(deployment: Deployment, endpoint: Endpoint, model: str, usage: Usage, started_at: datetime) -> SpendEvent:
     is_own = model == deployment.upstream_model
     prices = deployment.prices if is_own else listed_price(deployment, model)
-    return SpendEvent(
+    return spend_event(
+        usage,
         request_id=str(uuid.uuid4()),
         call_type=endpoint.call_type,
         endpoint=endpoint.path,
         start_time=started_at,
         end_time=datetime.now(UTC),
         cost=cost_of(usage, prices).total if prices is not None else Decimal(0),
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
         key_hash=PROBE_KEY_HASH,
         model=model,
         model_id=deployment.id,

@@ -14,13 +14,10 @@ from ...spend.events import SpendEvent
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import Cost, Prices, cost_of, listed_prices
 from ..call import Call
-from ..call_record import event_of, windows_of
+from ..call_spend import call_event, windows_of
 from ..observers import EndedCall, Observer
 from .sources import Target
 from .usage import UsageScanner
-
-_NAME_LENGTH = 255
-_PROVIDER_LENGTH = 64
 
 
 @dataclass(slots=True)
@@ -117,17 +114,17 @@ class PassThroughRecord:
     ) -> SpendEvent:
         target = self.target
         source = target.source if target is not None else None
-        return event_of(
+        return call_event(
             self._call,
             usage,
             self._reservation,
             start_time=self._started_at,
             first_chunk_time=self._first_chunk_at if is_stream else None,
             cost=cost,
-            model=(target.model if target is not None else self._model)[:_NAME_LENGTH],
-            model_id=source.id[:_NAME_LENGTH] if source is not None else "",
-            model_group=self._model[:_NAME_LENGTH],
-            provider=target.provider[:_PROVIDER_LENGTH] if target is not None else "",
+            model=target.model if target is not None else self._model,
+            model_id=source.id if source is not None else "",
+            model_group=self._model,
+            provider=target.provider if target is not None else "",
             api_base=target.base if target is not None else None,
             windows=windows_of(self._reservation),
             metadata=facts,

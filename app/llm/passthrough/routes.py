@@ -19,12 +19,11 @@ from ...auth.policy import CALLS_OF_GOOGLE
 from ...auth.principal import Principal, current_principal
 from ...auth.roles import Role
 from ...errors import Forbidden, GatewayError, InvalidRequest, PlainDenial
-from ...protocols.openai import Endpoint
+from ...protocols.openai import OpenAIEndpoint
 from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ...web.own_paths import is_own_path
-from ..call import Call
-from ..read_call import add_call_headers, read_call
+from ..call import Call, add_call_headers, read_call
 from .ownership import resource_of_the_account
 from .path import read_query, safe_segments, sent_on
 from .relay import Passage, Relayed
@@ -147,7 +146,7 @@ async def _call(principal: Principal, label: str) -> Call:
     return read_call(
         cast(Mapping[str, str], request.headers),
         principal=principal,
-        endpoint=Endpoint(label, _CALL_TYPE, ""),
+        endpoint=OpenAIEndpoint(label, _CALL_TYPE, ""),
         path=request.path,
         body=body,
         ip_address=request.remote_addr,

@@ -12,10 +12,10 @@ from ...auth.model_access import allows
 from ...auth.principal import current_principal
 from ...deployments.deployment import Deployment
 from ...errors import GatewayError, PlainDenial
-from ...protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
+from ...protocols.dialect import Endpoint
+from ...protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ...services import services
-from ..call import Reply
-from ..read_call import EVENT_STREAM, add_call_headers, read_call
+from ..call import EVENT_STREAM, Reply, add_call_headers, read_call
 
 llm_blueprint = Blueprint("llm", __name__)
 models_blueprint = Blueprint("models", __name__)

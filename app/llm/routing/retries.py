@@ -1,11 +1,13 @@
-"""How often a failed call is tried again, and how long it waits before (contract llm.md §4.6). Pure."""
+"""How often a failed call is tried again, and how long it waits before Pure: values in, a decision out."""
 
 from __future__ import annotations
 
 import random
 
 from ...errors import UpstreamError
+from ...protocols.call_options import CallOptions
 from ...settings.routing import DEFAULT_KIND, FailurePolicy, RoutingSettings
+from .fallbacks import has_special_fallbacks
 
 _FIRST_PAUSE = 0.5
 _MAX_PAUSE = 8.0
@@ -43,7 +45,39 @@ def policy_limit(policy: FailurePolicy, error: UpstreamError) -> int | None:
     return found if found is not None else policy.get(DEFAULT_KIND)
 
 
-def tries_again(
+def should_retry(
+    error: UpstreamError,
+    *,
+    failures: int,
+    group: str,
+    has_others: bool,
+    has_fallback: bool,
+    all_cooling_down: bool,
+    options: CallOptions,
+    settings: RoutingSettings,
+    configured: int | None,
+) -> bool:
+    """Whether a group is tried again after its `failures`-th failure.
+
+    Not while all of it is cooling down; a limit, and a failure that fallbacks are set for, is left to those at once.
+    `has_others`: a deployment is left that was not tried yet. `configured`: the deployment's own number of retries.
+    """
+    if not has_others and ((has_fallback and error.status == 429) or all_cooling_down):
+        return False
+    if has_special_fallbacks(error, options, settings):
+        return False
+    return has_retries_left(
+        error,
+        failures=failures,
+        group=group,
+        has_others=has_others,
+        settings=settings,
+        asked=options.num_retries,
+        configured=configured,
+    )
+
+
+def has_retries_left(
     error: UpstreamError,
     *,
     failures: int,
@@ -53,10 +87,9 @@ def tries_again(
     asked: int | None,
     configured: int | None,
 ) -> bool:
-    """Whether a group is tried again after its `failures`-th failure.
+    """Whether policies, the client and the deployment leave another try after the `failures`-th failure.
 
-    `has_others`: a deployment is left that was not tried yet. `asked` is the client's number of retries, which no
-    policy overrides when it is 0; `configured` the deployment's own.
+    `asked` is the client's number of retries, which no policy overrides when it is 0; `configured` the deployment's.
     """
     if asked == 0:
         return False

@@ -41,17 +41,17 @@ class Router:
         self._settings = settings
         self.cooldowns.reconfigure(settings)
 
-    def levels(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[list[Deployment]]:
-        """The deployments that may be asked, by `order`: those of the first level before those of the next.
+    def tiers(self, deployments: Sequence[Deployment], routing: RoutingRequest) -> list[list[Deployment]]:
+        """The deployments that may be asked, by `order`: those of the first tier before those of the next.
 
-        Raises UpstreamError when all of them rest (429) or the prompt fits none (400), Unauthenticated when no tag
-        of the call leads to one.
+        Raises UpstreamError when all of them are cooling down (429) or the prompt fits none (400), Unauthenticated when
+        no tag of the call leads to one.
         """
         if len(deployments) == 1 and not self._has_filters(deployments[0]):
             return [list(deployments)]
-        found = self._with_tags(deployments, route)
-        found = self._with_room(found, route) if self._settings.enable_pre_call_checks else found
-        found = self._available(found, route)
+        found = self._with_tags(deployments, routing)
+        found = self._with_room(found, routing) if self._settings.enable_pre_call_checks else found
+        found = self._available(found, routing)
         if all(one.order is None for one in found):
             return [found]
         orders = sorted({_order(one) for one in found})
@@ -64,19 +64,27 @@ class Router:
             or self.cooldowns.is_cooling_down(deployment.id)
         )
 
-    def all_cooling_down(self, level: Sequence[Deployment]) -> bool:
-        """Whether nobody of a level is to be asked now."""
-        return all(self.cooldowns.is_cooling_down(one.id) for one in level)
+    def all_cooling_down(self, tier: Sequence[Deployment]) -> bool:
+        """Whether nobody of a tier is to be asked now."""
+        return all(self.cooldowns.is_cooling_down(one.id) for one in tier)
 
-    def choose(self, level: Sequence[Deployment], tried: set[str], route: RoutingRequest) -> Deployment | None:
-        """The next of a level: one that was not tried and does not rest, or None."""
-        left = [one for one in level if one.id not in tried and not self.cooldowns.is_cooling_down(one.id)]
-        return choose(left, self.load, self._settings, self.chance, is_stream=route.is_stream) if left else None
+    def next_of(self, tier: Sequence[Deployment], tried: set[str], routing: RoutingRequest) -> Deployment:
+        """The deployment of a tier to ask now. When all were tried, they are tried anew."""
+        deployment = self.choose(tier, tried, routing)
+        if deployment is None:
+            tried.clear()
+            deployment = self.choose(tier, tried, routing) or tier[0]
+        return deployment
+
+    def choose(self, tier: Sequence[Deployment], tried: set[str], routing: RoutingRequest) -> Deployment | None:
+        """The next of a tier: one that was not tried and is not cooling down, or None."""
+        left = [one for one in tier if one.id not in tried and not self.cooldowns.is_cooling_down(one.id)]
+        return choose(left, self.load, self._settings, self.chance, is_stream=routing.is_stream) if left else None
 
     def failed(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> float:
-        """Learn from a failure; answers for how many seconds the deployment rests now.
+        """Learn from a failure; answers for how many seconds the deployment cools down now.
 
-        What is the client's own mistake does not count: one tenant must not make a deployment rest for all.
+        What is the client's own mistake does not count: one tenant must not cool a deployment down for all.
         """
         if is_its_fault(error):
             self.load.failed(deployment.id, is_timeout=error.error_class == "Timeout")
@@ -84,13 +92,13 @@ class Router:
 
     # ---- filters ---------------------------------------------------------------------------------------------------
 
-    def _with_tags(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[Deployment]:
+    def _with_tags(self, deployments: Sequence[Deployment], routing: RoutingRequest) -> list[Deployment]:
         """Those that share a tag with the call; without one the deployments tagged `default`, else the untagged."""
         if not self._settings.enable_tag_filtering:
             return list(deployments)
-        refused = {tag[1:] for tag in route.tags if tag.startswith("!")}
-        required = {tag[1:] for tag in route.tags if tag.startswith("&")}
-        asked = {tag for tag in route.tags if not tag.startswith(("!", "&"))}
+        refused = {tag[1:] for tag in routing.tags if tag.startswith("!")}
+        required = {tag[1:] for tag in routing.tags if tag.startswith("&")}
+        asked = {tag for tag in routing.tags if not tag.startswith(("!", "&"))}
         allowed = [one for one in deployments if refused.isdisjoint(one.tags) and required <= set(one.tags)]
         found: list[Deployment] = []
         if asked and self._settings.tag_filtering_match_any:
@@ -104,27 +112,27 @@ class Router:
         if not found:
             raise Unauthenticated(
                 "Not allowed to access model due to tags configuration. "
-                f"Passed model={route.group} and tags={list(route.tags)}",
+                f"Passed model={routing.group} and tags={list(routing.tags)}",
                 type="internal_server_error",
                 param=None,
             )
         return found
 
-    def _with_room(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[Deployment]:
+    def _with_room(self, deployments: Sequence[Deployment], routing: RoutingRequest) -> list[Deployment]:
         fitting = [
-            one for one in deployments if one.context_window is None or route.prompt_tokens <= one.context_window
+            one for one in deployments if one.context_window is None or routing.prompt_tokens <= one.context_window
         ]
         if not fitting:
             raise UpstreamError(
                 "litellm.ContextWindowExceededError: ContextWindowExceededError: the prompt has about "
-                f"{route.prompt_tokens} tokens, more than any deployment of model={route.group} takes",
+                f"{routing.prompt_tokens} tokens, more than any deployment of model={routing.group} takes",
                 status=400,
                 type="invalid_request_error",
                 error_class="ContextWindowExceededError",
             )
-        return [one for one in fitting if has_room(one, self.load, route.prompt_tokens)] or fitting
+        return [one for one in fitting if has_room(one, self.load, routing.prompt_tokens)] or fitting
 
-    def _available(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[Deployment]:
+    def _available(self, deployments: Sequence[Deployment], routing: RoutingRequest) -> list[Deployment]:
         available = [one for one in deployments if not self.cooldowns.is_cooling_down(one.id)]
         if available:
             return available
@@ -132,7 +140,7 @@ class Router:
         seconds = max(1, math.ceil(self.cooldowns.seconds_left(ids)))
         raise UpstreamError(
             f"No deployments available for selected model, Try again in {seconds} seconds. "
-            f"All deployments for selected model are in cooldown. Passed model={route.group}. "
+            f"All deployments for selected model are in cooldown. Passed model={routing.group}. "
             f"pre-call-checks={self._settings.enable_pre_call_checks}, cooldown_list={ids}",
             status=429,
             type="all_deployments_in_cooldown",

@@ -13,14 +13,14 @@ from app.auth.principal import Principal
 from app.auth.roles import Role
 from app.errors import Forbidden, InvalidRequest
 from app.llm.caching.cache_keys import MAX_ITEMS, answer_keys, read_controls, scope_of
-from app.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, OpenAIRequest, parse_request
+from app.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAIEndpoint, OpenAIRequest, parse_request
 from app.settings.response_cache import CacheParams
 
 _MESSAGES = [{"role": "user", "content": "hi", "name": "ann"}]
 _BODY: dict[str, Any] = {"model": "chat", "messages": _MESSAGES, "temperature": 0.5}
 
 
-def request(body: Any = None, endpoint: Endpoint = CHAT, **changes: Any) -> OpenAIRequest:
+def request(body: Any = None, endpoint: OpenAIEndpoint = CHAT, **changes: Any) -> OpenAIRequest:
     return parse_request(endpoint, json.dumps({**(body or _BODY), **changes}).encode())
 
 

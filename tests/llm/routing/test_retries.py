@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamError
-from app.llm.routing.retries import kind_of, pause_before, policy_limit, tries_again
+from app.llm.routing.retries import has_retries_left, kind_of, pause_before, policy_limit
 from app.settings.routing import RoutingSettings, retry_policy
 
 RETRYABLE = {408: "Timeout", 409: "APIError", 429: "RateLimitError", 500: "InternalServerError", 502: "BadGatewayError"}
@@ -35,7 +35,7 @@ def tries(
 ) -> int:
     """How many attempts a group gets when all of them fail like this."""
     failures = 1
-    while failures < 50 and tries_again(
+    while failures < 50 and has_retries_left(
         error,
         failures=failures,
         group=group,
