@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import httpx
+import structlog
 from quart import Quart, Response, jsonify, request
 from quart_cors import cors
 from werkzeug.exceptions import HTTPException
@@ -53,6 +56,8 @@ from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
 from .watch.service import Watch
 
+log = structlog.get_logger(__name__)
+
 
 def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     """An instance: worker, control plane or both halves of the classic layout, as its settings say.
@@ -102,6 +107,7 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
         app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
     app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
     add_lifespan(app, house, upstream, base or settings)
+    log.info("app built", pid=os.getpid())  # once in each process that serves
     return app
 
 
