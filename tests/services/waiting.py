@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 
 # Less than pytest gives a test, so that one that hangs is shown with what its process printed.
-_HANGS_AFTER_SECONDS = 200.0
+HANGS_AFTER_SECONDS = 200.0
 _LOOK_SECONDS = 0.05
 
 
@@ -16,7 +16,7 @@ def wait_while_alive(
     reached: Callable[[], bool], *, is_alive: Callable[[], bool], log: Callable[[], str], what: str
 ) -> None:
     """Come back once `reached` is true. RuntimeError with the log of a process that ended before, or that hangs."""
-    hangs_at = time.monotonic() + _HANGS_AFTER_SECONDS
+    hangs_at = time.monotonic() + HANGS_AFTER_SECONDS
     while True:
         was_alive = is_alive()
         if reached():
@@ -24,7 +24,7 @@ def wait_while_alive(
         if not was_alive:
             raise RuntimeError(f"{what}: it ended before; its log:\n{log()}")
         if time.monotonic() > hangs_at:
-            raise RuntimeError(f"{what}: not after {_HANGS_AFTER_SECONDS:.0f} s; its log:\n{log()}")
+            raise RuntimeError(f"{what}: not after {HANGS_AFTER_SECONDS:.0f} s; its log:\n{log()}")
         time.sleep(_LOOK_SECONDS)
 
 
