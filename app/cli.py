@@ -7,11 +7,11 @@ import math
 import sys
 from collections.abc import Sequence
 
-from .config_file import SettingsError
-from .demo.supervisor import run_demo
-from .rekey import RotateOptions, rotate_salt_key
-from .serving import ServeOptions, migrate, serve
+from .server.demo.supervisor import run_demo
+from .server.serve import ServeOptions, migrate, serve
 from .settings import process_environment
+from .settings.config_file import SettingsError
+from .storage.salt_key_rotation import RotateOptions, rotate_salt_key
 from .version import VERSION
 
 _COMMANDS = ("serve", "migrate", "rotate-salt-key", "demo")

@@ -9,17 +9,17 @@ import msgspec
 
 from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_others
 from ..auth.principal import Principal
-from ..deployment import Deployment
+from ..deployments.deployment import Deployment
 from ..errors import BudgetExceeded, Forbidden, InvalidRequest, TooManyRequests, UpstreamError
-from ..routing_settings import RoutingSettings
-from ..spend.budget import BudgetBook, Reservation
+from ..settings.routing import RoutingSettings
+from ..spend.budget import Budgets, Reservation
 from ..spend.scopes import BudgetScope, RateLimit, counter_name
 from ..spend.shared_scopes import EndUserFacts, SharedScopes
 
 _NOBODY = EndUserFacts()
 
 
-class Application(msgspec.Struct, frozen=True, kw_only=True):
+class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What admission looks at: who asks for which model, and what the call says about itself.
 
     `is_own_model`: the model was made for the caller's team, whose own list need not name it.
@@ -38,11 +38,11 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission:
-    def __init__(self, budgets: BudgetBook, shared: SharedScopes) -> None:
+    def __init__(self, budgets: Budgets, shared: SharedScopes) -> None:
         self._budgets = budgets
         self._shared = shared
 
-    async def admit(self, call: Application, *, is_fallback: bool = False) -> Reservation:
+    async def admit(self, call: AdmissionRequest, *, is_fallback: bool = False) -> Reservation:
         """Refuse, or hold the call's estimate below every budget and its place within every limit.
 
         `is_fallback`: the configuration sends the call to this model, so the caller needs no grant for it.
@@ -58,7 +58,7 @@ class Admission:
         refuse_model_of_others(principal, call.model, call.groups, is_own_model=call.is_own_model)
         return await self._reserve(call)
 
-    async def admit_pass_through(self, calls: Sequence[Application]) -> Reservation:
+    async def admit_pass_through(self, calls: Sequence[AdmissionRequest]) -> Reservation:
         """The same for a call that no deployment of ours answers, so that nothing but its place is held.
 
         One application per model that it names, all of which must be granted; the first is held to budgets and limits.
@@ -81,7 +81,7 @@ class Admission:
             self._scopes(call, end_user), self._limits(call, end_user), call.estimate, call.tokens
         )
 
-    async def _reserve(self, call: Application) -> Reservation:
+    async def _reserve(self, call: AdmissionRequest) -> Reservation:
         if not call.deployments:
             raise InvalidRequest(
                 f"litellm.BadRequestError: You passed in model={call.model}. "
@@ -94,7 +94,7 @@ class Admission:
         scopes = () if is_free else self._scopes(call, end_user)
         return await self._budgets.reserve(scopes, self._limits(call, end_user), call.estimate, call.tokens)
 
-    async def _end_user(self, call: Application) -> EndUserFacts:
+    async def _end_user(self, call: AdmissionRequest) -> EndUserFacts:
         if not call.end_user:
             return _NOBODY
         facts = await self._shared.end_user(call.end_user, call.principal.end_user_budget_id)
@@ -108,7 +108,7 @@ class Admission:
             )
         return facts
 
-    def _scopes(self, call: Application, end_user: EndUserFacts) -> tuple[BudgetScope, ...]:
+    def _scopes(self, call: AdmissionRequest, end_user: EndUserFacts) -> tuple[BudgetScope, ...]:
         principal = call.principal
         found = [scope for scope in principal.scopes if not scope.model or scope.model == call.model]
         found += self._shared.of_call((*principal.tags, *call.tags), call.groups)
@@ -116,7 +116,7 @@ class Admission:
             found.append(end_user.scope)
         return tuple(found)
 
-    def _limits(self, call: Application, end_user: EndUserFacts) -> tuple[RateLimit, ...]:
+    def _limits(self, call: AdmissionRequest, end_user: EndUserFacts) -> tuple[RateLimit, ...]:
         principal = call.principal
         found = [limit for limit in principal.limits if not limit.model or limit.model == call.model]
         found += self._shared.limits_of_tags((*principal.tags, *call.tags))
@@ -129,7 +129,7 @@ class Admission:
         return tuple(found)
 
 
-def _is_granted(models: Sequence[str], call: Application) -> bool:
+def _is_granted(models: Sequence[str], call: AdmissionRequest) -> bool:
     return call.model in models or "*" in models or any(group in models for group in call.groups)
 
 
@@ -144,7 +144,7 @@ class NoRoom(UpstreamError):
 class AttemptAdmission:
     """May this attempt run? What holds for a provider or a deployment, whoever calls."""
 
-    def __init__(self, settings: RoutingSettings, budgets: BudgetBook, shared: SharedScopes) -> None:
+    def __init__(self, settings: RoutingSettings, budgets: Budgets, shared: SharedScopes) -> None:
         self._budgets = budgets
         self._shared = shared
         self.reconfigure(settings)

@@ -38,7 +38,7 @@ class Call:
     cache_control: str = ""
 
 
-def is_hurried(error: UpstreamError, call: Call, options: CallOptions) -> bool:
+def is_client_timeout(error: UpstreamError, call: Call, options: CallOptions) -> bool:
     """Whether an attempt ended by a time that the client chose, which says nothing about the deployment."""
     chosen = (options.timeout, options.stream_timeout, call.timeout, call.stream_timeout)
     return error.error_class == "Timeout" and any(seconds is not None for seconds in chosen)

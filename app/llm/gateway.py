@@ -13,35 +13,35 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from ..deployments import Deployment, DeploymentCatalog
+from ..deployments.catalog import Deployment, DeploymentCatalog
 from ..errors import GatewayError, UpstreamError
 from ..protocols.call_options import USUAL
 from ..protocols.openai import OpenAIRequest
-from ..routing_settings import FallbackTarget
 from ..settings import Settings
-from ..spend.budget import BudgetBook, ModelBudgetExceeded, Reservation
+from ..settings.routing import FallbackTarget
+from ..spend.budget import Budgets, ModelBudgetExceeded, Reservation
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import estimate_of
 from ..spend.shared_scopes import SharedScopes
-from .accounting import CallRecord
-from .admission import Admission, Application, AttemptAdmission, NoRoom
+from .admission import Admission, AdmissionRequest, AttemptAdmission, NoRoom
+from .attempt import AttemptRunner
 from .caching.cache_keys import CacheControls
 from .caching.response_cache import CachedCall, ResponseCache
-from .call import Call, Reply, is_hurried
-from .exchange import Exchange
+from .call import Call, Reply, is_client_timeout
+from .call_record import CallRecord
 from .keepalive import kept_alive
-from .observation import Observer
-from .routing.fallbacks import has_special_fallbacks, possible_targets, successors_after
+from .observers import Observer
+from .routing.fallbacks import fallbacks_for, has_special_fallbacks, possible_targets
 from .routing.retries import pause_before, tries_again
-from .routing.router import Route, Router
-from .upstream import Upstream
+from .routing.router import Router, RoutingRequest
+from .upstream.client import Upstream
 
 _NAME_LENGTH = 255
 _NOTHING = Decimal(0)
 
 
 @dataclass(slots=True, kw_only=True)
-class Walk:
+class RoutedCall:
     """One call on its way from group to group. `tried` are the groups that it came by; `controls`: of the cache."""
 
     call: Call
@@ -56,7 +56,7 @@ class Gateway:
         self,
         settings: Settings,
         catalog: DeploymentCatalog,
-        budgets: BudgetBook,
+        budgets: Budgets,
         ledger: SpendLedger,
         upstream: Upstream,
         shared: SharedScopes,
@@ -67,7 +67,7 @@ class Gateway:
         self._settings = settings
         self._catalog = catalog
         self._ledger = ledger
-        self._exchange = Exchange(settings, upstream)
+        self._attempts = AttemptRunner(settings, upstream)
         self._observers = observers
         self.answers = answers
         self._admission = Admission(budgets, shared)
@@ -77,18 +77,18 @@ class Gateway:
     def reconfigure(self, settings: Settings) -> None:
         """Take settings that changed while running."""
         self._settings = settings
-        self._exchange.reconfigure(settings)
+        self._attempts.reconfigure(settings)
         self._attempt_admission.reconfigure(settings)
         self.router.reconfigure(settings)
         self._catalog.reconfigure(settings)
         if self.answers is not None:
             self.answers.reconfigure(settings)
 
-    def hear(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Another process says what it learned or dropped."""
-        self.router.cooldowns.hear(message)
+        self.router.cooldowns.on_message(message)
         if self.answers is not None:
-            self.answers.hear(message)
+            self.answers.on_message(message)
 
     async def close(self) -> None:
         """Send what still waits on its way."""
@@ -110,21 +110,21 @@ class Gateway:
             self._observers.call_refused(call, error)
             raise
         record = CallRecord(
-            call, request, reservation, self._ledger, self._observers, self.router.load, self._learn_from_stream
+            call, request, reservation, self._ledger, self._observers, self.router.load, self._record_stream_failure
         )
-        walk = Walk(call=call, request=request, record=record, tried={group}, controls=controls)
-        answering = self._answer(walk, group, deployments)
+        routed = RoutedCall(call=call, request=request, record=record, tried={group}, controls=controls)
+        answering = self._answer(routed, group, deployments)
         if request.is_stream and self._settings.stream_keepalive is not None:
             return await kept_alive(answering, self._settings.stream_keepalive)
         return await answering
 
-    async def _answer(self, walk: Walk, group: str, deployments: tuple[Deployment, ...]) -> Reply:
+    async def _answer(self, routed: RoutedCall, group: str, deployments: tuple[Deployment, ...]) -> Reply:
         """Serve an admitted call and close its record whatever happens."""
-        record = walk.record
+        record = routed.record
         try:
-            if self.answers is not None and walk.controls is not None:
-                return await self._answer_from(self.answers, walk.controls, walk, group, deployments)
-            return await self._serve(walk, group, deployments, walk.request)
+            if self.answers is not None and routed.controls is not None:
+                return await self._answer_from(self.answers, routed.controls, routed, group, deployments)
+            return await self._serve(routed, group, deployments, routed.request)
         except GatewayError as error:
             record.fail(error.status, getattr(error, "error_class", type(error).__name__), error.message)
             error.headers.update(record.headers_of_attempts())
@@ -141,23 +141,23 @@ class Gateway:
         self,
         answers: ResponseCache,
         controls: CacheControls,
-        walk: Walk,
+        routed: RoutedCall,
         group: str,
         deployments: tuple[Deployment, ...],
     ) -> Reply:
         """An earlier answer to the same request, else one of the providers."""
 
         async def serve(request: OpenAIRequest) -> Reply:
-            return await self._serve(walk, group, deployments, request)
+            return await self._serve(routed, group, deployments, request)
 
         return await answers.answer(
             CachedCall(
                 controls=controls,
-                call=walk.call,
-                request=walk.request,
+                call=routed.call,
+                request=routed.request,
                 group=group,
                 deployments=deployments,
-                record=walk.record,
+                record=routed.record,
                 serve=serve,
             )
         )
@@ -170,7 +170,7 @@ class Gateway:
         wanted = principal.aliases.get(request.model, request.model)
         models = [wanted, *principal.budget_fallbacks.get(wanted, ())]
         for number, model in enumerate(models, start=1):
-            application = self._application(call, request, model)
+            application = self._admission_request(call, request, model)
             try:
                 return application.model, tuple(application.deployments), await self._admission.admit(application)
             except ModelBudgetExceeded:
@@ -178,11 +178,11 @@ class Gateway:
                     raise
         raise AssertionError("a call asks for at least one model")
 
-    def _application(self, call: Call, request: OpenAIRequest, model: str) -> Application:
+    def _admission_request(self, call: Call, request: OpenAIRequest, model: str) -> AdmissionRequest:
         team_id = call.principal.team_id
         group = self._catalog.group_behind(model, team_id)
         deployments = self._catalog.behind(group, team_id)
-        return Application(
+        return AdmissionRequest(
             principal=call.principal,
             model=group,
             path=call.path,
@@ -198,61 +198,63 @@ class Gateway:
     # ---- groups ----------------------------------------------------------------------------------------------------
 
     async def _serve(
-        self, walk: Walk, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
+        self, routed: RoutedCall, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
     ) -> Reply:
         """An answer of this group or of those that take over from it. Raises the last failure."""
         try:
-            return await self._ask_group(walk, group, deployments, request)
+            return await self._try_group(routed, group, deployments, request)
         except UpstreamError as error:
             last = error
-        successors = successors_after(last, group, request.options, self._settings)
-        for target in successors.targets:
-            if not self._may_go_on(walk, target):
+        plan = fallbacks_for(last, group, request.options, self._settings)
+        for target in plan.targets:
+            if not self._may_fall_back(routed, target):
                 continue
             try:
-                return await self._go_on(walk, target, is_configured=not successors.are_the_client_s)
+                return await self._fall_back(routed, target, is_configured=not plan.is_client_supplied)
             except UpstreamError as error:
                 last = error
             except GatewayError:
                 continue  # this caller may not, or has no budget there; what the provider said matters more
         raise last
 
-    def _may_go_on(self, walk: Walk, target: FallbackTarget) -> bool:
-        group = self._catalog.group_behind(target.model, walk.call.principal.team_id)
-        return group not in walk.tried and walk.record.fallbacks < self._settings.max_fallbacks
+    def _may_fall_back(self, routed: RoutedCall, target: FallbackTarget) -> bool:
+        group = self._catalog.group_behind(target.model, routed.call.principal.team_id)
+        return group not in routed.tried and routed.record.fallbacks < self._settings.max_fallbacks
 
-    async def _go_on(self, walk: Walk, target: FallbackTarget, *, is_configured: bool) -> Reply:
+    async def _fall_back(self, routed: RoutedCall, target: FallbackTarget, *, is_configured: bool) -> Reply:
         """Let a fallback's group answer, within the budgets and limits that hold for it."""
-        request = walk.request.replaced(target.fields)
-        application = self._application(walk.call, request, target.model)
-        walk.tried.add(application.model)
-        walk.record.go_on(application.model, await self._admission.admit(application, is_fallback=is_configured))
-        return await self._serve(walk, application.model, tuple(application.deployments), request)
+        request = routed.request.replaced(target.fields)
+        application = self._admission_request(routed.call, request, target.model)
+        routed.tried.add(application.model)
+        routed.record.fall_back(application.model, await self._admission.admit(application, is_fallback=is_configured))
+        return await self._serve(routed, application.model, tuple(application.deployments), request)
 
-    async def _ask_group(
-        self, walk: Walk, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
+    async def _try_group(
+        self, routed: RoutedCall, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
     ) -> Reply:
         """Ask the deployments of a group, those of the first `order` before the others."""
         targets = possible_targets(group, request.options, self._settings)
-        route = Route(
+        route = RoutingRequest(
             group=group,
-            tags=(*walk.call.principal.tags, *walk.call.tags),
+            tags=(*routed.call.principal.tags, *routed.call.tags),
             prompt_tokens=request.estimated_text_tokens if self._settings.enable_pre_call_checks else 0,
             is_stream=request.is_stream,
-            has_fallback=any(self._may_go_on(walk, target) for target in targets),
+            has_fallback=any(self._may_fall_back(routed, target) for target in targets),
         )
         levels = self.router.levels(deployments, route)
         for number, level in enumerate(levels, start=1):
             # A later level takes over as a fallback does.
             here = route if number == len(levels) or route.has_fallback else replace(route, has_fallback=True)
             try:
-                return await self._ask_level(walk, here, level, request)
+                return await self._try_tier(routed, here, level, request)
             except UpstreamError:
                 if number == len(levels):
                     raise
         raise AssertionError("a group has at least one level")
 
-    async def _ask_level(self, walk: Walk, route: Route, level: list[Deployment], request: OpenAIRequest) -> Reply:
+    async def _try_tier(
+        self, routed: RoutedCall, route: RoutingRequest, level: list[Deployment], request: OpenAIRequest
+    ) -> Reply:
         """Ask one deployment after the other, and the same ones again, as long as the failures leave hope."""
         tried: set[str] = set()
         failures = 0
@@ -263,7 +265,7 @@ class Gateway:
                 deployment = self.router.choose(level, tried, route) or level[0]
             tried.add(deployment.id)
             try:
-                return await self._attempt(walk, deployment, request)
+                return await self._attempt(routed, deployment, request)
             except UpstreamError as error:
                 others = self.router.choose(level, tried, route)
                 if isinstance(error, NoRoom):
@@ -272,10 +274,12 @@ class Gateway:
                         raise
                     continue
                 failures += 1
-                if not is_hurried(error, walk.call, request.options):
+                if not is_client_timeout(error, routed.call, request.options):
                     has_fallback = self._has_fallback_for_all(route, request)
-                    self._learn(deployment, error, is_alone=len(level) == 1, has_fallback=has_fallback)
-                if not self._hopes(error, failures, route, request, deployment, level, has_others=others is not None):
+                    self._record_failure(deployment, error, is_alone=len(level) == 1, has_fallback=has_fallback)
+                if not self._should_retry(
+                    error, failures, route, request, deployment, level, has_others=others is not None
+                ):
                     raise
                 pause = pause_before(
                     error,
@@ -286,29 +290,31 @@ class Gateway:
                 )
                 await asyncio.sleep(pause)
 
-    def _has_fallback_for_all(self, route: Route, request: OpenAIRequest) -> bool:
+    def _has_fallback_for_all(self, route: RoutingRequest, request: OpenAIRequest) -> bool:
         """What one client would fall back on is no reason to rest the only deployment of all others."""
         if route.has_fallback and request.options.fallbacks is None:
             return True
         return bool(possible_targets(route.group, USUAL, self._settings))
 
-    def _learn(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> None:
+    def _record_failure(
+        self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool
+    ) -> None:
         seconds = self.router.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
         if seconds:
             self._observers.deployment_cooled(deployment, error.status, seconds)
 
-    def _learn_from_stream(self, deployment: Deployment, error: UpstreamError) -> None:
+    def _record_stream_failure(self, deployment: Deployment, error: UpstreamError) -> None:
         """A stream broke after the client had seen it begin."""
         group, team_id = deployment.public_name, deployment.team_id
         is_alone = len(self._catalog.behind(group, team_id)) <= 1
         has_fallback = bool(possible_targets(group, USUAL, self._settings))
-        self._learn(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
+        self._record_failure(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
 
-    def _hopes(
+    def _should_retry(
         self,
         error: UpstreamError,
         failures: int,
-        route: Route,
+        route: RoutingRequest,
         request: OpenAIRequest,
         deployment: Deployment,
         level: list[Deployment],
@@ -316,7 +322,7 @@ class Gateway:
         has_others: bool,
     ) -> bool:
         """Whether the group is tried again: not while all of it rests, and a limit is left to a fallback at once."""
-        if not has_others and ((route.has_fallback and error.status == 429) or self.router.all_rest(level)):
+        if not has_others and ((route.has_fallback and error.status == 429) or self.router.all_cooling_down(level)):
             return False
         if has_special_fallbacks(error, request.options, self._settings):
             return False
@@ -330,14 +336,14 @@ class Gateway:
             configured=deployment.num_retries,
         )
 
-    async def _attempt(self, walk: Walk, deployment: Deployment, request: OpenAIRequest) -> Reply:
-        record = walk.record
+    async def _attempt(self, routed: RoutedCall, deployment: Deployment, request: OpenAIRequest) -> Reply:
+        record = routed.record
         record.attempt_reservation = await self._attempt_admission.admit(
             deployment, lambda: _estimate(request, (deployment,)), request.estimated_prompt_tokens
         )
         record.start_attempt(deployment)
         try:
-            reply = await self._exchange.run(walk.call, request, deployment, record)
+            reply = await self._attempts.run(routed.call, request, deployment, record)
         except UpstreamError as error:
             record.end_attempt(error)
             raise

@@ -11,7 +11,7 @@ import msgspec
 from .json_fields import BROKEN_JSON
 
 # A line that is longer is not looked at: an answer to a thousand embeddings is shorter.
-_LONGEST_LINE = 32 * 1024 * 1024
+_MAX_LINE = 32 * 1024 * 1024
 
 
 class _Body(msgspec.Struct):
@@ -42,7 +42,7 @@ class Counted:
 class BatchOutput:
     """Takes a file in pieces of any size. `failed`: lines of calls without usage; `unreadable`: lines that are none."""
 
-    def __init__(self, longest_line: int = _LONGEST_LINE) -> None:
+    def __init__(self, longest_line: int = _MAX_LINE) -> None:
         self._longest = longest_line
         self._parts: list[bytes] = []
         self._held = 0

@@ -13,8 +13,8 @@ from werkzeug.http import parse_options_header
 from ..errors import InvalidRequest
 
 # More than any of the dialect's operations takes: sixteen pictures, some words, and what lists are spelled as.
-_MOST_PARTS = 200
-_LONGEST_HEAD = 16 * 1024
+_MAX_PARTS = 200
+_MAX_HEAD = 16 * 1024
 _LINE_END = re.compile(rb"[ \t]{0,100}\r\n")
 # Browsers write a name with these characters so; a name must not end its header.
 # A backslash is one of them to some readers and none to others.
@@ -95,13 +95,13 @@ def parse_form(body: bytes, content_type: str) -> Form:
             "The body must be multipart/form-data with a boundary, as SDKs send files.", param="request_body"
         )
     try:
-        parts = tuple(islice(_parts(body, boundary.encode("latin-1", "replace")), _MOST_PARTS + 1))
+        parts = tuple(islice(_parts(body, boundary.encode("latin-1", "replace")), _MAX_PARTS + 1))
     except ValueError:
         raise InvalidRequest(
             "Invalid form payload: the body is not well-formed multipart/form-data.", param="request_body"
         ) from None
-    if len(parts) > _MOST_PARTS:
-        raise InvalidRequest(f"The form has more than {_MOST_PARTS} parts.", param="request_body")
+    if len(parts) > _MAX_PARTS:
+        raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.", param="request_body")
     return Form(parts)
 
 
@@ -132,7 +132,7 @@ def _next_border(body: bytes, border: bytes, position: int) -> int:
 
 def _part(head: bytes, value: bytes) -> Part:
     """Raises ValueError for a head without a name, and for one with two: readers do not agree on which counts."""
-    if len(head) > _LONGEST_HEAD:
+    if len(head) > _MAX_HEAD:
         raise ValueError("the head of a part is too long")
     headers: dict[str, str] = {}
     for line in head.decode("utf-8", "replace").split("\r\n"):

@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 _TEXTS = ("text", "srt", "vtt")
 # What a fallback cannot change.
 _NOT_REPLACED = frozenset((*REFUSED_FIELDS, "model", "stream"))
-_MOST_IMAGES = 100
+_MAX_IMAGES = 100
 # Cohere bills one search for each hundred documents.
 _DOCUMENTS_PER_QUERY = 100
 _MISSING_MODEL = "litellm.BadRequestError: You passed in model=None. There are no healthy deployments for this model"
@@ -207,8 +207,8 @@ def _asked_by_json(
 
 def _images(endpoint: Endpoint, count: Any) -> tuple[Usage, int]:
     number = 1 if count is None else count
-    if not isinstance(number, int) or not 1 <= number <= _MOST_IMAGES:
-        raise InvalidRequest(f"{endpoint.path}: 'n' must be a whole number from 1 to {_MOST_IMAGES}.", param="n")
+    if not isinstance(number, int) or not 1 <= number <= _MAX_IMAGES:
+        raise InvalidRequest(f"{endpoint.path}: 'n' must be a whole number from 1 to {_MAX_IMAGES}.", param="n")
     return Usage(images=number, raw={"images": number}), assumed_tokens("image")
 
 

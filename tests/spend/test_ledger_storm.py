@@ -16,7 +16,6 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from app.db import Database
 from app.models import (
     BudgetWindow,
     DailyEntitySpend,
@@ -34,6 +33,7 @@ from app.models import (
 )
 from app.spend.events import SpendEvent
 from app.spend.scopes import member_id
+from app.storage.database import Database
 from tests.services.postgres import PostgresServer
 from tests.services.run_directory import RunDirectory
 from tests.services.waiting import wait_while_alive

@@ -11,22 +11,23 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 import structlog
 from msgspec import Raw
 
-from ...cache_settings import CacheParams, read_cache_params
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
 from ...protocols.base import Usage
 from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, OpenAIRequest, restamp
 from ...protocols.openai_assembly import StreamAssembler, is_complete, replay, usage_of_answer
 from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
-from ..accounting import CallRecord
+from ...settings.response_cache import CacheParams, read_cache_params
 from ..call import Call, Reply
-from .answer_store import AnswerStore, MemoryAnswers, open_store
+from ..call_record import CallRecord
+from .answer_store import AnswerStore, MemoryAnswers, OpenAnswerStore
 from .cache_keys import CacheControls, answer_keys, input_items, read_controls, scope_of
 
 log = structlog.get_logger(__name__)
@@ -69,9 +70,11 @@ class ResponseCache:
         params: CacheParams,
         store: AnswerStore,
         announce: Callable[[str], None],
+        open_store: OpenAnswerStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._open_store = open_store
         self._announce = announce
         self._clock = clock
         self._follow(params)
@@ -91,7 +94,7 @@ class ResponseCache:
             self._follow(params)
             return
         # The client of Redis may have to be loaded first, which takes longer than a call should wait.
-        store = await asyncio.to_thread(open_store, params)
+        store = await asyncio.to_thread(self._open_store, params)
         old, self._store = self._store, store
         self._follow(params)
         await old.close()
@@ -260,7 +263,7 @@ class ResponseCache:
             self._announce(_FLUSHED)
         return await self._store.flush()
 
-    def hear(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Another process says what it dropped."""
         if isinstance(self._store, MemoryAnswers):
             if message == _FLUSHED:
@@ -272,12 +275,14 @@ class ResponseCache:
         await self._store.close()
 
 
-def open_response_cache(settings: Settings, announce: Callable[[str], None]) -> ResponseCache | None:
+def open_response_cache(
+    settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
+) -> ResponseCache | None:
     """The cache of an instance, None where answers are not cached. `announce` tells the other processes."""
     if not settings.caches_answers:
         return None
     params = _params_of(settings)
-    return ResponseCache(settings, params, open_store(params), announce)
+    return ResponseCache(settings, params, open_store(params), announce, open_store)
 
 
 def _params_of(settings: Settings) -> CacheParams:
@@ -312,3 +317,28 @@ def _merged(model: str, cached: dict[int, StoredAnswer], fresh: dict[int, Raw], 
     embeddings = {index: stored.body for index, stored in cached.items()} | fresh
     tokens = vectors.tokens + sum(stored.tokens for stored in cached.values())
     return merged_vectors(model, [embeddings[index] for index in sorted(embeddings)], tokens)
+
+
+SETTINGS = frozenset({"caches_answers", "cache_params"})
+
+
+class CacheHolder(Protocol):
+    """Who answers calls from the cache, None while there is none."""
+
+    answers: ResponseCache | None
+
+
+async def switch_cache(
+    holder: CacheHolder, settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
+) -> None:
+    """Give the holder the cache that these settings ask for. `announce` tells the other processes."""
+    current = holder.answers
+    if not settings.caches_answers:
+        holder.answers = None
+        if current is not None:
+            await current.close()
+    elif current is not None:
+        await current.change(settings)
+    else:
+        # In a thread, since the client of Redis may have to be loaded first.
+        holder.answers = await asyncio.to_thread(open_response_cache, settings, announce, open_store)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 from ...errors import UpstreamError
-from ...routing_settings import DEFAULT_KIND, FailurePolicy, RoutingSettings
+from ...settings.routing import DEFAULT_KIND, FailurePolicy, RoutingSettings
 
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 8.0
-_LONGEST_RETRY_AFTER = 60.0
+_MAX_PAUSE = 8.0
+_MAX_RETRY_AFTER = 60.0
 _JITTER = 0.75
 
 # Another deployment may hold a better credential.
@@ -76,7 +76,7 @@ def pause_before(
     """Seconds to wait before the next try: none when another deployment can take over at once."""
     if has_others:
         return 0.0
-    if error.retry_after is not None and error.retry_after <= _LONGEST_RETRY_AFTER:
+    if error.retry_after is not None and error.retry_after <= _MAX_RETRY_AFTER:
         return max(least, error.retry_after + chance.random() * _JITTER)
-    grown: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (failures - 1))
+    grown: float = min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** (failures - 1))
     return max(least, grown * (1 - chance.random() * 0.25))

@@ -7,18 +7,18 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import Unauthenticated, UpstreamError
-from ...routing_settings import RoutingSettings
-from .cooldown import CooldownBook, is_its_fault
-from .load import LoadBook
+from ...settings.routing import RoutingSettings
+from .cooldown import Cooldowns, is_its_fault
+from .load import DeploymentLoad
 from .strategies import choose, has_room
 
 _DEFAULT_TAG = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class RoutingRequest:
     """What routing looks at: which group, and what the call says about itself. Tokens are estimates."""
 
     group: str
@@ -31,8 +31,8 @@ class Route:
 class Router:
     def __init__(self, settings: RoutingSettings, announce: Callable[[str], None]) -> None:
         self._settings = settings
-        self.load = LoadBook()
-        self.cooldowns = CooldownBook(settings, self.load, announce)
+        self.load = DeploymentLoad()
+        self.cooldowns = Cooldowns(settings, self.load, announce)
         # Spreads load; nothing secret hangs on it.
         self.chance = random.Random()  # noqa: S311
 
@@ -41,7 +41,7 @@ class Router:
         self._settings = settings
         self.cooldowns.reconfigure(settings)
 
-    def levels(self, deployments: Sequence[Deployment], route: Route) -> list[list[Deployment]]:
+    def levels(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[list[Deployment]]:
         """The deployments that may be asked, by `order`: those of the first level before those of the next.
 
         Raises UpstreamError when all of them rest (429) or the prompt fits none (400), Unauthenticated when no tag
@@ -51,7 +51,7 @@ class Router:
             return [list(deployments)]
         found = self._with_tags(deployments, route)
         found = self._with_room(found, route) if self._settings.enable_pre_call_checks else found
-        found = self._awake(found, route)
+        found = self._available(found, route)
         if all(one.order is None for one in found):
             return [found]
         orders = sorted({_order(one) for one in found})
@@ -61,16 +61,16 @@ class Router:
         return (
             self._settings.enable_tag_filtering
             or self._settings.enable_pre_call_checks
-            or self.cooldowns.rests(deployment.id)
+            or self.cooldowns.is_cooling_down(deployment.id)
         )
 
-    def all_rest(self, level: Sequence[Deployment]) -> bool:
+    def all_cooling_down(self, level: Sequence[Deployment]) -> bool:
         """Whether nobody of a level is to be asked now."""
-        return all(self.cooldowns.rests(one.id) for one in level)
+        return all(self.cooldowns.is_cooling_down(one.id) for one in level)
 
-    def choose(self, level: Sequence[Deployment], tried: set[str], route: Route) -> Deployment | None:
+    def choose(self, level: Sequence[Deployment], tried: set[str], route: RoutingRequest) -> Deployment | None:
         """The next of a level: one that was not tried and does not rest, or None."""
-        left = [one for one in level if one.id not in tried and not self.cooldowns.rests(one.id)]
+        left = [one for one in level if one.id not in tried and not self.cooldowns.is_cooling_down(one.id)]
         return choose(left, self.load, self._settings, self.chance, is_stream=route.is_stream) if left else None
 
     def failed(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> float:
@@ -84,7 +84,7 @@ class Router:
 
     # ---- filters ---------------------------------------------------------------------------------------------------
 
-    def _with_tags(self, deployments: Sequence[Deployment], route: Route) -> list[Deployment]:
+    def _with_tags(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[Deployment]:
         """Those that share a tag with the call; without one the deployments tagged `default`, else the untagged."""
         if not self._settings.enable_tag_filtering:
             return list(deployments)
@@ -110,7 +110,7 @@ class Router:
             )
         return found
 
-    def _with_room(self, deployments: Sequence[Deployment], route: Route) -> list[Deployment]:
+    def _with_room(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[Deployment]:
         fitting = [
             one for one in deployments if one.context_window is None or route.prompt_tokens <= one.context_window
         ]
@@ -124,10 +124,10 @@ class Router:
             )
         return [one for one in fitting if has_room(one, self.load, route.prompt_tokens)] or fitting
 
-    def _awake(self, deployments: Sequence[Deployment], route: Route) -> list[Deployment]:
-        awake = [one for one in deployments if not self.cooldowns.rests(one.id)]
-        if awake:
-            return awake
+    def _available(self, deployments: Sequence[Deployment], route: RoutingRequest) -> list[Deployment]:
+        available = [one for one in deployments if not self.cooldowns.is_cooling_down(one.id)]
+        if available:
+            return available
         ids = [one.id for one in deployments]
         seconds = max(1, math.ceil(self.cooldowns.seconds_left(ids)))
         raise UpstreamError(

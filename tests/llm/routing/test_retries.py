@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.errors import UpstreamError
 from app.llm.routing.retries import kind_of, pause_before, policy_limit, tries_again
-from app.routing_settings import RoutingSettings, retry_policy
+from app.settings.routing import RoutingSettings, retry_policy
 
 RETRYABLE = {408: "Timeout", 409: "APIError", 429: "RateLimitError", 500: "InternalServerError", 502: "BadGatewayError"}
 FINAL = {400: "BadRequestError", 402: "APIError", 404: "NotFoundError", 422: "UnprocessableEntityError"}
