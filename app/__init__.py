@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import httpx
+import structlog
 from quart import Quart, Response, jsonify, request
 from quart_cors import cors
 from werkzeug.exceptions import HTTPException
@@ -48,6 +51,8 @@ from .storage.database import DATABASE_AWAY, Database
 from .web.error_responses import SECURITY_HEADERS, to_gateway_error
 from .web.forwarded import behind_proxies
 from .web.request_body import DrainingRequest, wait_until_sent
+
+log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, base: Settings | None = None) -> Quart:
@@ -98,6 +103,7 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
         app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
     app.asgi_app = services.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
     add_lifespan(app, services, upstream, base or settings)
+    log.info("app built", pid=os.getpid())  # once in each process that serves
     return app
 
 

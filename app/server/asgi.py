@@ -1,4 +1,4 @@
-"""The application for servers that start processes of their own (`--workers`, `--server granian`)."""
+"""The application, built once in each process that serves: whichever server it is, and however it came to be."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from quart import Quart
 
 from .. import create_app
 from ..logs import configure_logging
-from ..settings import load_exported_settings
+from ..settings import Settings, load_exported_settings
 from ..storage.stored_settings import with_stored_overrides
 
 
 def create() -> Quart:
-    """Called once in each process, with the settings that the command line exported."""
+    """For a process that inherits nothing (`--workers`): from the settings that the command line exported."""
     settings = load_exported_settings()
     configure_logging(settings.lowest_log_level, is_json=settings.json_logs)
+    return build(settings)
+
+
+def build(settings: Settings) -> Quart:
+    """The application of this process, from the settings of file and environment and what the API stored over them.
+
+    Needs a database that is prepared. Raises SettingsError for a deployment that cannot work.
+    """
     app = create_app(with_stored_overrides(settings), base=settings)
     spare_what_stays()
     return app

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import hypercorn.asyncio
@@ -20,7 +21,7 @@ import hypercorn.run
 import structlog
 from quart import Quart
 
-from .. import create_app
+from ..deployments.catalog import DeploymentCatalog
 from ..logs import configure_logging
 from ..observability.metrics.shared_totals import TotalsFiles
 from ..route_groups import ROUTE_GROUPS
@@ -28,9 +29,8 @@ from ..services import EXTENSION
 from ..settings import Settings, export_settings, load_database_settings, load_settings
 from ..settings.config_file import SettingsError
 from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
-from ..storage.stored_settings import with_stored_overrides
 from ..version import VERSION
-from .asgi import spare_what_stays
+from .asgi import build, create, spare_what_stays
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +59,13 @@ def serve(options: ServeOptions) -> int:
         print(f"WARNING  {warning}", file=sys.stderr)
     _refuse_busy_port(settings)
     _allow_many_files()
-    app = create_app(settings)  # before anything is written: it refuses a deployment that cannot work
+    DeploymentCatalog(settings, Database(settings))  # refuses what cannot work, before anything is written
     _in_a_child(lambda: asyncio.run(_prepare_database(settings)))
     TotalsFiles(settings).clear()
     print(describe(settings), flush=True)
     if options.server == "granian":
         export_settings(options.config, options.overrides())
-        return _run_granian(settings, settings.process_count)
+        return _run_granian(settings)
     config = hypercorn.config.Config()
     config.bind = [_bind_address(settings)]
     config.graceful_timeout = 3.0
@@ -80,11 +80,7 @@ def serve(options: ServeOptions) -> int:
         config.application_path = "app.server.asgi:create()"
         config.workers = settings.process_count
         return hypercorn.run.run(config)
-    stored = with_stored_overrides(settings)
-    if stored is not settings:
-        app = create_app(stored, base=settings)
-    spare_what_stays()
-    asyncio.run(_serve(app, config))
+    asyncio.run(_serve(build(settings), config))
     return 0
 
 
@@ -211,7 +207,7 @@ def _refusal(settings: Settings, problem: Exception) -> SettingsError:
     return SettingsError(f"database: {type(problem).__name__}: {reason}; check DATABASE_URL")
 
 
-def _run_granian(settings: Settings, workers: int) -> int:
+def _run_granian(settings: Settings) -> int:
     if importlib.util.find_spec("granian") is None:
         raise SettingsError("--server granian: is not installed; run: pip install 'quarterdeck[granian]'")
     server = importlib.import_module("granian").Granian(
@@ -220,13 +216,14 @@ def _run_granian(settings: Settings, workers: int) -> int:
         interface=importlib.import_module("granian.constants").Interfaces.ASGI,
         address=settings.host,
         port=settings.port,
-        workers=workers,
+        workers=settings.process_count,
         websockets=False,
         log_level=importlib.import_module("granian.log").LogLevels.warning,
     )
-    # Its workers are forked: what was imported here is shared with them, and they start at once.
+    # Where its workers are forked, what was imported and read here is theirs, and they start at once.
+    is_forking = multiprocessing.get_start_method() == "fork"
     spare_what_stays()
-    server.serve()
+    server.serve(target_loader=partial(build, settings) if is_forking else create, wrap_loader=False)
     return 0
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
+import structlog
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.context import TortoiseContext, _current_context
 from tortoise.exceptions import BaseORMException, DBConnectionError
@@ -26,6 +27,8 @@ from tortoise.transactions import in_transaction
 
 from ..settings import Settings
 from ..settings.config_file import SettingsError
+
+log = structlog.get_logger(__name__)
 
 # What a query raises when the database cannot be reached, as opposed to a query that is wrong.
 DATABASE_AWAY = (
@@ -135,6 +138,7 @@ class Database:
                 return []
             is_empty = "tortoise_migrations" not in await self._tables()
         if self.is_sqlite or is_empty:
+            log.info("database migration started", pending=len(pending))
             return await self.migrate()
         with self.active():
             async with self._migration_lock():

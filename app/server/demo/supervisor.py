@@ -1,5 +1,6 @@
 """Starts the processes of the demo, waits until all answer, says where they are, and stops them at the end.
 
+A process is waited for as long as it lives, since nobody knows how slow a machine is; what is waited for is said.
 A process that dies is reported and the others go on. It is not started again by itself, since watching the console cope
 with a dead worker is a part of the demo; `kill -USR1` with the supervisor's pid starts whatever is down.
 """
@@ -27,16 +28,23 @@ from app.server.demo.state import CredentialStore, DemoError, only_demo_in, writ
 STATE_DIRECTORY = Path(".quarterdeck")
 
 
-def run_demo(base_port: int, environ: Mapping[str, str], directory: Path = STATE_DIRECTORY) -> int:
+def run_demo(
+    base_port: int,
+    environ: Mapping[str, str],
+    directory: Path = STATE_DIRECTORY,
+    *,
+    start_timeout: float | None = None,
+) -> int:
     """Runs until SIGINT, SIGTERM or SIGHUP; the exit code is 0 then, and 1 if the demo could not start.
 
     `environ` is the process environment; the children get a copy without settings meant for another instance.
+    `start_timeout`: seconds that each may take until it answers; None: as long as it lives.
     """
     try:
         with only_demo_in(directory):
             (directory / "demo.json").unlink(missing_ok=True)
             instances, store = plan_instances(base_port, directory, environ)
-            asyncio.run(Demo(instances, store, directory).run())
+            asyncio.run(Demo(instances, store, directory, start_timeout).run())
     except DemoError as problem:
         print(f"quarterdeck demo: {problem}", file=sys.stderr, flush=True)
         return 1
@@ -46,8 +54,10 @@ def run_demo(base_port: int, environ: Mapping[str, str], directory: Path = STATE
 class Demo:
     """The running demo: its children, in the order in which they were started."""
 
-    def __init__(self, instances: list[Instance], store: CredentialStore, directory: Path) -> None:
-        self._children = [Child(instance) for instance in instances]
+    def __init__(
+        self, instances: list[Instance], store: CredentialStore, directory: Path, start_timeout: float | None = None
+    ) -> None:
+        self._children = [Child(instance, start_timeout=start_timeout, say=say) for instance in instances]
         self._store = store
         self._directory = directory
         self._stop = asyncio.Event()
@@ -78,14 +88,31 @@ class Demo:
         say("Starting the demo ...")
         for child in self._children:
             await child.start()
-        await asyncio.gather(*(child.healthy() for child in self._children))
+        await self._all_healthy()
+        worker = next(child for child in self._children if child.name == WORKERS[0].worker_id)
         try:
-            virtual_key = await self._virtual_key()
+            virtual_key = await worker.outlast(self._virtual_key(worker.instance), lambda: "it was asked for a key")
         except httpx.HTTPError as problem:
-            raise DemoError(f"{WORKERS[0].name} did not answer when asked for a key: {problem!r}") from problem
+            raise DemoError(f"{worker.name} did not answer when asked for a key: {problem!r}") from problem
         document = self._write_document()
         say(announcement(document, virtual_key, str(self._directory)))
         await asyncio.gather(*(self._watch(child) for child in self._children))
+
+    async def _all_healthy(self) -> None:
+        """Raises DemoError for the first that fails or ends; the others are not waited for any more."""
+        waits = {asyncio.create_task(child.healthy()) for child in self._children}
+        ends = {asyncio.create_task(child.must_live()) for child in self._children}
+        tasks = waits | ends
+        try:
+            while waits:
+                done, _ = await asyncio.wait(waits | ends, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                waits -= done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _write_document(self) -> dict[str, Any]:
         """`demo.json` with the present pids."""
@@ -114,11 +141,11 @@ class Demo:
         self._revive.set()
         self._revive.clear()
 
-    async def _virtual_key(self) -> str:
-        """The key of the printed call, on the first worker: an earlier one if it still works, else a new one."""
-        worker = next(child.instance for child in self._children if child.name == WORKERS[0].worker_id)
+    async def _virtual_key(self, worker: Instance) -> str:
+        """The key of the printed call, on this worker: an earlier one if it still works, else a new one."""
         credentials = self._store[worker.name]
-        async with httpx.AsyncClient(trust_env=False, timeout=10, base_url=worker.url) as client:
+        # Whoever waits for this looks after the process.
+        async with httpx.AsyncClient(trust_env=False, timeout=None, base_url=worker.url) as client:  # noqa: S113
             if credentials.virtual_key is not None:
                 answer = await client.get("/v1/models", headers=bearer(credentials.virtual_key))
                 if answer.status_code == 200:

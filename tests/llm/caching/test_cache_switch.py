@@ -127,7 +127,7 @@ async def test_every_process_follows_without_a_restart(
         quarterdeck_process(config, database_url=migrated_postgres_url, env=FAST, wait=False) for _ in range(2)
     ]
     for process in processes:
-        process._wait_until_alive()
+        process.wait_until_alive()
     here, there = (LiveWorker(process, http) for process in processes)
     key = await here.new_key()
     assert [is_hit(await here.chat(key)) for _ in range(2)] == [False, False]

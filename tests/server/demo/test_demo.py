@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 
 from app.server.demo.instances import is_free
 from tests.services.ports import free_port
+from tests.services.waiting import HANGS_AFTER_SECONDS, wait_while_alive
 
 PROJECT = Path(__file__).parents[3]
 
@@ -29,12 +29,12 @@ PROJECT = Path(__file__).parents[3]
 class RunningDemo:
     """`quarterdeck demo` in a directory of its own; `output` is what it printed so far."""
 
-    def __init__(self, directory: Path, base_port: int, extra: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, base_port: int, extra: Mapping[str, str], *options: str) -> None:
         self.state = directory / ".quarterdeck"
         self.output = ""
         environment = {**os.environ, "PYTHONPATH": str(PROJECT), **extra}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "demo", "--base-port", str(base_port)],
+            [sys.executable, "-m", "app.cli", "demo", "--base-port", str(base_port), *options],
             cwd=directory,
             env=environment,
             stdout=subprocess.PIPE,
@@ -55,14 +55,19 @@ class RunningDemo:
         return document
 
     def wait_until_up(self) -> dict[str, Any]:
-        self.wait_for(lambda: "demo.json" in self.output, 90)
+        self.wait_for(lambda: "demo.json" in self.output, "everything is up")
         return self.document()
 
-    def wait_for(self, reached: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not reached():
-            assert time.monotonic() < deadline and self.process.poll() is None, self.output
-            time.sleep(0.05)
+    def wait_for(self, reached: Callable[[], bool], what: str) -> None:
+        wait_while_alive(
+            reached, is_alive=lambda: self.process.poll() is None, log=lambda: self.output, what=f"demo: {what}"
+        )
+
+    def wait_for_end(self) -> int:
+        """Exit code of a demo that ends by itself."""
+        code = self.process.wait(HANGS_AFTER_SECONDS)
+        self._reader.join()
+        return code
 
     def curl_commands(self) -> list[str]:
         return [line for line in self.output.splitlines() if line.startswith("curl ")]
@@ -70,7 +75,7 @@ class RunningDemo:
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(HANGS_AFTER_SECONDS)
         self._reader.join(5)
         return code
 
@@ -116,9 +121,27 @@ def test_first_start_a_killed_worker_and_a_second_start(tmp_path: Path, base_por
 def test_busy_port(tmp_path: Path, base_port: int) -> None:
     with socket.create_server(("127.0.0.1", base_port + 2)):
         demo = RunningDemo(tmp_path, base_port, {})
-        assert demo.process.wait(30) == 1
-        demo.end()
+        assert demo.wait_for_end() == 1
     assert f"port {base_port + 2} is busy" in demo.output and "make demo ARGS=" in demo.output
+
+
+def test_a_start_that_takes_longer_than_was_allowed_ends_the_demo(tmp_path: Path, base_port: int) -> None:
+    """No Python imports a gateway in a hundredth of a second."""
+    demo = RunningDemo(tmp_path, base_port, {}, "--start-timeout", "0.01")
+    assert demo.wait_for_end() == 1
+    assert "is not ready after 0.01 s (--start-timeout)" in demo.output and "; the end of " in demo.output
+    assert not (demo.state / "demo.json").exists()
+    assert all(is_free(port) for port in (base_port, base_port + 1, base_port + 2))
+
+
+def test_a_child_that_dies_at_its_start_is_reported_though_others_are_still_starting(
+    tmp_path: Path, base_port: int
+) -> None:
+    (tmp_path / ".quarterdeck" / "worker-b" / "quarterdeck.db").mkdir(parents=True)  # where a file should be
+    demo = RunningDemo(tmp_path, base_port, {})
+    assert demo.wait_for_end() == 1
+    assert "worker-b ended (exit code 2); the end of " in demo.output
+    assert "quarterdeck: database: " in demo.output
 
 
 def check_document(demo: RunningDemo, document: dict[str, Any], base_port: int) -> None:
@@ -161,8 +184,7 @@ def check_printed_commands(demo: RunningDemo) -> None:
 
 def check_refusal_of_a_second_demo(directory: Path, base_port: int) -> None:
     second = RunningDemo(directory, base_port + 10, {})
-    assert second.process.wait(30) == 1
-    second.end()
+    assert second.wait_for_end() == 1
     assert "already runs" in second.output
     assert (directory / ".quarterdeck" / "demo.json").exists()
 
@@ -171,12 +193,12 @@ def check_killed_worker(demo: RunningDemo, document: dict[str, Any]) -> None:
     """Worker A goes, all others stay; the printed command brings it back, with a new pid in demo.json."""
     worker_a, worker_b = document["workers"]
     os.kill(worker_a["pid"], signal.SIGKILL)
-    demo.wait_for(lambda: "worker-a is down: killed by SIGKILL" in demo.output, 5)
+    demo.wait_for(lambda: "worker-a is down: killed by SIGKILL" in demo.output, "the end is noticed")
     for row in (worker_b, document["control_plane"]):
         assert httpx.get(f"{row['url']}/health/readiness", trust_env=False).status_code == 200
     command = next(line for line in demo.output.splitlines() if "worker-a is down" in line).rpartition(": ")[2]
     subprocess.check_call(shlex.split(command))
-    demo.wait_for(lambda: "worker-a is back" in demo.output, 60)
+    demo.wait_for(lambda: "worker-a is back" in demo.output, "worker-a is back")
     assert httpx.get(f"{worker_a['url']}/health/readiness", trust_env=False).status_code == 200
     again = demo.document()
     assert again["workers"][0]["pid"] != worker_a["pid"] and again["workers"][1] == worker_b

@@ -15,6 +15,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.services.ports import free_port
+from tests.services.waiting import HANGS_AFTER_SECONDS, answers, wait_while_alive
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +25,16 @@ def provider_url() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://localhost:{port}/v1"
     try:
-        deadline = time.monotonic() + 20
-        while not answers(url):
-            assert process.poll() is None and time.monotonic() < deadline, "the provider did not start"
-            time.sleep(0.05)
+        wait_while_alive(
+            lambda: answers(f"{url}/models"),
+            is_alive=lambda: process.poll() is None,
+            log=lambda: "(not kept)",
+            what="the sample provider answers",
+        )
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/models", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
+        assert process.wait(HANGS_AFTER_SECONDS) == 0
 
 
 @pytest.fixture
