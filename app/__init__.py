@@ -48,7 +48,7 @@ from .spend.ledger import SpendLedger
 from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
 from .storage.database import DATABASE_AWAY, Database
-from .web.error_responses import SECURITY_HEADERS, to_gateway_error
+from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from .web.forwarded import behind_proxies
 from .web.request_body import DrainingRequest, wait_until_sent
 
@@ -194,7 +194,7 @@ def _add_error_handlers(app: Quart) -> None:
 async def _render(problem: Exception) -> Response:
     error = to_gateway_error(problem, request.path)
     await wait_until_sent(request)
-    response = jsonify(error.body())
+    response = jsonify(error_body(error, request.path))
     response.status_code = error.status
     response.headers.extend(error.headers)
     return response

@@ -23,7 +23,7 @@ from ..errors import GatewayError
 from ..protocols.dialect import Endpoint
 from ..protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ..services import Services
-from ..web.error_responses import SECURITY_HEADERS, to_gateway_error
+from ..web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from ..web.request_body import DRAIN_SECONDS
 from .call import EVENT_STREAM, Reply, add_call_headers, read_call
 
@@ -101,7 +101,7 @@ class FastPath:
             connection.stop_watching()
             error = to_gateway_error(problem, scope["path"])
             await connection.wait_until_sent()
-            await self._send_whole(send, error.status, error.headers, _rendered(error), _JSON)
+            await self._send_whole(send, error.status, error.headers, _rendered(error, scope["path"]), _JSON)
             return
         if reply.frames is None:
             connection.stop_watching()
@@ -277,5 +277,5 @@ def _length_of(headers: Mapping[str, str]) -> int | None:
     return int(given[:18]) if given.isdigit() and given.isascii() and "transfer-encoding" not in headers else None
 
 
-def _rendered(error: GatewayError) -> bytes:
-    return json.dumps(error.body(), separators=(",", ":")).encode() + b"\n"
+def _rendered(error: GatewayError, path: str) -> bytes:
+    return json.dumps(error_body(error, path), separators=(",", ":")).encode() + b"\n"

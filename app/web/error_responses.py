@@ -6,11 +6,13 @@ The ways in: the framework's views, and app/llm/fast_path.py, which answers the 
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import structlog
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from ..errors import GatewayError, PayloadTooLarge, PlainDenial, ServiceUnavailable
+from ..protocols.dialects import dialect_of_path
 from ..storage.database import DATABASE_AWAY
 
 log = structlog.get_logger(__name__)
@@ -20,6 +22,11 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+def error_body(error: GatewayError, path: str) -> dict[str, Any]:
+    """An error in the dialect that clients of a path speak."""
+    return dialect_of_path(path).error_body(error)
 
 
 def to_gateway_error(problem: Exception, path: str) -> GatewayError:
