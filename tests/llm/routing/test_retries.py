@@ -141,7 +141,7 @@ _TOO_LONG = failure(500, "ContextWindowExceededError")
 _LONGER = {"context_window_fallbacks": fallback_groups([{"chat": ["long"]}])}
 
 
-# After a first failure: (what failed, others untried, a fallback, the whole tier cooling down, settings) -> tried again?
+# After a first failure: what failed, others untried, a fallback, the whole tier cooling down, settings: tried again?
 @pytest.mark.parametrize(
     ("error", "has_others", "has_fallback", "all_cooling_down", "settings", "expected"),
     [
