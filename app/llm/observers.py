@@ -91,7 +91,7 @@ class Observers(Observer):
 
     def _tell(self, observers: tuple[Observer, ...]) -> None:
         self._observers = observers
-        self.wants_answers = any(one.wants_answers for one in observers)
+        self.wants_answers = any(observer.wants_answers for observer in observers)
 
     def join(self, observer: Observer) -> None:
         """Tell this one too from now on."""
@@ -99,7 +99,7 @@ class Observers(Observer):
 
     def leave(self, observer: Observer) -> None:
         """Tell this one no more."""
-        self._tell(tuple(one for one in self._observers if one is not observer))
+        self._tell(tuple(other for other in self._observers if other is not observer))
 
     def call_started(self, call: Call) -> None:
         for observer in self._observers:

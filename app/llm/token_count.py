@@ -69,7 +69,7 @@ def _texts_of(body: Mapping[str, Any]) -> tuple[list[str], int]:
         prompt = body.get("prompt")
         pieces = prompt if isinstance(prompt, list) else [prompt]
         # A prompt may be given as tokens.
-        return [text for text in pieces if isinstance(text, str)], sum(isinstance(one, int) for one in pieces)
+        return [text for text in pieces if isinstance(text, str)], sum(isinstance(piece, int) for piece in pieces)
     texts: list[str] = []
     extra = _PER_ANSWER
     for message in body["messages"]:

@@ -81,14 +81,14 @@ class BatchOutput:
 
     def _read(self, line: bytes) -> Iterator[Counted]:
         try:
-            said = _decode(line)
+            line_value = _decode(line)
         except BROKEN_JSON:
             self.unreadable += 1
             return
-        if said.response is None and said.error is None:
+        if line_value.response is None and line_value.error is None:
             self.unreadable += 1
             return
-        body = said.response.body if said.response is not None else None
+        body = line_value.response.body if line_value.response is not None else None
         if isinstance(body, _Body) and body.usage:
             yield Counted(body.model or "", body.usage)
         else:

@@ -1,4 +1,4 @@
-"""What a client's body says to the gateway and not to the provider (contract llm.md §4.4). All dialects share it."""
+"""What a client's body says to the gateway and not to the provider. All dialects share it."""
 
 from __future__ import annotations
 

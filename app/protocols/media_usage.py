@@ -87,7 +87,7 @@ def used_by(unit: str, fields: Mapping[str, Raw], asked: Usage) -> Usage | None:
         made = len(data) if isinstance(data, list) else asked.images
         return replace(tokens, images=made, raw=usage or {"images": made})
     if unit == "second":
-        seconds = _said_seconds(usage, fields)
+        seconds = _reported_seconds(usage, fields)
         if seconds is not None:
             return replace(tokens, seconds=seconds, raw=usage or {"seconds": float(seconds)})
         return replace(tokens, raw=usage) if tokens.total_tokens else asked
@@ -113,13 +113,13 @@ def tokens_of(usage: Mapping[str, Any]) -> Usage:
     )
 
 
-def _said_seconds(usage: Mapping[str, Any], fields: Mapping[str, Raw]) -> Decimal | None:
+def _reported_seconds(usage: Mapping[str, Any], fields: Mapping[str, Raw]) -> Decimal | None:
     """The length of the audio: in the usage, or beside the text as some formats have it."""
-    said = usage.get("seconds")
-    if said is None and "duration" in fields:
-        said = _any(fields["duration"])
+    reported = usage.get("seconds")
+    if reported is None and "duration" in fields:
+        reported = _any(fields["duration"])
     try:
-        seconds = Decimal(str(said))
+        seconds = Decimal(str(reported))
     except ArithmeticError:
         return None
     return _rounded(min(seconds, _MAX_SECONDS)) if seconds.is_finite() and seconds >= 0 else None
@@ -162,5 +162,5 @@ class RelayMeter:
         if tokens.total_tokens:
             self.usage = replace(tokens, images=self._asked.images, characters=self._asked.characters)
         elif "seconds" in usage:
-            seconds = _said_seconds(usage, {})
+            seconds = _reported_seconds(usage, {})
             self.usage = self.usage if seconds is None else replace(self._asked, seconds=seconds, raw=usage)

@@ -49,22 +49,24 @@ class Form:
 
     def text(self, name: str) -> str | None:
         """The first field of this name that is no file and not empty."""
-        return next((one.text for one in self.parts if one.name == name and one.filename is None and one.value), None)
+        return next(
+            (part.text for part in self.parts if part.name == name and part.filename is None and part.value), None
+        )
 
     def texts(self, name: str) -> list[str]:
         """The values of a list: `name` or `name[]`, any number of times."""
-        return [one.text for one in self.parts if one.base_name == name and one.filename is None]
+        return [part.text for part in self.parts if part.base_name == name and part.filename is None]
 
     def files(self, *names: str) -> list[Part]:
-        return [one for one in self.parts if one.filename is not None and (not names or one.base_name in names)]
+        return [part for part in self.parts if part.filename is not None and (not names or part.base_name in names)]
 
     def has(self, name: str) -> bool:
         """Whether there is a part of this name with something in it."""
-        return any(one.base_name == name and one.value for one in self.parts)
+        return any(part.base_name == name and part.value for part in self.parts)
 
     def without(self, names: Iterable[str]) -> Form:
         left_out = frozenset(names)
-        return Form(tuple(one for one in self.parts if one.base_name not in left_out))
+        return Form(tuple(part for part in self.parts if part.base_name not in left_out))
 
     def with_text(self, name: str, value: str) -> Form:
         """The form with one field set, in place of whatever had its name."""

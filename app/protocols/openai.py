@@ -31,7 +31,7 @@ DONE_FRAME = b"data: [DONE]\n\n"
 # A comment, which every client ignores: it keeps a silent connection open.
 PING_FRAME = b": ping\n\n"
 
-# What a client may say to the gateway; providers never see it (contract llm.md §4.3, §4.4).
+# What a client may say to the gateway; providers never see it.
 GATEWAY_FIELDS = frozenset(
     "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
     "cache litellm_metadata tags guardrails drop_params allowed_openai_params extra_headers extra_body user_config "

@@ -46,7 +46,9 @@ def is_complete(body: bytes) -> bool:
         ends = msgspec.json.decode(body, type=_Ends)
     except BROKEN_JSON:
         return False
-    return ends.error is None and bool(ends.choices) and all(_is_natural(one.finish_reason) for one in ends.choices)
+    return (
+        ends.error is None and bool(ends.choices) and all(_is_natural(choice.finish_reason) for choice in ends.choices)
+    )
 
 
 def _is_natural(finish_reason: Any) -> bool:
@@ -94,7 +96,7 @@ class StreamAssembler:
 
     def answer(self, usage: Usage) -> bytes | None:
         """The whole answer as JSON; None for a stream that did not come to its natural end."""
-        is_whole = self.is_finished and all(_is_natural(one["finish_reason"]) for one in self._choices.values())
+        is_whole = self.is_finished and all(_is_natural(choice["finish_reason"]) for choice in self._choices.values())
         return self.so_far(usage) if is_whole else None
 
     def so_far(self, usage: Usage) -> bytes | None:

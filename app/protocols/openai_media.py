@@ -173,7 +173,7 @@ _SMALL: dict[str, tuple[tuple[type, ...], str]] = {
 
 def _small_values(endpoint: OpenAIEndpoint, fields: Mapping[str, Raw]) -> dict[str, Any]:
     """The few fields that steer the gateway, decoded and checked."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, (kinds, description) in _SMALL.items():
         if name not in fields:
             continue
@@ -183,8 +183,8 @@ def _small_values(endpoint: OpenAIEndpoint, fields: Mapping[str, Raw]) -> dict[s
             raise InvalidRequest(f"Invalid JSON payload: '{name}': {problem}", param=name) from None
         if value is not None and (not isinstance(value, kinds) or (kinds == (int,) and isinstance(value, bool))):
             raise InvalidRequest(f"{endpoint.path}: '{name}' must be {description}.", param=name)
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _asked_by_json(

@@ -20,7 +20,7 @@ from ..call import EVENT_STREAM, Reply, add_call_headers, read_call
 llm_blueprint = Blueprint("llm", __name__)
 models_blueprint = Blueprint("models", __name__)
 
-# The contract writes one moment for every model (llm.md §8).
+# One moment for every model: clients ask for the field, and nobody knows a better one.
 _MODEL_CREATED = 1677610602
 
 
@@ -119,16 +119,16 @@ def _visible() -> list[str]:
     An alias is there for who was granted it, its group, or an access group of that.
     """
     principal, catalog = current_principal(), services().deployments
-    found: list[str] = []
+    names: list[str] = []
     for name in catalog.names(principal.team_id):
         group, words = catalog.grants_of(name, principal.team_id)
         if allows(principal, group, words, is_own_model=catalog.belongs_to_team(group, principal.team_id)):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _any_of(deployments: Iterable[Deployment], names: Iterable[str]) -> bool:
-    return not {one.public_name for one in deployments}.isdisjoint(names)
+    return not {deployment.public_name for deployment in deployments}.isdisjoint(names)
 
 
 @models_blueprint.get("/v1/models/<path:model_id>")

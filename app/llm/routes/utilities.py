@@ -25,7 +25,10 @@ utilities_blueprint = Blueprint("utilities", __name__)
 utilities_blueprint.before_request(refuse_unfit_keys)
 
 # What can be shown as JSON; a form with files cannot.
-_ENDPOINTS = {one.call_type[1:]: one for one in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, SPEECH, MODERATIONS, RERANK)}
+_ENDPOINTS = {
+    endpoint.call_type[1:]: endpoint
+    for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, SPEECH, MODERATIONS, RERANK)
+}
 _COUNTED = ("messages", "prompt")
 
 
@@ -58,7 +61,7 @@ def _check_counted(body: dict[str, Any]) -> None:
     """Raises InvalidRequest (400) for what no call could hold."""
     for name in ("messages", "tools"):
         value = body.get(name)
-        if value is not None and not (isinstance(value, list) and all(isinstance(one, dict) for one in value)):
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
             raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)
     if not isinstance(body.get("prompt"), str | list | None):
         raise InvalidRequest("'prompt' must be text or a list.", param="prompt")

@@ -43,8 +43,8 @@ def has_special_fallbacks(error: UpstreamError, options: CallOptions, settings: 
 
 
 def _configured(group: str, settings: RoutingSettings) -> Sequence[FallbackTarget]:
-    found = settings.fallbacks.get(group)
-    return found if found is not None else settings.fallbacks.get(ANY_GROUP, settings.default_fallbacks)
+    own = settings.fallbacks.get(group)
+    return own if own is not None else settings.fallbacks.get(ANY_GROUP, settings.default_fallbacks)
 
 
 def _of_group(fallbacks: Fallbacks, group: str) -> Sequence[FallbackTarget]:

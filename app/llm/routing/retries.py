@@ -41,8 +41,8 @@ def kind_of(error: UpstreamError) -> str:
 
 def policy_limit(policy: FailurePolicy, error: UpstreamError) -> int | None:
     """What a policy says of this failure, else by default; None: nothing."""
-    found = policy.get(kind_of(error))
-    return found if found is not None else policy.get(DEFAULT_KIND)
+    limit = policy.get(kind_of(error))
+    return limit if limit is not None else policy.get(DEFAULT_KIND)
 
 
 def should_retry(

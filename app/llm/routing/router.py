@@ -49,13 +49,13 @@ class Router:
         """
         if len(deployments) == 1 and not self._has_filters(deployments[0]):
             return [list(deployments)]
-        found = self._with_tags(deployments, routing)
-        found = self._with_room(found, routing) if self._settings.enable_pre_call_checks else found
-        found = self._available(found, routing)
-        if all(one.order is None for one in found):
-            return [found]
-        orders = sorted({_order(one) for one in found})
-        return [[one for one in found if _order(one) == order] for order in orders]
+        candidates = self._with_tags(deployments, routing)
+        candidates = self._with_room(candidates, routing) if self._settings.enable_pre_call_checks else candidates
+        candidates = self._available(candidates, routing)
+        if all(deployment.order is None for deployment in candidates):
+            return [candidates]
+        orders = sorted({_order(deployment) for deployment in candidates})
+        return [[deployment for deployment in candidates if _order(deployment) == order] for order in orders]
 
     def _has_filters(self, deployment: Deployment) -> bool:
         return (
@@ -66,7 +66,7 @@ class Router:
 
     def all_cooling_down(self, tier: Sequence[Deployment]) -> bool:
         """Whether nobody of a tier is to be asked now."""
-        return all(self.cooldowns.is_cooling_down(one.id) for one in tier)
+        return all(self.cooldowns.is_cooling_down(deployment.id) for deployment in tier)
 
     def next_of(self, tier: Sequence[Deployment], tried: set[str], routing: RoutingRequest) -> Deployment:
         """The deployment of a tier to ask now. When all were tried, they are tried anew."""
@@ -78,8 +78,12 @@ class Router:
 
     def choose(self, tier: Sequence[Deployment], tried: set[str], routing: RoutingRequest) -> Deployment | None:
         """The next of a tier: one that was not tried and is not cooling down, or None."""
-        left = [one for one in tier if one.id not in tried and not self.cooldowns.is_cooling_down(one.id)]
-        return choose(left, self.load, self._settings, self.chance, is_stream=routing.is_stream) if left else None
+        untried = [
+            deployment
+            for deployment in tier
+            if deployment.id not in tried and not self.cooldowns.is_cooling_down(deployment.id)
+        ]
+        return choose(untried, self.load, self._settings, self.chance, is_stream=routing.is_stream) if untried else None
 
     def failed(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> float:
         """Learn from a failure; answers for how many seconds the deployment cools down now.
@@ -99,28 +103,34 @@ class Router:
         refused = {tag[1:] for tag in routing.tags if tag.startswith("!")}
         required = {tag[1:] for tag in routing.tags if tag.startswith("&")}
         asked = {tag for tag in routing.tags if not tag.startswith(("!", "&"))}
-        allowed = [one for one in deployments if refused.isdisjoint(one.tags) and required <= set(one.tags)]
-        found: list[Deployment] = []
+        allowed = [
+            deployment
+            for deployment in deployments
+            if refused.isdisjoint(deployment.tags) and required <= set(deployment.tags)
+        ]
+        candidates: list[Deployment] = []
         if asked and self._settings.tag_filtering_match_any:
-            found = [one for one in allowed if not asked.isdisjoint(one.tags)]
+            candidates = [deployment for deployment in allowed if not asked.isdisjoint(deployment.tags)]
         elif asked:
-            found = [one for one in allowed if asked <= set(one.tags)]
+            candidates = [deployment for deployment in allowed if asked <= set(deployment.tags)]
         elif required:
-            found = allowed
-        found = found or [one for one in allowed if _DEFAULT_TAG in one.tags]
-        found = found or [one for one in allowed if not one.tags]
-        if not found:
+            candidates = allowed
+        candidates = candidates or [deployment for deployment in allowed if _DEFAULT_TAG in deployment.tags]
+        candidates = candidates or [deployment for deployment in allowed if not deployment.tags]
+        if not candidates:
             raise Unauthenticated(
                 "Not allowed to access model due to tags configuration. "
                 f"Passed model={routing.group} and tags={list(routing.tags)}",
                 type="internal_server_error",
                 param=None,
             )
-        return found
+        return candidates
 
     def _with_room(self, deployments: Sequence[Deployment], routing: RoutingRequest) -> list[Deployment]:
         fitting = [
-            one for one in deployments if one.context_window is None or routing.prompt_tokens <= one.context_window
+            deployment
+            for deployment in deployments
+            if deployment.context_window is None or routing.prompt_tokens <= deployment.context_window
         ]
         if not fitting:
             raise UpstreamError(
@@ -130,13 +140,15 @@ class Router:
                 type="invalid_request_error",
                 error_class="ContextWindowExceededError",
             )
-        return [one for one in fitting if has_room(one, self.load, routing.prompt_tokens)] or fitting
+        return [
+            deployment for deployment in fitting if has_room(deployment, self.load, routing.prompt_tokens)
+        ] or fitting
 
     def _available(self, deployments: Sequence[Deployment], routing: RoutingRequest) -> list[Deployment]:
-        available = [one for one in deployments if not self.cooldowns.is_cooling_down(one.id)]
+        available = [deployment for deployment in deployments if not self.cooldowns.is_cooling_down(deployment.id)]
         if available:
             return available
-        ids = [one.id for one in deployments]
+        ids = [deployment.id for deployment in deployments]
         seconds = max(1, math.ceil(self.cooldowns.seconds_left(ids)))
         raise UpstreamError(
             f"No deployments available for selected model, Try again in {seconds} seconds. "
