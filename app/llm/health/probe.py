@@ -1,4 +1,8 @@
-"""One small call to a deployment, to see whether it answers: one that serves already, or one that is not stored yet."""
+"""Probes: one small call to a deployment, to see whether it answers.
+
+`HealthProbe` calls a deployment that serves already, `ConnectionTest` one that is not stored yet. Both send the same
+call; only the health probe, which an instance repeats by itself, is entered into the spend log.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,17 @@ from ...spend.pricing import cost_of
 from ..call_spend import spend_event
 from ..upstream.client import Upstream
 
-# Whose calls probes are in the spend log (contract management.md).
+# The key that health probes are logged under. Clients that read spend logs know LiteLLM's checks by this name.
 PROBE_KEY_HASH = "litellm-internal-health-check"
-_CHECK_SECONDS = 60.0
-_TEST_SECONDS = 20.0
-_MAX_TOKENS = 16
-_MAX_ERROR = 500
-_KINDS: Mapping[str, tuple[Endpoint, dict[str, Any]]] = {
+
+_DEFAULT_MODE = "chat"
+_HEALTH_TIMEOUT_SECONDS = 60.0
+_HEALTH_MAX_TOKENS = 16
+_CONNECTION_TIMEOUT_SECONDS = 20.0
+_CONNECTION_MAX_TOKENS = 1
+_MAX_ERROR_LENGTH = 500
+# `model_info.mode` -> the endpoint and the cheapest body that it takes.
+_PROBES: Mapping[str, tuple[Endpoint, Mapping[str, Any]]] = {
     "chat": (CHAT, {"messages": [{"role": "user", "content": "Hi"}]}),
     "completion": (COMPLETIONS, {"prompt": "Hi"}),
     "embedding": (EMBEDDINGS, {"input": "Hi"}),
@@ -35,12 +43,12 @@ _KINDS: Mapping[str, tuple[Endpoint, dict[str, Any]]] = {
 
 
 def can_be_probed(deployment: Deployment) -> bool:
-    """Whether a probe makes sense: of a kind that is cheap to call, its model is known, and it is not switched off."""
+    """Whether its mode is cheap to call, its model is known, and neither it nor its background check is disabled."""
     info = deployment.model_info
     if deployment.is_blocked or info.get("disable_background_health_check") is True:
         return False
     has_model = "*" not in deployment.upstream_model or bool(info.get("health_check_model"))
-    return has_model and str(info.get("mode") or "chat") in _KINDS
+    return has_model and _mode_of(deployment) in _PROBES
 
 
 class HealthProbe:
@@ -49,49 +57,91 @@ class HealthProbe:
         self._ledger = ledger
 
     async def probe(self, deployment: Deployment) -> str | None:
-        """None when it answers, else what is wrong, without any credential."""
+        """None when a deployment that `can_be_probed` answers, else what is wrong, without any credential."""
         if deployment.mock_response is not None:
             return None
         info = deployment.model_info
-        mode, model = str(info.get("mode") or "chat"), _model_of(deployment)
-        limit = int(_positive(info.get("health_check_max_tokens"), _MAX_TOKENS))
-        seconds = _positive(info.get("health_check_timeout"), _CHECK_SECONDS)
+        mode, model = _mode_of(deployment), _health_check_model(deployment)
+        max_tokens = int(_positive(info.get("health_check_max_tokens"), _HEALTH_MAX_TOKENS))
+        seconds = _positive(info.get("health_check_timeout"), _HEALTH_TIMEOUT_SECONDS)
         started_at = datetime.now(UTC)
         try:
-            answer = await _smallest_call(self._upstream, deployment, mode, model, max_tokens=limit, seconds=seconds)
+            answer = await _smallest_call(
+                self._upstream, deployment, mode, model, max_tokens=max_tokens, seconds=seconds
+            )
             _, usage = restamp(answer, model)
         except UpstreamError as error:
-            return deployment.redacted(error.message)[:_MAX_ERROR]
+            return deployment.redacted(error.message)[:_MAX_ERROR_LENGTH]
         except BROKEN_JSON:
             return "the answer is not valid JSON"
-        self._ledger.record(_event(deployment, _KINDS[mode][0], model, usage or Usage(), started_at))
+        self._ledger.record(_probe_event(deployment, mode, model, usage or Usage(), started_at))
         return None
+
+
+class ConnectionTest:
+    def __init__(self, upstream: Upstream, environment: Mapping[str, str]) -> None:
+        self._upstream = upstream
+        self._environment = environment
+
+    async def test(self, model_name: str, litellm_params: Mapping[str, Any], mode: str) -> Mapping[str, Any]:
+        """`{"status": "success"}`, or `{"status": "error", "error": text}` with what went wrong.
+
+        Raises ValueError for parameters that no call can be made of. A shared credential is not used: its owner chose
+        the address that it goes to, and the caller of a test chooses another.
+        """
+        if mode not in _PROBES:
+            raise ValueError(f"mode {mode!r} cannot be tested; use {', '.join(_PROBES)}")
+        if named_credential(litellm_params) is not None:
+            raise ValueError("litellm_credential_name cannot be tested; send the credential itself")
+        deployment = build_deployment(model_name, litellm_params, None, self._environment, is_stored=True)
+        if deployment.mock_response is not None:
+            return {"status": "success"}
+        try:
+            await _smallest_call(
+                self._upstream,
+                deployment,
+                mode,
+                deployment.upstream_model,
+                max_tokens=_CONNECTION_MAX_TOKENS,
+                seconds=_CONNECTION_TIMEOUT_SECONDS,
+            )
+        except UpstreamError as error:
+            return {"status": "error", "error": deployment.redacted(error.message)}
+        return {"status": "success"}
 
 
 async def _smallest_call(
     upstream: Upstream, deployment: Deployment, mode: str, model: str, *, max_tokens: int, seconds: float
 ) -> bytes:
-    """The answer to the cheapest call of a kind. Raises UpstreamError."""
-    endpoint, body = _KINDS[mode]
+    """The answer to the cheapest call of a mode. Raises UpstreamError."""
+    endpoint, body = _PROBES[mode]
     fields = {**body, "model": model} | ({} if endpoint is EMBEDDINGS else {"max_tokens": max_tokens})
-    sent = msgspec.json.encode(fields)
-    async with await upstream.post(deployment, endpoint.path, sent, is_stream=False, seconds=seconds) as answer:
+    encoded = msgspec.json.encode(fields)
+    async with await upstream.post(deployment, endpoint.path, encoded, is_stream=False, seconds=seconds) as answer:
         return await answer.read()
 
 
-def _model_of(deployment: Deployment) -> str:
+# ---- what a deployment says about its health checks ----------------------------------------------------------------
+
+
+def _mode_of(deployment: Deployment) -> str:
+    return str(deployment.model_info.get("mode") or _DEFAULT_MODE)
+
+
+def _health_check_model(deployment: Deployment) -> str:
     """`health_check_model` may be written with its provider, as models are elsewhere."""
-    named = deployment.model_info.get("health_check_model")
-    return str(named).removeprefix(f"{deployment.provider.name}/") if named else deployment.upstream_model
+    configured = deployment.model_info.get("health_check_model")
+    return str(configured).removeprefix(f"{deployment.provider.name}/") if configured else deployment.upstream_model
 
 
 def _positive(value: Any, default: float) -> float:
     return float(value) if isinstance(value, int | float) and value > 0 else default
 
 
-def _event(deployment: Deployment, endpoint: Endpoint, model: str, usage: Usage, started_at: datetime) -> SpendEvent:
-    is_own = model == deployment.upstream_model
-    prices = deployment.prices if is_own else listed_price(deployment, model)
+def _probe_event(deployment: Deployment, mode: str, model: str, usage: Usage, started_at: datetime) -> SpendEvent:
+    endpoint, _ = _PROBES[mode]
+    is_own_model = model == deployment.upstream_model
+    prices = deployment.prices if is_own_model else listed_price(deployment, model)
     return spend_event(
         usage,
         request_id=str(uuid.uuid4()),
@@ -108,29 +158,3 @@ def _event(deployment: Deployment, endpoint: Endpoint, model: str, usage: Usage,
         api_base=deployment.api_base,
         metadata={} if prices is not None else {"unpriced": True},
     )
-
-
-class ConnectionTest:
-    def __init__(self, upstream: Upstream, environment: Mapping[str, str]) -> None:
-        self._upstream = upstream
-        self._environment = environment
-
-    async def test(self, model_name: str, litellm_params: Mapping[str, Any], mode: str) -> Mapping[str, Any]:
-        """`{"status": "success"}`, or `{"status": "error", "error": text}` with what went wrong.
-
-        Raises ValueError for parameters that no call can be made of. A stored credential is not used: its owner chose
-        the address that it goes to, and the caller of a test chooses another.
-        """
-        if mode not in _KINDS:
-            raise ValueError(f"mode {mode!r} cannot be tested; use {', '.join(_KINDS)}")
-        if named_credential(litellm_params) is not None:
-            raise ValueError("litellm_credential_name cannot be tested; send the credential itself")
-        deployment = build_deployment(model_name, litellm_params, None, self._environment, is_stored=True)
-        if deployment.mock_response is not None:
-            return {"status": "success"}
-        model = deployment.upstream_model
-        try:
-            await _smallest_call(self._upstream, deployment, mode, model, max_tokens=1, seconds=_TEST_SECONDS)
-        except UpstreamError as error:
-            return {"status": "error", "error": deployment.redacted(error.message)}
-        return {"status": "success"}

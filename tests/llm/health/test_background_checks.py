@@ -1,4 +1,4 @@
-"""Background checks of a running worker: one small call per deployment and interval, kept, paid for, and redacted."""
+"""Background checks of a running worker: one small call per deployment and interval, stored, billed, and redacted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def worker_process(factory: QuarterdeckFactory, upstream_port: int) -> Quarterde
     for name, facts in info.items():
         entry = deployment(name, here, f"openai/{name}-model")
         models.append({**entry, "model_info": {"id": name, **facts}})
-    # A name that cannot be looked up at all fails in a way of its own, and keeps nobody else from being checked.
+    # A name that cannot be looked up at all fails in a way of its own, and no other deployment goes unchecked for it.
     odd = deployment("odd", f"http://{'é' * 63}.example/v1", "openai/odd-model")
     models.append({**odd, "model_info": {"id": "odd"}})
     general = {"background_health_checks": True, "health_check_interval": 1, "health_check_concurrency": 2}
@@ -54,27 +54,32 @@ async def eventually(worker: LiveWorker, path: str, holds: Callable[[Any], bool]
         await asyncio.sleep(0.05)
 
 
-async def test_deployments_are_asked_in_the_background_and_health_says_what_was_found(
+async def test_deployments_are_probed_in_the_background_and_health_shows_the_results(
     worker: LiveWorker, upstream: ScriptedUpstream
 ) -> None:
     # Before this test the upstream was not there, so that everything was unhealthy.
     await eventually(worker, "/health", lambda body: body["unhealthy_count"] == 2)
     body = (await worker.http.get(f"{worker.url}/health", headers=worker.admin)).json()
-    row, odd = sorted(body["unhealthy_endpoints"], key=lambda one: str(one["model_id"]))
+    row, odd = sorted(body["unhealthy_endpoints"], key=lambda endpoint: str(endpoint["model_id"]))
     assert odd["model_id"] == "odd"
     assert row["model_id"] == "broken" and "AuthenticationError" in row["error"] and PROVIDER_KEY not in row["error"]
-    assert {one["model_id"] for one in body["healthy_endpoints"]} >= {"well", "swapped", "vectors", "left-out"}
+    assert {endpoint["model_id"] for endpoint in body["healthy_endpoints"]} >= {
+        "well",
+        "swapped",
+        "vectors",
+        "left-out",
+    }
     alone = await worker.http.get(f"{worker.url}/health", params={"model": "broken"}, headers=worker.admin)
     assert alone.status_code == 503
-    asked = {request.model: request for request in upstream.requests}
-    assert set(asked) == {"well-model", "broken-model", "gpt-4o", "vectors-model"}
-    assert asked["well-model"].json["max_tokens"] == 7 and asked["gpt-4o"].json["max_tokens"] == 16
-    assert asked["vectors-model"].path == "/v1/embeddings" and "max_tokens" not in asked["vectors-model"].json
+    requests = {request.model: request for request in upstream.requests}
+    assert set(requests) == {"well-model", "broken-model", "gpt-4o", "vectors-model"}
+    assert requests["well-model"].json["max_tokens"] == 7 and requests["gpt-4o"].json["max_tokens"] == 16
+    assert requests["vectors-model"].path == "/v1/embeddings" and "max_tokens" not in requests["vectors-model"].json
     latest = await eventually(worker, "/health/latest", lambda body: "broken" in body["latest_health_checks"])
     assert latest["latest_health_checks"]["broken"]["status"] == "unhealthy"
 
 
-async def test_what_checks_cost_is_in_the_spend_log(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
+async def test_the_cost_of_checks_is_in_the_spend_log(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
     rows = await eventually(
         worker,
         "/spend/logs",
@@ -85,7 +90,7 @@ async def test_what_checks_cost_is_in_the_spend_log(worker: LiveWorker, upstream
     assert row["spend"] > 0 and row["model"] == "gpt-4o"
 
 
-async def test_looking_at_health_calls_nobody(factory: QuarterdeckFactory, upstream: ScriptedUpstream) -> None:
+async def test_reading_health_calls_nobody(factory: QuarterdeckFactory, upstream: ScriptedUpstream) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         worker = LiveWorker(factory({"model_list": [deployment("quiet", upstream.url, "openai/quiet")]}), http)
         for _ in range(3):
