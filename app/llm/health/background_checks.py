@@ -61,7 +61,7 @@ class BackgroundChecks:
             os.close(descriptor)
 
     async def run_once(self) -> int:
-        """Probe every deployment that can be probed; returns how many are unhealthy. Raises what the database raises."""
+        """Probe every deployment that can be probed; returns how many are unhealthy. Raises errors of the database."""
         slots = asyncio.Semaphore(max(1, self._settings.health_check_concurrency))
         deployments = [deployment for deployment in self._catalog.all() if can_be_probed(deployment)]
         rows = await asyncio.gather(*(self._check(deployment, slots) for deployment in deployments))

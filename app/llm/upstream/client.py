@@ -1,4 +1,4 @@
-"""The only HTTP to providers: one shared client (http_client.py), and errors.py for all that can go wrong."""
+"""Calls to providers: one shared HTTP client (http_client.py), and every failure as an UpstreamError (errors.py)."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .http_response import HttpResponse, Timeouts
 from .raw_answer import RawAnswer
 
 _CONNECT_SECONDS = 10.0
-# ValueError: an address that nothing can be sent to.
-_NO_ANSWER = (*TRANSPORT_PROBLEMS, ValueError)
-# Below the five seconds after which common servers close: a call must not meet a connection that is just closing.
-_KEEP_ALIVE_SECONDS = 4.0
+# ValueError: an address or a header that cannot be sent.
+_CONNECTION_PROBLEMS = (*TRANSPORT_PROBLEMS, ValueError)
+# Below the five seconds after which common servers close: a call must not use a connection that is just closing.
+_IDLE_SECONDS = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
-# A refusal is small and there at once; nobody waits for one that trickles.
-_ERROR_SECONDS = 10.0
-# What stays as it is in a query that is signed: providers that check signatures agree on this set.
-_PLAIN = "-._~"
+# An error body is small and arrives at once; one that trickles is not waited for.
+_ERROR_BODY_SECONDS = 10.0
+# Not quoted in a query: the unreserved characters of RFC 3986, which AWS signatures are made over.
+_UNRESERVED = "-._~"
 # The largest answer that is held in memory; embeddings of a full batch stay well below.
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
-# Hop-by-hop, cookies, and what our own answer says itself.
-_NOT_PASSED_ON = frozenset(
+# Not forwarded: hop-by-hop, cookies, and what our own response sets itself.
+_DROPPED_HEADERS = frozenset(
     "connection keep-alive transfer-encoding te trailer upgrade proxy-authenticate proxy-authorization set-cookie "
     "set-cookie2 content-length content-encoding content-type date server alt-svc strict-transport-security".split()
 )
 
 
 class Answer:
-    """An open answer of a provider with a good status. Use it as an async context manager: leaving closes it."""
+    """An open response of a provider with a success status. Use it as an async context manager: leaving closes it."""
 
     def __init__(self, answer: HttpResponse, deployment: Deployment) -> None:
         self._answer = answer
@@ -56,25 +56,25 @@ class Answer:
 
     @property
     def content_type(self) -> str:
-        """As the provider says, on one line of ASCII, or ""."""
+        """As the provider sent it, or "" where that is not printable ASCII."""
         kind = self._answer.header("content-type") or ""
         return kind if is_plain(kind) else ""
 
     @property
     def headers(self) -> dict[str, str]:
         """The provider's headers as `llm_provider-…`, and its rate limits under their own names."""
-        passed: dict[str, str] = {}
+        headers: dict[str, str] = {}
         credentials = self._deployment.credentials
         for name, value in self._answer.headers:
             lower = name.lower()
-            if lower in _NOT_PASSED_ON or not is_plain(value):
+            if lower in _DROPPED_HEADERS or not is_plain(value):
                 continue
             if any(credential in value for credential in credentials):
                 value = self._deployment.redacted(value)
-            passed[f"llm_provider-{lower}"] = value
+            headers[f"llm_provider-{lower}"] = value
             if lower.startswith("x-ratelimit-"):
-                passed[lower] = value
-        return passed
+                headers[lower] = value
+        return headers
 
     async def read(self) -> bytes:
         """The whole body. A body that breaks off or has no end is an UpstreamError."""
@@ -96,7 +96,7 @@ class Answer:
     async def next_chunk(self, ping_seconds: float | None = None) -> bytes | None:
         """What has arrived, as soon as there is something; b"" after `ping_seconds` of silence, None at the end.
 
-        A connection that breaks, or stays silent for the stream's time limit, is an UpstreamError.
+        A connection that breaks, or stays silent for the stream's timeout, is an UpstreamError.
         """
         answer = self._answer
         try:
@@ -106,16 +106,16 @@ class Answer:
         return chunk or (None if answer.has_ended else b"")
 
     def overhear(self) -> None:
-        """The last chunk said nothing: for the time limit of silence, it does not count."""
+        """The last chunk had no content: it does not reset the timeout for silence."""
         self._answer.overhear()
 
     def close(self) -> None:
-        """Cut the connection unless the answer was read to its end: a stream that nobody reads must stop costing."""
+        """Abort the connection unless the response was read to its end: an unread stream must stop costing."""
         self._answer.close()
 
 
 async def _read_or_ping(answer: HttpResponse, seconds: float) -> bytes:
-    """What arrives within the time, else nothing. The client's own limit for silence goes on counting."""
+    """What arrives within the time, else b"". The timeout for silence goes on counting."""
     try:
         async with asyncio.timeout(seconds) as deadline:
             return await answer.read()
@@ -128,7 +128,7 @@ async def _read_or_ping(answer: HttpResponse, seconds: float) -> bytes:
 class Upstream:
     def __init__(self, settings: Settings) -> None:
         self.reconfigure(settings)
-        self._http = HttpClient(_KEEP_ALIVE_SECONDS)
+        self._http = HttpClient(_IDLE_SECONDS)
 
     def reconfigure(self, settings: Settings) -> None:
         """Take time limits that changed while running."""
@@ -136,7 +136,7 @@ class Upstream:
         self._stream_timeout = settings.stream_timeout
 
     def close(self) -> None:
-        """Cut the connections that are left."""
+        """Abort the open connections."""
         self._http.close()
 
     async def post(
@@ -150,12 +150,12 @@ class Upstream:
         silence: float | None = None,
         content_type: str = "application/json",
     ) -> Answer:
-        """Send a call and wait for its status. Raises UpstreamError for a bad status and for no answer at all.
+        """Send a call and wait for its status. Raises UpstreamError for an error status and for no response at all.
 
-        `seconds` for the whole call and `silence` for each gap of a stream win over what is configured.
+        `seconds` for the whole call and `silence` for each gap of a stream override what is configured.
         """
         timeouts = self._timeouts(deployment, is_stream=is_stream, seconds=seconds, silence=silence)
-        return await self._sent("POST", deployment, deployment.url(endpoint), body, content_type, timeouts)
+        return await self._request("POST", deployment, deployment.url(endpoint), body, content_type, timeouts)
 
     async def send(
         self,
@@ -169,9 +169,9 @@ class Upstream:
     ) -> Answer:
         """The same for any method and any address of a deployment's account; `query` is added to that of the `url`."""
         timeouts = self._timeouts(deployment, is_stream=True, seconds=None, silence=None)
-        return await self._sent(method, deployment, _with_query(url, query), body, content_type, timeouts)
+        return await self._request(method, deployment, _with_query(url, query), body, content_type, timeouts)
 
-    async def _sent(
+    async def _request(
         self,
         method: str,
         deployment: Deployment,
@@ -183,10 +183,10 @@ class Upstream:
         headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
             answer = await self._http.request(method, url, headers, body, timeouts)
-        except _NO_ANSWER as problem:
+        except _CONNECTION_PROBLEMS as problem:
             raise transport_error(problem, deployment) from problem
         if not 200 <= answer.status < 300:
-            raise await _refusal(answer, deployment)
+            raise await _error_response(answer, deployment)
         return Answer(answer, deployment)
 
     async def open_raw(
@@ -199,14 +199,14 @@ class Upstream:
         body: bytes,
         silence: float,
     ) -> RawAnswer:
-        """Send a request as it is and wait for its status, whatever that is. Raises UpstreamError for no answer.
+        """Send a request as it is and wait for its status, whatever that is. Raises UpstreamError for no response.
 
-        `url` is percent-encoded already, `query` is not. `silence`: seconds without a byte after which it is given up.
+        `url` is percent-encoded already, `query` is not. `silence`: seconds without a byte after which it fails.
         """
         timeouts = Timeouts(connect=min(_CONNECT_SECONDS, silence), silence=silence)
         try:
             answer = await self._http.request(method, _with_query(url, query), headers, body or None, timeouts)
-        except _NO_ANSWER as problem:
+        except _CONNECTION_PROBLEMS as problem:
             raise transport_error(problem) from problem
         return RawAnswer(answer)
 
@@ -224,15 +224,15 @@ def _with_query(url: str, query: Sequence[tuple[str, str]]) -> str:
     """The URL, which may have a query of its own, with more parameters."""
     if not query:
         return url
-    parameters = "&".join(f"{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}" for name, value in query)
+    parameters = "&".join(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in query)
     return f"{url}{'&' if '?' in url else '?'}{parameters}"
 
 
-async def _refusal(answer: HttpResponse, deployment: Deployment) -> UpstreamError:
-    """What a provider says with a bad status, as far as it says it soon."""
+async def _error_response(answer: HttpResponse, deployment: Deployment) -> UpstreamError:
+    """The error of a response with an error status, with as much of its body as arrives in time."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_ERROR_SECONDS):
+        async with asyncio.timeout(_ERROR_BODY_SECONDS):
             while len(body) < _MAX_ERROR_BYTES and (chunk := await answer.read()):
                 body += chunk
     except TRANSPORT_PROBLEMS:

@@ -1,4 +1,4 @@
-"""A provider's answer as it is: any status, its headers, its bytes as they come."""
+"""A provider's response as it is: any status, its headers, its bytes as they arrive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .http_response import HttpResponse
 
 
 class RawAnswer:
-    """An open answer. `close` it, whatever happens."""
+    """An open response. `close` it, whatever happens."""
 
     def __init__(self, answer: HttpResponse) -> None:
         self._answer = answer
@@ -18,7 +18,7 @@ class RawAnswer:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """Every header, the repeated ones too."""
+        """Every header, repeated ones included."""
         return self._answer.headers
 
     def header(self, name: str) -> str:
@@ -27,10 +27,10 @@ class RawAnswer:
 
     @property
     def length(self) -> int | None:
-        """The bytes that the body has, where the provider says so and sends them as they are."""
+        """The size of the body in bytes, where the provider announces it and sends the body uncompressed."""
         given = self.header("content-length")
-        is_as_sent = self.header("content-encoding").lower() in ("", "identity")
-        return int(given[:18]) if given.isascii() and given.isdigit() and is_as_sent else None
+        is_uncompressed = self.header("content-encoding").lower() in ("", "identity")
+        return int(given[:18]) if given.isascii() and given.isdigit() and is_uncompressed else None
 
     def has_ended(self) -> bool:
         """Whether everything was read."""
@@ -39,7 +39,7 @@ class RawAnswer:
     async def read(self) -> bytes:
         """What has arrived, as soon as there is something; b"" at the end.
 
-        Raises UpstreamError for a connection that breaks, or that stays silent for too long.
+        Raises UpstreamError for a connection that breaks, or stays silent for too long.
         """
         try:
             return await self._answer.read()
@@ -47,5 +47,5 @@ class RawAnswer:
             raise transport_error(problem) from problem
 
     def close(self) -> None:
-        """Cut the connection unless the answer was read to its end: a stream that nobody reads must stop costing."""
+        """Abort the connection unless the response was read to its end: an unread stream must stop costing."""
         self._answer.close()

@@ -1,4 +1,4 @@
-"""One small call to a deployment: which are probed, what is sent, what is said of a failure, what is logged as spend."""
+"""One small call to a deployment: which are probed, what is sent, how a failure reads, what is logged as spend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers that say exactly what a test tells them to, byte for byte, and remember what they saw."""
+"""Providers that send exactly the bytes that a test gives them, and record what they receive."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class Provider:
-    """`requests` are heads with their bodies; `left` counts connections that the client ended."""
+    """`requests` are heads with their bodies; `disconnects` counts connections that the client ended."""
 
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
-    left: int = 0
+    disconnects: int = 0
 
-    async def until_left(self, count: int = 1) -> None:
+    async def wait_for_disconnects(self, count: int = 1) -> None:
         """Returns once so many connections were ended by the client."""
         async with asyncio.timeout(5):
-            while self.left < count:
+            while self.disconnects < count:
                 await asyncio.sleep(0.005)
 
 
@@ -52,12 +52,12 @@ async def serving(
                 provider.requests.append(head + body)
                 await script(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            provider.left += 1
+            provider.disconnects += 1
         except asyncio.LimitOverrunError:
             # The rest of a body that this provider does not want.
             while await reader.read(1_000_000):
                 pass
-            provider.left += 1
+            provider.disconnects += 1
         finally:
             writer.close()
 

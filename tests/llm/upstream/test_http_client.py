@@ -1,4 +1,4 @@
-"""The client of the hot path: what it sends, whom it trusts, which connections it uses again."""
+"""The HTTP client of the hot path: what it sends, which certificates it trusts, which connections it reuses."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app.llm.upstream.http_client import HttpClient, place_of
+from app.llm.upstream.http_client import HttpClient, parse_url
 from app.llm.upstream.http_response import HttpResponse, Timeouts
 
 from .conftest import Run
 from .providers import certified, saying, serving
 
-PATIENCE = Timeouts(connect=5, total=10)
+TIMEOUTS = Timeouts(connect=5, total=10)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -25,12 +25,12 @@ async def body_of(answer: HttpResponse) -> bytes:
     return b"".join(pieces)
 
 
-async def ask(wire: HttpClient, url: str, body: bytes | None = b"{}", **headers: str) -> bytes:
-    return await body_of(await wire.request("POST", url, headers, body, PATIENCE))
+async def post(client: HttpClient, url: str, body: bytes | None = b"{}", **headers: str) -> bytes:
+    return await body_of(await client.request("POST", url, headers, body, TIMEOUTS))
 
 
 @pytest.mark.parametrize(
-    ("url", "server", "authority", "target"),
+    ("url", "server", "authority", "path_and_query"),
     [
         ("http://a", ("a", 80, False), "a", "/"),
         ("https://a.example/v1/chat?x=1%2F2", ("a.example", 443, True), "a.example", "/v1/chat?x=1%2F2"),
@@ -42,23 +42,23 @@ async def ask(wire: HttpClient, url: str, body: bytes | None = b"{}", **headers:
     ],
 )
 def test_a_url_says_where_to_go_and_what_to_ask_for(
-    url: str, server: tuple[str, int, bool], authority: str, target: str
+    url: str, server: tuple[str, int, bool], authority: str, path_and_query: str
 ) -> None:
-    place = place_of(url)
-    assert (place.server, place.authority, place.target) == (server, authority, target)
+    parsed = parse_url(url)
+    assert (parsed.server, parsed.authority, parsed.path_and_query) == (server, authority, path_and_query)
 
 
 @pytest.mark.parametrize("url", ["ftp://a/", "a/b", "http:///v1", "http://a:99999/", "file:///etc/passwd"])
 def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"address|[Pp]ort"):
-        place_of(url)
+        parse_url(url)
 
 
 def test_a_request_says_what_every_server_wants_to_know(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
-            assert await ask(wire, f"{provider.url}/v1?a=b", b'{"a":1}', Authorization="Bearer k") == b"ok"
+            client = HttpClient(4)
+            assert await post(client, f"{provider.url}/v1?a=b", b'{"a":1}', Authorization="Bearer k") == b"ok"
             head, _, body = provider.requests[0].partition(b"\r\n\r\n")
             assert body == b'{"a":1}'
             assert head.split(b"\r\n") == [
@@ -70,7 +70,7 @@ def test_a_request_says_what_every_server_wants_to_know(run: Run) -> None:
                 b"Authorization: Bearer k",
                 b"Content-Length: 7",
             ]
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -78,14 +78,14 @@ def test_a_request_says_what_every_server_wants_to_know(run: Run) -> None:
 def test_what_a_caller_says_wins_and_an_empty_post_has_a_length(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
-            await ask(wire, provider.url, None, **{"User-Agent": "mine", "Accept": "audio/*"})
+            client = HttpClient(4)
+            await post(client, provider.url, None, **{"User-Agent": "mine", "Accept": "audio/*"})
             assert b"quarterdeck" not in provider.requests[0]
             assert b"*/*" not in provider.requests[0]
             assert b"Content-Length: 0" in provider.requests[0]
-            await body_of(await wire.request("GET", provider.url, {}, None, PATIENCE))
+            await body_of(await client.request("GET", provider.url, {}, None, TIMEOUTS))
             assert b"Content-Length" not in provider.requests[1]
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -94,9 +94,9 @@ def test_what_a_caller_says_wins_and_an_empty_post_has_a_length(run: Run) -> Non
 def test_a_header_of_more_than_one_line_is_never_sent(run: Run, value: str) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
+            client = HttpClient(4)
             with pytest.raises(ValueError):
-                await ask(wire, provider.url, b"{}", Name=value)
+                await post(client, provider.url, b"{}", Name=value)
             assert provider.connections == 0
 
     run(test())
@@ -105,14 +105,14 @@ def test_a_header_of_more_than_one_line_is_never_sent(run: Run, value: str) -> N
 def test_a_connection_serves_one_request_after_the_other(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
+            client = HttpClient(4)
             for _ in range(3):
-                assert await ask(wire, provider.url) == b"ok"
+                assert await post(client, provider.url) == b"ok"
             assert (provider.connections, len(provider.requests)) == (1, 3)
-            await asyncio.gather(*(ask(wire, provider.url) for _ in range(5)))
+            await asyncio.gather(*(post(client, provider.url) for _ in range(5)))
             assert provider.connections == 5
-            wire.close()
-            await provider.until_left(5)
+            client.close()
+            await provider.wait_for_disconnects(5)
 
     run(test())
 
@@ -120,12 +120,12 @@ def test_a_connection_serves_one_request_after_the_other(run: Run) -> None:
 def test_an_answer_that_was_not_read_gives_its_connection_back_once_it_has_arrived(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
-            answer = await wire.request("POST", provider.url, {}, b"{}", PATIENCE)
+            client = HttpClient(4)
+            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS)
             answer.close()
-            await ask(wire, provider.url)
+            await post(client, provider.url)
             assert provider.connections == 1
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -142,11 +142,11 @@ def test_an_answer_that_was_not_read_gives_its_connection_back_once_it_has_arriv
 def test_a_connection_that_cannot_be_trusted_any_more_is_not_used_again(run: Run, last: bytes) -> None:
     async def test() -> None:
         async with serving(saying(last)) as provider:
-            wire = HttpClient(4)
-            assert await ask(wire, provider.url) == b"ok"
-            assert await ask(wire, provider.url) == b"ok"
+            client = HttpClient(4)
+            assert await post(client, provider.url) == b"ok"
+            assert await post(client, provider.url) == b"ok"
             assert provider.connections == 2
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -154,12 +154,12 @@ def test_a_connection_that_cannot_be_trusted_any_more_is_not_used_again(run: Run
 def test_one_that_the_provider_closed_meanwhile_is_not_used_again(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK, ends=True)) as provider:
-            wire = HttpClient(4)
+            client = HttpClient(4)
             for _ in range(2):
-                assert await ask(wire, provider.url) == b"ok"
+                assert await post(client, provider.url) == b"ok"
                 await asyncio.sleep(0.05)
             assert provider.connections == 2
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -167,12 +167,12 @@ def test_one_that_the_provider_closed_meanwhile_is_not_used_again(run: Run) -> N
 def test_one_that_nobody_needs_is_closed_in_time(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(0.1)
-            await ask(wire, provider.url)
-            await provider.until_left()
-            await ask(wire, provider.url)
+            client = HttpClient(0.1)
+            await post(client, provider.url)
+            await provider.wait_for_disconnects()
+            await post(client, provider.url)
             assert provider.connections == 2
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -181,11 +181,11 @@ def test_an_answer_before_the_request_was_sent_whole_counts(run: Run) -> None:
     async def test() -> None:
         too_large = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
         async with serving(saying(too_large), reads_body=False) as provider:
-            wire = HttpClient(4)
-            answer = await wire.request("POST", provider.url, {}, b"x" * 50_000_000, PATIENCE)
+            client = HttpClient(4)
+            answer = await client.request("POST", provider.url, {}, b"x" * 50_000_000, TIMEOUTS)
             assert (answer.status, await body_of(answer)) == (413, b"no")
-            await provider.until_left()
-            wire.close()
+            await provider.wait_for_disconnects()
+            client.close()
 
     run(test())
 
@@ -193,10 +193,10 @@ def test_an_answer_before_the_request_was_sent_whole_counts(run: Run) -> None:
 def test_a_large_body_arrives_whole(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
-            await ask(wire, provider.url, b"y" * 5_000_000)
+            client = HttpClient(4)
+            await post(client, provider.url, b"y" * 5_000_000)
             assert provider.requests[0].endswith(b"\r\n\r\n" + b"y" * 5_000_000)
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -206,16 +206,16 @@ def test_a_server_is_trusted_by_its_certificate_alone(run: Run, tmp_path: Path) 
 
     async def test() -> None:
         async with serving(saying(OK), tls=presents) as provider:
-            wire = HttpClient(4, trusts)
-            assert await ask(wire, provider.url) == b"ok"
-            assert await ask(wire, provider.url) == b"ok"
+            client = HttpClient(4, trusts)
+            assert await post(client, provider.url) == b"ok"
+            assert await post(client, provider.url) == b"ok"
             assert provider.connections == 1
             with pytest.raises(ssl.SSLCertVerificationError):
-                await ask(wire, provider.url.replace("127.0.0.1", "localhost"))
+                await post(client, provider.url.replace("127.0.0.1", "localhost"))
             with pytest.raises(ssl.SSLCertVerificationError):
-                await ask(HttpClient(4), provider.url)
+                await post(HttpClient(4), provider.url)
             assert len(provider.requests) == 2
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -238,7 +238,7 @@ def test_who_refuses_or_cannot_be_found_is_an_error_of_the_network(run: Run) -> 
     async def test() -> None:
         for url in ("http://127.0.0.1:1", "http://nowhere.invalid"):
             with pytest.raises(OSError):
-                await ask(HttpClient(4), url)
+                await post(HttpClient(4), url)
 
     run(test())
 
@@ -248,9 +248,9 @@ def test_an_address_that_does_not_answer_leaves_the_next_one(run: Run) -> None:
 
     async def test() -> None:
         async with serving(saying(OK)) as provider:
-            wire = HttpClient(4)
-            assert await ask(wire, provider.url.replace("127.0.0.1", "localhost")) == b"ok"
-            wire.close()
+            client = HttpClient(4)
+            assert await post(client, provider.url.replace("127.0.0.1", "localhost")) == b"ok"
+            client.close()
 
     run(test())
 
@@ -258,12 +258,12 @@ def test_an_address_that_does_not_answer_leaves_the_next_one(run: Run) -> None:
 def test_a_caller_that_leaves_cuts_the_connection(run: Run) -> None:
     async def test() -> None:
         async with serving(saying()) as provider:
-            wire = HttpClient(4)
-            asking = asyncio.ensure_future(ask(wire, provider.url))
+            client = HttpClient(4)
+            request = asyncio.ensure_future(post(client, provider.url))
             await asyncio.sleep(0.05)
-            asking.cancel()
-            await provider.until_left()
-            wire.close()
+            request.cancel()
+            await provider.wait_for_disconnects()
+            client.close()
 
     run(test())
 
@@ -271,12 +271,12 @@ def test_a_caller_that_leaves_cuts_the_connection(run: Run) -> None:
 def test_a_client_that_is_closed_leaves_nobody_waiting(run: Run) -> None:
     async def test() -> None:
         async with serving(saying()) as provider:
-            wire = HttpClient(4)
-            asking = asyncio.ensure_future(ask(wire, provider.url))
+            client = HttpClient(4)
+            request = asyncio.ensure_future(post(client, provider.url))
             await asyncio.sleep(0.05)
-            wire.close()
+            client.close()
             with pytest.raises(ConnectionAbortedError):
-                await asking
-            await provider.until_left()
+                await request
+            await provider.wait_for_disconnects()
 
     run(test())

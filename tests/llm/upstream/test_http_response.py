@@ -10,44 +10,44 @@ import zlib
 import pytest
 
 from app.llm.upstream.http_client import HttpClient
-from app.llm.upstream.http_response import BadAnswer, HttpResponse, Timeouts
+from app.llm.upstream.http_response import HttpResponse, InvalidResponse, Timeouts
 
 from .conftest import Run
 from .providers import Script, saying, serving
-from .test_http_client import PATIENCE, body_of
+from .test_http_client import TIMEOUTS, body_of
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-async def answer_of(script: Script, timeouts: Timeouts = PATIENCE, method: str = "POST") -> tuple[HttpResponse, bytes]:
+async def answer_of(script: Script, timeouts: Timeouts = TIMEOUTS, method: str = "POST") -> tuple[HttpResponse, bytes]:
     """A provider's answer and its whole body."""
     async with serving(script) as provider:
-        wire = HttpClient(4)
+        client = HttpClient(4)
         try:
-            answer = await wire.request(method, provider.url, {}, b"{}", timeouts)
+            answer = await client.request(method, provider.url, {}, b"{}", timeouts)
             return answer, await body_of(answer)
         finally:
-            wire.close()
+            client.close()
 
 
 def test_a_piece_can_be_read_before_the_next_one_is_sent(run: Run) -> None:
     async def test() -> None:
-        fall_back = asyncio.Event()
+        may_finish = asyncio.Event()
 
         async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(CHUNKED + b"5\r\nhello\r\n")
-            await fall_back.wait()
+            await may_finish.wait()
             writer.write(b"1\r\n!\r\n0\r\n\r\n")
 
         async with serving(script) as provider:
-            wire = HttpClient(4)
-            answer = await wire.request("POST", provider.url, {}, b"{}", PATIENCE)
+            client = HttpClient(4)
+            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS)
             assert (await answer.read(), answer.has_ended) == (b"hello", False)
-            fall_back.set()
+            may_finish.set()
             assert await body_of(answer) == b"!"
             assert answer.has_ended
             assert await answer.read() == b""
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -134,7 +134,7 @@ def test_a_body_that_is_compressed_unasked_is_read_all_the_same(run: Run, coding
 )
 def test_garbage_is_an_error_of_the_connection(run: Run, said: bytes) -> None:
     async def test() -> None:
-        with pytest.raises(BadAnswer):
+        with pytest.raises(InvalidResponse):
             await answer_of(saying(said))
 
     run(test())
@@ -155,7 +155,7 @@ def test_a_provider_that_closes_before_it_answers_is_one_too(run: Run, said: byt
 def test_what_came_before_a_cut_can_be_read(run: Run, head: bytes) -> None:
     async def test() -> None:
         async with serving(saying(head, ends=True)) as provider:
-            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", PATIENCE)
+            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", TIMEOUTS)
             await asyncio.sleep(0.1)
             assert await answer.read() == b"abcde"
             with pytest.raises(ConnectionResetError):
@@ -167,14 +167,14 @@ def test_what_came_before_a_cut_can_be_read(run: Run, head: bytes) -> None:
 
 @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"]])
 @pytest.mark.parametrize("timeouts", [Timeouts(connect=5, total=0.2), Timeouts(connect=5, silence=0.2)])
-def test_patience_ends(run: Run, pieces: list[bytes], timeouts: Timeouts) -> None:
+def test_each_timeout_ends_the_wait(run: Run, pieces: list[bytes], timeouts: Timeouts) -> None:
     async def test() -> None:
         async with serving(saying(*pieces)) as provider:
             started = time.monotonic()
             with pytest.raises(TimeoutError):
                 await body_of(await HttpClient(4).request("POST", provider.url, {}, b"{}", timeouts))
             assert 0.15 < time.monotonic() - started < 2
-            await provider.until_left()
+            await provider.wait_for_disconnects()
 
     run(test())
 
@@ -204,11 +204,11 @@ def test_a_provider_whose_words_say_nothing_is_silent(run: Run) -> None:
 def test_time_that_the_reader_takes_is_not_the_provider_s_silence(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(CHUNKED + b"1\r\nx\r\n", b"1\r\ny\r\n0\r\n\r\n")) as provider:
-            wire = HttpClient(4)
-            answer = await wire.request("POST", provider.url, {}, b"{}", Timeouts(connect=5, silence=0.1))
+            client = HttpClient(4)
+            answer = await client.request("POST", provider.url, {}, b"{}", Timeouts(connect=5, silence=0.1))
             await asyncio.sleep(0.4)
             assert await body_of(answer) == b"xy"
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -226,12 +226,12 @@ def test_a_slow_reader_holds_the_provider_up(run: Run) -> None:
                 await writer.drain()
 
         async with serving(script) as provider:
-            wire = HttpClient(4)
-            answer = await wire.request("POST", provider.url, {}, b"{}", PATIENCE)
+            client = HttpClient(4)
+            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS)
             await asyncio.sleep(0.3)
             assert sent < size / 2, "the rest must wait at the provider, not in our memory"
             assert len(await body_of(answer)) == size
-            wire.close()
+            client.close()
 
     run(test())
 
@@ -239,10 +239,10 @@ def test_a_slow_reader_holds_the_provider_up(run: Run) -> None:
 def test_closing_an_answer_tells_the_provider_to_stop(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(CHUNKED, b"1\r\nx\r\n")) as provider:
-            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", PATIENCE)
+            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", TIMEOUTS)
             await answer.read()
             answer.close()
-            await provider.until_left()
+            await provider.wait_for_disconnects()
             with pytest.raises(ConnectionAbortedError):
                 await answer.read()
 
