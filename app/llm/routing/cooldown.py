@@ -1,4 +1,4 @@
-"""Deployments that rest after failures, until an absolute moment that every process knows (contract llm.md §4.6)."""
+"""Cooldowns: deployments that get no calls after failures, until an absolute time that all processes share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ...settings.routing import RoutingSettings
 from .load import DeploymentLoad
 from .retries import policy_limit
 
-# Words of announcements: `cooldown:<seconds since 1970>:<deployment id>`.
-WORD = "cooldown"
+# Announced as `cooldown:<seconds since 1970>:<deployment id>`.
+_MESSAGE = "cooldown"
 _MAX_SECONDS = 3600.0
 _MAX_COOLING_DOWN = 10_000
-_ENOUGH_REQUESTS = 5
-_TOO_MANY_FAILURES = 0.5
-_FAULTS_OF_THE_DEPLOYMENT = frozenset({401, 402, 404, 408, 429})
-# Another failure while it rests is news for others when it rests so much longer for it.
-_WORTH_TELLING_SECONDS = 1.0
-_MAX_ID = 400
+_MIN_REQUESTS = 5
+_MAX_FAILURE_RATE = 0.5
+_COOLDOWN_STATUSES = frozenset({401, 402, 404, 408, 429})
+# A cooldown that grows by less is not announced again.
+_MIN_ANNOUNCED_SECONDS = 1.0
+_MAX_ANNOUNCED_ID = 400
 
 
 def is_its_fault(error: UpstreamError) -> bool:
-    """Whether a failure says something about the deployment, and not about what a client sent. A 403 may be either;
-    it counts, but is no reason to rest."""
-    return error.status >= 500 or error.status in _FAULTS_OF_THE_DEPLOYMENT or error.status == 403
+    """Whether a failure is the deployment's, and not that of what a client sent. A 403 may be either: it counts as a
+    failure, but starts no cooldown."""
+    return error.status >= 500 or error.status in _COOLDOWN_STATUSES or error.status == 403
 
 
 class Cooldowns:
-    """`clock` is the time of day: processes compare moments."""
+    """`clock` is the time of day, in seconds since 1970: processes compare times."""
 
     def __init__(
         self,
@@ -44,17 +44,17 @@ class Cooldowns:
         self._announce = announce
         self._clock = clock
         self._until: dict[str, float] = {}
-        # Rested and did not answer well since: one more failure is enough.
+        # Cooled down and no success since: one more failure starts the next cooldown.
         self._half_open: set[str] = set()
 
     def reconfigure(self, settings: RoutingSettings) -> None:
         """Take settings that changed while running."""
         self._settings = settings
 
-    # ---- asking ----------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------------------------
 
     def is_cooling_down(self, id: str) -> bool:
-        """Whether a deployment is not to be asked now. Costs nothing while none rests."""
+        """Whether a deployment gets no calls now. Costs nothing while none is cooling down."""
         until = self._until.get(id) if self._until else None
         if until is None:
             return False
@@ -64,53 +64,53 @@ class Cooldowns:
         return False
 
     def seconds_left(self, ids: list[str]) -> float:
-        """Until the first of them may be asked again."""
+        """Until the first of them is available again; 0 when one is."""
         now = self._clock()
         return max(0.0, min((self._until.get(id, now) - now for id in ids), default=0.0))
 
     def cooling_down(self) -> dict[str, float]:
-        """Deployment id -> moment (seconds since 1970) until which it rests."""
+        """Deployment id -> end of its cooldown, in seconds since 1970."""
         now = self._clock()
         return {id: until for id, until in self._until.items() if until > now}
 
-    # ---- telling ---------------------------------------------------------------------------------------------------
+    # ---- recording -------------------------------------------------------------------------------------------------
 
     def answered(self, id: str) -> None:
-        """A good answer ends a deployment's trial."""
+        """Record a success: the deployment is half-open no more."""
         if self._half_open:
             self._half_open.discard(id)
 
     def failed(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> float:
-        """Count a failure; answers for how many seconds the deployment rests now, 0 when it does not.
+        """Record a failure; returns for how many seconds the deployment cools down now, 0 when it does not.
 
-        `is_alone`: no other deployment of its group could take over. Resting it would only turn the provider's own
-        error into ours, so it does not rest unless a fallback exists or `allowed_fails` says so.
+        `is_alone`: no other deployment of its group could take over. A cooldown would only turn the provider's own
+        error into ours, so it gets none unless a fallback exists or `allowed_fails` says so.
         """
         seconds = self._duration(deployment, error)
         if seconds <= 0 or not self._should_cool_down(deployment, error, is_alone=is_alone, has_fallback=has_fallback):
             return 0.0
         until = self._clock() + seconds
-        is_news = until - self._until.get(deployment.id, 0.0) > _WORTH_TELLING_SECONDS
-        self._rest(deployment.id, until)
-        if is_news and len(deployment.id) <= _MAX_ID and deployment.id.isprintable():
-            # Once for all calls that fail together: too many words, or an odd one, would make everybody forget all.
-            self._announce(f"{WORD}:{until:.3f}:{deployment.id}")
+        is_longer = until - self._until.get(deployment.id, 0.0) > _MIN_ANNOUNCED_SECONDS
+        self._start(deployment.id, until)
+        if is_longer and len(deployment.id) <= _MAX_ANNOUNCED_ID and deployment.id.isprintable():
+            # Once for all calls that fail together: too many or malformed messages make processes drop all caches.
+            self._announce(f"{_MESSAGE}:{until:.3f}:{deployment.id}")
         return seconds
 
     def on_message(self, message: str) -> None:
-        """Take over what another process found out. Words that are no cooldown are not for us."""
-        word, _, rest = message.partition(":")
-        moment, _, id = rest.partition(":")
-        if word != WORD or not id:
+        """Take over a cooldown of another process. Other messages are ignored."""
+        kind, _, parameters = message.partition(":")
+        moment, _, id = parameters.partition(":")
+        if kind != _MESSAGE or not id:
             return
         try:
             until = float(moment)
         except ValueError:
             return
         if self._clock() < until < self._clock() + _MAX_SECONDS:
-            self._rest(id, until)
+            self._start(id, until)
 
-    def _rest(self, id: str, until: float) -> None:
+    def _start(self, id: str, until: float) -> None:
         if len(self._until) >= _MAX_COOLING_DOWN:
             self._until = self.cooling_down()
         if len(self._half_open) >= _MAX_COOLING_DOWN:
@@ -120,7 +120,7 @@ class Cooldowns:
             self._half_open.add(id)
 
     def _allowed_fails(self, deployment: Deployment, error: UpstreamError) -> int | None:
-        """Failures in a minute without a rest: the deployment's own number by kind, then for all, then the router's."""
+        """Failures in a minute without a cooldown: by kind, then for all kinds; the deployment's, then the router's."""
         for limits in (deployment, self._settings):
             by_kind = policy_limit(limits.allowed_fails_policy, error)
             if by_kind is not None or limits.allowed_fails is not None:
@@ -140,10 +140,10 @@ class Cooldowns:
     def _should_cool_down(
         self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool
     ) -> bool:
-        if error.status < 500 and error.status not in _FAULTS_OF_THE_DEPLOYMENT:
+        if error.status < 500 and error.status not in _COOLDOWN_STATUSES:
             return False  # the client's own mistake
         if error.status == 404 and "*" in deployment.model_name:
-            return False  # one name among all that the star stands for
+            return False  # one model among all that the wildcard serves
         load = self._load.of(deployment.id)
         allowed = self._allowed_fails(deployment, error)
         if allowed is not None:
@@ -151,7 +151,7 @@ class Cooldowns:
         if is_alone and not has_fallback:
             return False
         if error.status < 500 and error.status != 408:
-            return True  # it will refuse the next call too
+            return True  # the next call would be refused too
         if deployment.id in self._half_open:
             return True
-        return load.requests >= _ENOUGH_REQUESTS and load.failures / load.requests > _TOO_MANY_FAILURES
+        return load.requests >= _MIN_REQUESTS and load.failures / load.requests > _MAX_FAILURE_RATE

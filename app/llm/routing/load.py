@@ -1,4 +1,4 @@
-"""What this process knows of each deployment's traffic: calls that run, this minute's numbers, how fast it answers."""
+"""This process's load per deployment: calls in flight, totals of the current minute, latencies."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 
 _MINUTE = 60.0
 _MAX_LATENCIES = 10
-# After so long a measurement says nothing any more: a deployment that was slow once must get another chance.
-_LATENCY_MINUTES = 60
-# What a call that ran into its time limit counts as, in seconds.
+# Older measurements are dropped: a deployment that was slow once must get another chance.
+_MAX_LATENCY_AGE_MINUTES = 60
+# The latency of a call that timed out, in seconds.
 _TIMEOUT_LATENCY = 1000.0
 _MAX_DEPLOYMENTS = 20_000
 
 
 @dataclass(slots=True)
-class LoadFigures:
-    """Numbers of one deployment. `requests`, `failures` and `tokens` are those of the current minute."""
+class LoadStats:
+    """Load of one deployment: calls in flight (`running`), totals of the current minute, and latencies."""
 
     running: int = 0
     minute: int = 0
@@ -31,30 +31,30 @@ class LoadFigures:
     first_chunks: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_LATENCIES))
 
     def start_minute(self, minute: int) -> None:
-        """Count anew, and forget what was measured too long ago."""
+        """Reset the totals of the minute, and drop latencies that are too old."""
         self.minute, self.requests, self.failures, self.tokens = minute, 0, 0, 0
-        if minute - self.measured_minute >= _LATENCY_MINUTES:
+        if minute - self.measured_minute >= _MAX_LATENCY_AGE_MINUTES:
             self.latencies.clear()
             self.first_chunks.clear()
 
     def latency(self, *, is_stream: bool) -> float | None:
-        """The mean of the last answers, None before the first."""
-        known = self.first_chunks if is_stream and self.first_chunks else self.latencies or self.first_chunks
-        return sum(known) / len(known) if known else None
+        """The mean of the last measurements, None without any."""
+        measured = self.first_chunks if is_stream and self.first_chunks else self.latencies or self.first_chunks
+        return sum(measured) / len(measured) if measured else None
 
 
 class DeploymentLoad:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._loads: dict[str, LoadFigures] = {}
+        self._loads: dict[str, LoadStats] = {}
 
-    def of(self, id: str) -> LoadFigures:
-        """A deployment's numbers, those of the minute started anew when it is over."""
+    def of(self, id: str) -> LoadStats:
+        """A deployment's load; its totals are reset when a new minute has begun."""
         load = self._loads.get(id)
         if load is None:
             if len(self._loads) >= _MAX_DEPLOYMENTS:
-                self._forget_idle()
-            load = self._loads[id] = LoadFigures()
+                self._drop_idle()
+            load = self._loads[id] = LoadStats()
         minute = int(self._clock() // _MINUTE)
         if load.minute != minute:
             load.start_minute(minute)
@@ -62,20 +62,20 @@ class DeploymentLoad:
 
     @property
     def running(self) -> int:
-        """Calls that providers are working on now."""
+        """Calls in flight to all deployments."""
         return sum(load.running for load in self._loads.values())
 
-    def _forget_idle(self) -> None:
+    def _drop_idle(self) -> None:
         self._loads = {id: load for id, load in self._loads.items() if load.running}
 
     def begin(self, id: str) -> None:
-        """A call goes out."""
+        """Record that a call was sent."""
         load = self.of(id)
         load.running += 1
         load.requests += 1
 
     def end(self, id: str) -> None:
-        """It is over, well or badly. Once for each `begin`."""
+        """Record that it has ended, well or badly. Once for each `begin`."""
         load = self.of(id)
         load.running = max(0, load.running - 1)
 
@@ -90,7 +90,7 @@ class DeploymentLoad:
     def answered(
         self, id: str, *, tokens: int, completion_tokens: int, seconds: float, first_chunk: float | None
     ) -> None:
-        """A good answer: what it used and how long it took, to its first chunk if it is a stream."""
+        """Record a success: tokens, and seconds in all and to the first chunk of a stream."""
         load = self.of(id)
         load.tokens += tokens
         load.measured_minute = load.minute

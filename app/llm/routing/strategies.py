@@ -1,4 +1,4 @@
-"""Which deployment of a group gets the next call (contract llm.md §2.3). Pure, but for chance."""
+"""Routing strategies: which deployment of a group gets the next call. Pure but for the random numbers."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from .load import DeploymentLoad
 
 Strategy = Callable[[Sequence[Deployment], DeploymentLoad, RoutingSettings, random.Random, bool], Deployment]
 
-_DEAREST = Decimal(10**9)
+_UNKNOWN_PRICE = Decimal(10**9)
 
 
 def choose(
     deployments: Sequence[Deployment],
     load: DeploymentLoad,
     settings: RoutingSettings,
-    chance: random.Random,
+    rng: random.Random,
     *,
     is_stream: bool = False,
 ) -> Deployment:
     """One of at least one deployment, by the strategy of the settings."""
     if len(deployments) == 1:
         return deployments[0]
-    return _STRATEGIES[settings.routing_strategy](deployments, load, settings, chance, is_stream)
+    return _STRATEGIES[settings.routing_strategy](deployments, load, settings, rng, is_stream)
 
 
-def _shuffled(
+def _weighted_random(
     deployments: Sequence[Deployment],
     load: DeploymentLoad,
     settings: RoutingSettings,
-    chance: random.Random,
+    rng: random.Random,
     is_stream: bool,
 ) -> Deployment:
     """A weighted draw: by `weight`, else by `rpm`, else by `tpm`, else even."""
     weights = _weights(deployments)
-    return chance.choices(deployments, weights)[0] if weights is not None else chance.choice(deployments)
+    return rng.choices(deployments, weights)[0] if weights is not None else rng.choice(deployments)
 
 
 def _weights(deployments: Sequence[Deployment]) -> list[float] | None:
-    """None where nothing is said, or zero of all.
+    """None when no deployment has a metric above zero.
 
-    A deployment without the metric that others have counts as the lightest of them, so that it is not forgotten.
+    A deployment without the metric that others have gets the lowest weight among them, so that it is called at all.
     """
     for metric in ("weight", "rpm", "tpm"):
         values: list[float | None] = [getattr(deployment, metric) for deployment in deployments]
@@ -60,87 +60,92 @@ def _least_busy(
     deployments: Sequence[Deployment],
     load: DeploymentLoad,
     settings: RoutingSettings,
-    chance: random.Random,
+    rng: random.Random,
     is_stream: bool,
 ) -> Deployment:
-    return _least(deployments, lambda one: load.of(one.id).running, chance)
+    return _choose_lowest(deployments, lambda deployment: load.of(deployment.id).running, rng)
 
 
-def _fastest(
+def _lowest_latency(
     deployments: Sequence[Deployment],
     load: DeploymentLoad,
     settings: RoutingSettings,
-    chance: random.Random,
+    rng: random.Random,
     is_stream: bool,
 ) -> Deployment:
-    """One whose mean is within the buffer of the best; those that nobody has asked yet go first.
+    """One whose mean latency is within the buffer of the best; those without a measurement go first.
 
-    One that only failed so far goes last: it has no mean either, and is no better for it.
+    One that has only failed so far has no measurement either, but goes last.
     """
-    unasked: list[Deployment] = []
+    unmeasured: list[Deployment] = []
     latencies: list[tuple[Deployment, float]] = []
-    for one in deployments:
-        known = load.of(one.id)
-        latency = known.latency(is_stream=is_stream)
+    for deployment in deployments:
+        stats = load.of(deployment.id)
+        latency = stats.latency(is_stream=is_stream)
         if latency is not None:
-            latencies.append((one, latency))
-        elif not known.failures:
-            unasked.append(one)
-    if unasked or not latencies:
-        return chance.choice(unasked or deployments)
+            latencies.append((deployment, latency))
+        elif not stats.failures:
+            unmeasured.append(deployment)
+    if unmeasured or not latencies:
+        return rng.choice(unmeasured or deployments)
     buffer = _number(settings.routing_strategy_args.get("lowest_latency_buffer"))
-    most = min(latency for _, latency in latencies) * (1 + buffer)
-    return chance.choice([one for one, latency in latencies if latency <= most])
+    max_latency = min(latency for _, latency in latencies) * (1 + buffer)
+    return rng.choice([deployment for deployment, latency in latencies if latency <= max_latency])
 
 
-def _least_used(
+def _lowest_usage(
     deployments: Sequence[Deployment],
     load: DeploymentLoad,
     settings: RoutingSettings,
-    chance: random.Random,
+    rng: random.Random,
     is_stream: bool,
 ) -> Deployment:
     """The fewest tokens this minute, then the fewest requests."""
-    return _least(
-        _within_limits(deployments, load), lambda one: (load.of(one.id).tokens, load.of(one.id).requests), chance
-    )
+
+    def usage(deployment: Deployment) -> tuple[int, int]:
+        stats = load.of(deployment.id)
+        return stats.tokens, stats.requests
+
+    return _choose_lowest(_within_limits(deployments, load), usage, rng)
 
 
-def _cheapest(
+def _lowest_cost(
     deployments: Sequence[Deployment],
     load: DeploymentLoad,
     settings: RoutingSettings,
-    chance: random.Random,
+    rng: random.Random,
     is_stream: bool,
 ) -> Deployment:
     """The lowest price of a token in and one out; unknown prices last."""
 
-    def price(one: Deployment) -> Decimal:
-        if one.input_cost_per_token is None or one.output_cost_per_token is None:
-            return _DEAREST
-        return one.input_cost_per_token + one.output_cost_per_token
+    def price(deployment: Deployment) -> Decimal:
+        if deployment.input_cost_per_token is None or deployment.output_cost_per_token is None:
+            return _UNKNOWN_PRICE
+        return deployment.input_cost_per_token + deployment.output_cost_per_token
 
-    return _least(_within_limits(deployments, load), price, chance)
+    return _choose_lowest(_within_limits(deployments, load), price, rng)
 
 
-def _least(deployments: Sequence[Deployment], value: Callable[[Deployment], Any], chance: random.Random) -> Deployment:
-    least = min(map(value, deployments))
-    return chance.choice([one for one in deployments if value(one) == least])
+def _choose_lowest(
+    deployments: Sequence[Deployment], value: Callable[[Deployment], Any], rng: random.Random
+) -> Deployment:
+    lowest = min(map(value, deployments))
+    return rng.choice([deployment for deployment in deployments if value(deployment) == lowest])
 
 
 def _within_limits(deployments: Sequence[Deployment], load: DeploymentLoad) -> Sequence[Deployment]:
-    """Those that have room by what this process sent; all of them when none has, and the limits decide."""
-    return [one for one in deployments if has_room(one, load)] or deployments
+    """Those within their rpm and tpm, by what this process sent; all of them when none is: admission then decides."""
+    return [deployment for deployment in deployments if has_room(deployment, load)] or deployments
 
 
 def has_room(deployment: Deployment, load: DeploymentLoad, tokens: int = 0) -> bool:
-    """Whether a call of so many tokens fits into this minute's rpm and tpm, by what this process knows."""
+    """Whether a call of so many tokens fits into this minute's rpm and tpm, by what this process sent."""
     if deployment.rpm is None and deployment.tpm is None:
         return True
-    known = load.of(deployment.id)
-    if deployment.rpm is not None and known.requests >= deployment.rpm:
+    stats = load.of(deployment.id)
+    if deployment.rpm is not None and stats.requests >= deployment.rpm:
         return False
-    return deployment.tpm is None or known.tokens + tokens <= deployment.tpm
+    return deployment.tpm is None or stats.tokens + tokens <= deployment.tpm
 
 
 def _number(value: Any) -> float:
@@ -148,10 +153,10 @@ def _number(value: Any) -> float:
 
 
 _STRATEGIES: dict[str, Strategy] = {
-    "simple-shuffle": _shuffled,
+    "simple-shuffle": _weighted_random,
     "least-busy": _least_busy,
-    "latency-based-routing": _fastest,
-    "usage-based-routing": _least_used,
-    "usage-based-routing-v2": _least_used,
-    "cost-based-routing": _cheapest,
+    "latency-based-routing": _lowest_latency,
+    "usage-based-routing": _lowest_usage,
+    "usage-based-routing-v2": _lowest_usage,
+    "cost-based-routing": _lowest_cost,
 }

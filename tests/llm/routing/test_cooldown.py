@@ -1,4 +1,4 @@
-"""Who rests after which failure, for how long, and how processes tell each other."""
+"""Which failures start a cooldown, for how long, and how processes share cooldowns."""
 
 from __future__ import annotations
 
@@ -24,43 +24,48 @@ def failure(status: int, *, retry_after: float | None = None, error_class: str =
 
 
 class Process:
-    """One process with a clock of the test's; `said` is what it announced."""
+    """One process with a clock of the test's; `announced` are the messages that it sent."""
 
     def __init__(self, **settings: Any) -> None:
         self.now = NOON
-        self.said: list[str] = []
+        self.announced: list[str] = []
         self.load = DeploymentLoad(lambda: self.now)
-        self.book = Cooldowns(RoutingSettings(**settings), self.load, self.said.append, lambda: self.now)
+        self.cooldowns = Cooldowns(RoutingSettings(**settings), self.load, self.announced.append, lambda: self.now)
 
     def fail(
-        self, error: UpstreamError, one: Deployment | None = None, *, is_alone: bool = False, has_fallback: bool = False
+        self,
+        error: UpstreamError,
+        target: Deployment | None = None,
+        *,
+        is_alone: bool = False,
+        has_fallback: bool = False,
     ) -> float:
-        one = one or deployment()
-        self.load.begin(one.id)
-        self.load.failed(one.id, is_timeout=False)
-        return self.book.failed(one, error, is_alone=is_alone, has_fallback=has_fallback)
+        target = target or deployment()
+        self.load.begin(target.id)
+        self.load.failed(target.id, is_timeout=False)
+        return self.cooldowns.failed(target, error, is_alone=is_alone, has_fallback=has_fallback)
 
 
 @pytest.mark.parametrize("status", [401, 402, 404, 429])
-def test_what_it_will_say_to_the_next_call_too_makes_it_rest_at_once(status: int) -> None:
+def test_a_refusal_that_the_next_call_would_get_too_starts_a_cooldown_at_once(status: int) -> None:
     process = Process()
     assert process.fail(failure(status)) == 5
-    assert process.book.is_cooling_down("a") and not process.book.is_cooling_down("b")
+    assert process.cooldowns.is_cooling_down("a") and not process.cooldowns.is_cooling_down("b")
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 413, 422])
-def test_what_the_client_did_wrong_never_does(status: int) -> None:
+def test_a_client_error_never_starts_a_cooldown(status: int) -> None:
     process = Process()
     assert [process.fail(failure(status)) for _ in range(20)] == [0] * 20
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503])
-def test_an_outage_does_once_more_than_half_of_five_calls_failed(status: int) -> None:
+def test_an_outage_starts_a_cooldown_once_more_than_half_of_five_calls_failed(status: int) -> None:
     process = Process()
     assert [process.fail(failure(status)) for _ in range(5)] == [0, 0, 0, 0, 5]
 
 
-def test_a_few_failures_among_many_answers_do_not() -> None:
+def test_a_few_failures_among_many_successes_start_none() -> None:
     process = Process()
     for _ in range(10):
         process.load.begin("a")
@@ -70,7 +75,7 @@ def test_a_few_failures_among_many_answers_do_not() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 429, 500])
-def test_the_only_deployment_rests_only_when_somebody_else_can_answer(status: int) -> None:
+def test_the_only_deployment_cools_down_only_when_a_fallback_can_answer(status: int) -> None:
     alone, with_fallback = Process(), Process()
     assert {alone.fail(failure(status), is_alone=True) for _ in range(10)} == {0}
     assert 5 in {with_fallback.fail(failure(status), is_alone=True, has_fallback=True) for _ in range(10)}
@@ -93,36 +98,36 @@ def test_allowed_fails_by_kind_win_over_the_number_for_all() -> None:
     assert process.fail(failure(429, error_class="RateLimitError")) == 0
     assert process.fail(failure(429, error_class="RateLimitError")) == 5
     assert process.fail(failure(500, error_class="InternalServerError"), deployment("b")) == 5
-    assert set(process.book.cooling_down()) == {"a", "b"}
+    assert set(process.cooldowns.cooling_down()) == {"a", "b"}
     assert "RateLimit" in FAILURE_KINDS
 
 
 def test_how_long_is_the_deployment_s_own_then_the_provider_s_then_the_router_s() -> None:
     process = Process(cooldown_seconds=30)
-    asked = failure(429, retry_after=7)
-    assert process.fail(asked, deployment("own", cooldown_time=2)) == 2
-    assert process.fail(asked, deployment("asked")) == 7
+    retry_later = failure(429, retry_after=7)
+    assert process.fail(retry_later, deployment("own", cooldown_time=2)) == 2
+    assert process.fail(retry_later, deployment("retry-after")) == 7
     assert process.fail(failure(429), deployment("usual")) == 30
     assert process.fail(failure(429, retry_after=10**9), deployment("absurd")) == 3600
 
 
-def with_info(id: str = "a", params: dict[str, Any] | None = None, **info: Any) -> Deployment:
+def with_model_info(id: str = "a", params: dict[str, Any] | None = None, **info: Any) -> Deployment:
     return build_deployment("group", {"model": "openai/m", **(params or {})}, {"id": id, **info}, {})
 
 
 def test_how_long_may_stand_in_the_model_s_information_and_its_parameters_win() -> None:
     process = Process(cooldown_seconds=30)
-    assert process.fail(failure(429), with_info("info", cooldown_time=3)) == 3
-    assert process.fail(failure(429), with_info("text", cooldown_time="4.5")) == 4.5
-    assert process.fail(failure(429), with_info("both", {"cooldown_time": 2}, cooldown_time=3)) == 2
-    assert process.fail(failure(429), with_info("never", cooldown_time=0)) == 0
+    assert process.fail(failure(429), with_model_info("info", cooldown_time=3)) == 3
+    assert process.fail(failure(429), with_model_info("text", cooldown_time="4.5")) == 4.5
+    assert process.fail(failure(429), with_model_info("both", {"cooldown_time": 2}, cooldown_time=3)) == 2
+    assert process.fail(failure(429), with_model_info("never", cooldown_time=0)) == 0
 
 
 def test_a_deployment_s_own_allowed_fails_win_over_the_router_s() -> None:
     process = Process(allowed_fails=0, allowed_fails_policy={"Timeout": 0})
-    own = with_info(allowed_fails=2)
+    own = with_model_info(allowed_fails=2)
     assert [process.fail(failure(500), own, is_alone=True) for _ in range(3)] == [0, 0, 5]
-    slow = with_info("slow", allowed_fails=1)
+    slow = with_model_info("slow", allowed_fails=1)
     timeout = failure(408, error_class="Timeout")
     assert [process.fail(timeout, slow, is_alone=True) for _ in range(2)] == [0, 5]
 
@@ -131,14 +136,14 @@ def test_a_deployment_s_own_policy_counts_by_kind_and_leaves_other_kinds_as_they
     process = Process(allowed_fails=0)
     limited, broken = failure(429, error_class="RateLimitError"), failure(500, error_class="InternalServerError")
     policy = {"RateLimitErrorAllowedFails": 1}
-    assert [process.fail(limited, with_info("a", allowed_fails_policy=policy)) for _ in range(2)] == [0, 5]
-    assert process.fail(broken, with_info("b", allowed_fails_policy=policy)) == 5
-    both = with_info("c", allowed_fails_policy=policy, allowed_fails=2)
+    assert [process.fail(limited, with_model_info("a", allowed_fails_policy=policy)) for _ in range(2)] == [0, 5]
+    assert process.fail(broken, with_model_info("b", allowed_fails_policy=policy)) == 5
+    both = with_model_info("c", allowed_fails_policy=policy, allowed_fails=2)
     assert [process.fail(broken, both) for _ in range(3)] == [0, 0, 5]
 
 
 @pytest.mark.parametrize(
-    ("info", "words"),
+    ("info", "problem"),
     [
         ({"cooldown_time": "soon"}, "model_info.cooldown_time 'soon' is not a number"),
         ({"cooldown_time": -1}, "model_info.cooldown_time must be zero or more"),
@@ -147,9 +152,9 @@ def test_a_deployment_s_own_policy_counts_by_kind_and_leaves_other_kinds_as_they
         ({"allowed_fails_policy": 3}, "model_info.allowed_fails_policy"),
     ],
 )
-def test_what_cannot_be_meant_is_said_when_the_deployment_is_made(info: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        with_info(**info)
+def test_invalid_cooldown_settings_are_refused_when_the_deployment_is_built(info: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        with_model_info(**info)
 
 
 @pytest.mark.parametrize("settings", [{"disable_cooldowns": True}, {"cooldown_seconds": 0.0}])
@@ -158,77 +163,77 @@ def test_cooldowns_can_be_turned_off(settings: dict[str, Any]) -> None:
     assert Process().fail(failure(429), deployment(cooldown_time=0)) == 0
 
 
-def test_a_rest_ends_by_itself_at_its_moment() -> None:
+def test_a_cooldown_ends_by_itself_at_its_time() -> None:
     process = Process()
     process.fail(failure(429, retry_after=7))
     process.now += 6.9
-    assert process.book.is_cooling_down("a")
-    assert process.book.seconds_left(["a"]) == pytest.approx(0.1)
+    assert process.cooldowns.is_cooling_down("a")
+    assert process.cooldowns.seconds_left(["a"]) == pytest.approx(0.1)
     process.now += 0.2
-    assert not process.book.is_cooling_down("a")
-    assert process.book.seconds_left(["a"]) == 0
-    assert process.book.cooling_down() == {}
+    assert not process.cooldowns.is_cooling_down("a")
+    assert process.cooldowns.seconds_left(["a"]) == 0
+    assert process.cooldowns.cooling_down() == {}
 
 
-def test_the_first_to_come_back_says_how_long_it_takes() -> None:
+def test_the_seconds_left_of_a_group_are_those_of_the_first_to_be_available() -> None:
     process = Process()
     process.fail(failure(429, retry_after=7), deployment("a"))
     process.fail(failure(429, retry_after=3), deployment("b"))
-    assert process.book.seconds_left(["a", "b"]) == 3
+    assert process.cooldowns.seconds_left(["a", "b"]) == 3
 
 
-def test_a_shorter_rest_does_not_end_a_longer_one() -> None:
+def test_a_shorter_cooldown_does_not_end_a_longer_one() -> None:
     process = Process()
     process.fail(failure(429, retry_after=60))
     process.fail(failure(429, retry_after=1))
-    assert process.book.seconds_left(["a"]) == 60
+    assert process.cooldowns.seconds_left(["a"]) == 60
 
 
-def test_after_a_rest_one_more_failure_is_enough_until_it_answers() -> None:
+def test_after_a_cooldown_one_more_failure_is_enough_until_a_success() -> None:
     process = Process()
     process.fail(failure(429, retry_after=1))
     process.now += 61
     assert process.fail(failure(500)) == 5
     process.now += 61
-    process.book.answered("a")
+    process.cooldowns.answered("a")
     assert process.fail(failure(500)) == 0
 
 
 # ---- several processes ---------------------------------------------------------------------------------------------
 
 
-def test_another_process_takes_the_moment_over_not_the_time() -> None:
+def test_another_process_takes_over_the_end_of_a_cooldown_not_its_length() -> None:
     here, there = Process(), Process()
     here.fail(failure(429, retry_after=7))
-    there.now += 2  # the word was on its way for so long
-    there.book.on_message(here.said[0])
-    assert there.book.seconds_left(["a"]) == pytest.approx(5)
-    assert there.said == []
+    there.now += 2  # how long the message took
+    there.cooldowns.on_message(here.announced[0])
+    assert there.cooldowns.seconds_left(["a"]) == pytest.approx(5)
+    assert there.announced == []
 
 
-def test_calls_that_fail_together_are_told_of_once() -> None:
+def test_calls_that_fail_together_are_announced_once() -> None:
     process = Process()
     for _ in range(100):
         process.fail(failure(429, retry_after=7))
-    assert len(process.said) == 1
+    assert len(process.announced) == 1
     process.now += 2
     process.fail(failure(429, retry_after=7))
-    assert len(process.said) == 2
+    assert len(process.announced) == 2
 
 
 @pytest.mark.parametrize("id", ["x" * 500, "a\nb", "a\0"])
-def test_an_odd_id_is_not_told_of(id: str) -> None:
-    """The announcer would tell everybody to forget everything instead."""
+def test_an_id_that_no_message_can_hold_is_not_announced(id: str) -> None:
+    """The announcer would make all processes drop their caches instead."""
     process = Process()
     process.fail(failure(429), deployment(id))
-    assert process.book.is_cooling_down(id) and process.said == []
+    assert process.cooldowns.is_cooling_down(id) and process.announced == []
 
 
 def test_an_id_may_hold_colons() -> None:
     here, there = Process(), Process()
     here.fail(failure(429), deployment("a:b:c"))
-    there.book.on_message(here.said[0])
-    assert there.book.is_cooling_down("a:b:c")
+    there.cooldowns.on_message(here.announced[0])
+    assert there.cooldowns.is_cooling_down("a:b:c")
 
 
 @pytest.mark.parametrize(
@@ -238,23 +243,23 @@ def test_an_id_may_hold_colons() -> None:
         *("cooldown:1:a", f"cooldown:{NOON + 10**6}:a", f"cooldown:{NOON + 5}:"),
     ],
 )
-def test_words_that_are_no_rest_are_passed_over(message: str) -> None:
+def test_messages_that_are_no_cooldown_are_ignored(message: str) -> None:
     process = Process()
-    process.book.on_message(message)
-    assert process.book.cooling_down() == {}
+    process.cooldowns.on_message(message)
+    assert process.cooldowns.cooling_down() == {}
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_number_of_cooldowns_is_bounded() -> None:
     process = Process()
     for number in range(10_100):
-        process.book.on_message(f"cooldown:{NOON + 5}:{number}")
-    assert len(process.book.cooling_down()) == 10_000
+        process.cooldowns.on_message(f"cooldown:{NOON + 5}:{number}")
+    assert len(process.cooldowns.cooling_down()) == 10_000
     process.now += 6
-    process.book.on_message(f"cooldown:{process.now + 5}:new")
-    assert set(process.book.cooling_down()) == {"new"}
+    process.cooldowns.on_message(f"cooldown:{process.now + 5}:new")
+    assert set(process.cooldowns.cooling_down()) == {"new"}
 
 
-# ---- whose fault ---------------------------------------------------------------------------------------------------
+# ---- which failures count ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 418, 422])
@@ -263,11 +268,11 @@ def test_a_client_s_mistake_does_not_count_against_a_deployment(status: int) -> 
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 429, 500, 503, 599])
-def test_what_the_provider_could_not_do_counts(status: int) -> None:
+def test_a_failure_of_the_provider_counts(status: int) -> None:
     assert is_its_fault(failure(status))
 
 
-def test_a_name_that_a_star_stands_for_in_vain_does_not_make_all_the_others_rest() -> None:
+def test_an_unknown_model_behind_a_wildcard_cools_down_no_other() -> None:
     process = Process()
     assert process.fail(failure(404), deployment(name="openai/*")) == 0
     assert process.fail(failure(429), deployment(name="openai/*")) == 5

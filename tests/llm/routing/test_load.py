@@ -1,4 +1,4 @@
-"""What a process knows of each deployment: this minute's numbers, and what it measured in the last hour."""
+"""Load per deployment: totals of the current minute, and latencies of the last hour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Clock:
         return self.now
 
 
-def test_numbers_are_those_of_the_minute_but_calls_run_on() -> None:
+def test_totals_are_of_the_current_minute_and_running_calls_go_on() -> None:
     clock = Clock()
     load = DeploymentLoad(clock)
     load.begin("a")
@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_minute_but_calls_run_on() -> None:
 
 
 @given(st.lists(st.sampled_from(["begin", "end"]), max_size=50))
-def test_running_calls_are_never_fewer_than_none(steps: list[str]) -> None:
+def test_running_calls_are_never_negative(steps: list[str]) -> None:
     load = DeploymentLoad()
     for step in steps:
         load.begin("a") if step == "begin" else load.end("a")
@@ -68,7 +68,7 @@ def test_a_timeout_is_forgotten_after_an_hour_so_that_the_deployment_gets_anothe
     assert load.of("a").latency(is_stream=False) is None
 
 
-def test_what_is_remembered_is_bounded_and_running_calls_are_kept() -> None:
+def test_the_number_of_deployments_is_bounded_and_running_calls_stay_counted() -> None:
     load = DeploymentLoad()
     load.begin("running")
     for number in range(20_001):
