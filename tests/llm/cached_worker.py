@@ -1,4 +1,4 @@
-"""What a worker with a cache of answers is configured with, and how to tell that it answered from it."""
+"""The configuration of a worker with a response cache, and how to tell that it answered from it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Answers that are kept, in this process or in Redis, and given again to the same request."""
+"""The response cache: answers stored in this process or in Redis, and served again to the same request."""

@@ -1,6 +1,6 @@
-"""Where cached answers are kept: in this process, or in Redis (redis_answers.py).
+"""Where cached answers are stored: in this process, or in Redis (redis_answers.py).
 
-A store never raises and never makes a call wait: what it cannot find in time is not there.
+Reading and writing never raise and never delay a call: what cannot be read in time is a miss.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ class AnswerStore(Protocol):
     kind: str
 
     async def get_many(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """What is kept under each key, None for what is not, or not in time."""
+        """The value of each key, None for a miss, or for one that cannot be read in time."""
 
     def put(self, key: str, value: bytes, seconds: float) -> None:
-        """Keep a value for so long, soon. Never waits."""
+        """Store a value for so long, in the background. Never waits."""
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Drop these; answers how many there were. Raises CacheAway when that cannot be told."""
+        """Delete these; returns how many there were. Raises CacheAway while the store cannot be reached."""
 
     async def flush(self) -> int:
-        """Drop all cached answers and nothing else; the same."""
+        """Delete all cached answers and nothing else; returns how many. Raises CacheAway as `delete` does."""
 
     async def ping(self) -> None:
         """Raises CacheAway while the store cannot be reached."""
@@ -38,7 +38,7 @@ OpenAnswerStore = Callable[[CacheParams], AnswerStore]
 
 
 class MemoryAnswers:
-    """Of one process, bounded in entries and in bytes: what was not asked for the longest goes first."""
+    """An LRU cache of one process, bounded in entries and in bytes."""
 
     kind = "local"
 
@@ -59,25 +59,25 @@ class MemoryAnswers:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        value, ends_at = entry
-        if ends_at <= self._clock():
-            self.forget(key)
+        value, expires_at = entry
+        if expires_at <= self._clock():
+            self.discard(key)
             return None
         self._entries.move_to_end(key)
         return value
 
     def put(self, key: str, value: bytes, seconds: float) -> None:
-        self.forget(key)
+        self.discard(key)
         size = len(value) + len(key)
         if size > self._max_bytes:
             return
         self._entries[key] = (value, self._clock() + seconds)
         self.bytes += size
         while self.bytes > self._max_bytes or len(self._entries) > self._max_entries:
-            self.forget(next(iter(self._entries)))
+            self.discard(next(iter(self._entries)))
 
-    def forget(self, key: str) -> bool:
-        """Drop one; whether it was there."""
+    def discard(self, key: str) -> bool:
+        """Delete one; returns whether it was there."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return False
@@ -85,7 +85,7 @@ class MemoryAnswers:
         return True
 
     async def delete(self, keys: Sequence[str]) -> int:
-        return sum(self.forget(key) for key in keys)
+        return sum(self.discard(key) for key in keys)
 
     async def flush(self) -> int:
         count = len(self._entries)
@@ -93,7 +93,7 @@ class MemoryAnswers:
         return count
 
     def clear(self) -> None:
-        """The same at once."""
+        """Delete all answers, without waiting."""
         self._entries.clear()
         self.bytes = 0
 

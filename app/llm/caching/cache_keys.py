@@ -1,4 +1,4 @@
-"""Under which name an answer is cached, and what a call says about caching (contract llm.md §7). Pure.
+"""Cache keys of answers, and the cache controls of a call (`cache` of the body, `Cache-Control`). Pure.
 
 A key is the hash of everything that decides an answer, and of who may share it: whole and streamed answers of the same
 request have the same key, whatever the order of the JSON keys in the body.
@@ -27,9 +27,9 @@ _MAX_SECONDS = 30 * 86_400.0
 # A larger batch is not looked up item by item.
 MAX_ITEMS = 256
 
-# What a body may hold that does not decide its answer: who asks, how it is sent, and what happens when it fails. A
-# field that is not named here is part of the key, so that one that nobody thought of costs a miss, not a wrong answer.
-_UNDECISIVE = frozenset(
+# Fields that do not decide the answer: who calls, how it is sent, and what happens when it fails. Any other field is
+# part of the key, so that one that is missing here costs a miss, not a wrong answer.
+_FIELDS_NOT_IN_KEY = frozenset(
     "model stream stream_options user metadata litellm_metadata tags cache caching safety_identifier prompt_cache_key "
     "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
     "max_retries priority no-log callbacks service_callback logger_fn litellm_disabled_callbacks proxy_server_request "
@@ -40,7 +40,7 @@ _UNDECISIVE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheControls:
-    """What holds for one call. Seconds for times. `max_age` None: an answer of any age will do."""
+    """The cache controls of one call, in seconds. `max_age` None: an answer of any age will do."""
 
     reads: bool = True
     writes: bool = True
@@ -52,10 +52,11 @@ class CacheControls:
 def read_controls(
     fields: Mapping[str, Raw], header: str, params: CacheParams, allowed: Sequence[str]
 ) -> CacheControls | None:
-    """The controls of the body's `cache` and of the header Cache-Control; None for a call that has no use of the cache.
+    """The controls of the body's `cache` and of the header `Cache-Control`; None for a call that
+    does not use the cache.
 
     `allowed`: the only controls that the caller's key may use, all of them when empty. Raises InvalidRequest (400) for
-    controls that say nothing, Forbidden (403) for one that the key may not use.
+    invalid controls, Forbidden (403) for one that the key may not use.
     """
     given = {**_from_header(header), **_from_body(fields.get("cache"))} if header or "cache" in fields else {}
     for name in given if allowed else ():
@@ -63,7 +64,7 @@ def read_controls(
             raise Forbidden(
                 f"This key may not use the cache control '{name}'. Allowed: {', '.join(allowed)}", param="cache"
             )
-    wants = given.get("use-cache", params.is_default_on)
+    is_used = given.get("use-cache", params.is_default_on)
     controls = CacheControls(
         reads=not given.get("no-cache", False),
         writes=not given.get("no-store", False),
@@ -71,11 +72,11 @@ def read_controls(
         max_age=given.get("s-maxage"),
         namespace=given.get("namespace", params.namespace),
     )
-    return controls if wants and (controls.reads or controls.writes) else None
+    return controls if is_used and (controls.reads or controls.writes) else None
 
 
 def _from_header(header: str) -> dict[str, Any]:
-    """`no-cache`, `no-store` and `max-age=60`; words that say nothing here are passed over, as HTTP wants."""
+    """`no-cache`, `no-store` and `max-age=60`; unknown directives are ignored, as HTTP requires."""
     found: dict[str, Any] = {}
     for directive in header.split(",") if header else ():
         name, _, value = directive.strip().lower().partition("=")
@@ -130,7 +131,7 @@ def _namespace(value: Any) -> str:
 
 
 def scope_of(principal: Principal, scope: str) -> str:
-    """Who shares what this caller caches. Sessions of the console share a team id that is no team."""
+    """Who shares the answers that this caller caches. Sessions of the console share a team id that is no team."""
     team_id = principal.team_id if not principal.is_session else None
     if scope == "global":
         return ""
@@ -149,14 +150,14 @@ def answer_keys(
 ) -> list[str]:
     """The key of a request's answer; for embeddings one for each item of the input.
 
-    `group`: the models behind the name that was asked for. `tags`: those that decide which of them answers. No key for
-    a body that cannot be compared with others, as one with numbers beyond all bounds.
+    `group`: the model group that the name stands for. `tags`: those that decide which of its deployments answers. No
+    key for a body that cannot be encoded in one way only, as one with numbers out of range.
     """
     item_name = request.endpoint.required if request.endpoint is EMBEDDINGS else ""
-    fields = {name: raw for name, raw in request.fields.items() if name not in _UNDECISIVE and name != item_name}
+    fields = {name: raw for name, raw in request.fields.items() if name not in _FIELDS_NOT_IN_KEY and name != item_name}
     try:
-        said = {name: _any(raw) for name, raw in fields.items()}
-        digest = sha256(_canonical([namespace, scope, request.endpoint.path, group, sorted(tags), said]))
+        values = {name: _any(raw) for name, raw in fields.items()}
+        digest = sha256(_canonical([namespace, scope, request.endpoint.path, group, sorted(tags), values]))
         items = input_items(_any(request.fields[item_name])) if item_name else None
     except (*BROKEN_JSON, OverflowError):
         return []
@@ -165,9 +166,9 @@ def answer_keys(
         return [] if item_name else [prefix + digest.hexdigest()]
     keys = []
     for item in items:
-        one = digest.copy()
-        one.update(_canonical(item))
-        keys.append(prefix + one.hexdigest())
+        item_digest = digest.copy()
+        item_digest.update(_canonical(item))
+        keys.append(prefix + item_digest.hexdigest())
     return keys
 
 

@@ -1,7 +1,7 @@
-"""Calls that were answered before: looked up after admission, kept when an answer came to its natural end.
+"""The response cache: looked up after admission, written when an answer is complete.
 
-A hit is an honest call that cost nothing: it counts against limits of requests, holds no money, and its row in the
-spend log says `cache_hit`. Nothing here can fail a call: a cache that is away is a cache without answers.
+A hit is a call that cost nothing: it counts against request limits, reserves no budget, and its row in the spend log
+says `cache_hit`. Nothing here can fail a call: while the store cannot be reached, every lookup is a miss.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from .cache_keys import CacheControls, answer_keys, input_items, read_controls, 
 
 log = structlog.get_logger(__name__)
 
-_FLUSHED, _DELETED = "answers", "answer:"
+_FLUSH_MESSAGE, _DELETE_PREFIX = "answers", "answer:"
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, gc=False):
-    """One cached answer. Times are seconds since the epoch; `tokens` are those of one embedding."""
+    """One cached answer. Times in seconds since 1970; `tokens` are those of one embedding."""
 
     stored_at: float
     ends_at: float
@@ -53,7 +53,7 @@ _any = msgspec.json.Decoder().decode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedCall:
-    """An admitted call that may use the cache. `serve` asks the providers."""
+    """An admitted call that may use the cache. `serve` calls the providers."""
 
     controls: CacheControls
     call: Call
@@ -78,59 +78,61 @@ class ResponseCache:
         self._open_store = open_store
         self._announce = announce
         self._clock = clock
-        self._follow(params)
+        self._apply(params)
         self.reconfigure(settings)
 
-    def _follow(self, params: CacheParams) -> None:
+    def _apply(self, params: CacheParams) -> None:
         self.params = params
-        self._endpoints = [one for one in (CHAT, COMPLETIONS, EMBEDDINGS) if _is_cached(one.call_type, params)]
+        self._endpoints = [
+            endpoint for endpoint in (CHAT, COMPLETIONS, EMBEDDINGS) if _is_cached(endpoint.call_type, params)
+        ]
 
     async def change(self, settings: Settings) -> None:
-        """Follow other `cache_params` while calls run. In another place the cache begins empty; the old one is closed.
+        """Apply changed `cache_params` while calls run. A new store begins empty; the old one is closed.
 
-        Redis keeps what was written there until its end.
+        Answers in Redis stay there until they expire.
         """
         params = _params_of(settings)
         if params.place == self.params.place:
-            self._follow(params)
+            self._apply(params)
             return
-        # The client of Redis may have to be loaded first, which takes longer than a call should wait.
+        # In a thread: importing the client of Redis may take longer than a call should wait.
         store = await asyncio.to_thread(self._open_store, params)
         old, self._store = self._store, store
-        self._follow(params)
+        self._apply(params)
         await old.close()
 
     def reconfigure(self, settings: Settings) -> None:
         """Take settings that changed while running."""
         self._always_includes_usage = settings.always_include_stream_usage
-        self._tags_decide = settings.enable_tag_filtering
+        self._has_tag_filtering = settings.enable_tag_filtering
 
     def controls_of(self, call: Call, request: ClientRequest) -> CacheControls | None:
-        """What holds for a call, None for one that has no use of the cache. Raises InvalidRequest and Forbidden."""
+        """The cache controls of a call, None for one that does not use the cache. Raises InvalidRequest, Forbidden."""
         if request.endpoint not in self._endpoints:
             return None
         return read_controls(request.fields, call.cache_control, self.params, call.principal.allowed_cache_controls)
 
-    async def answer(self, asked: CachedCall) -> Reply:
+    async def answer(self, cached_call: CachedCall) -> Reply:
         """The answer of an earlier call, else that of a provider."""
-        call, request = asked.call, asked.request
+        call, request = cached_call.call, cached_call.request
         keys = answer_keys(
             request,
-            group=asked.group,
+            group=cached_call.group,
             scope=scope_of(call.principal, self.params.scope),
-            namespace=asked.controls.namespace,
-            tags=call.tags if self._tags_decide else (),
+            namespace=cached_call.controls.namespace,
+            tags=call.tags if self._has_tag_filtering else (),
         )
         if not keys:
-            return await asked.serve(request)
-        asked.record.cache_key = keys[0]
-        found = await self._find(asked.controls, keys)
+            return await cached_call.serve(request)
+        cached_call.record.cache_key = keys[0]
+        found = await self._lookup(cached_call.controls, keys)
         if request.endpoint is EMBEDDINGS:
-            return await self._vectors(asked, keys, found)
-        hit = self._hit(asked, found[0]) if found[0] is not None else None
-        return hit or await self._miss(asked, keys[0])
+            return await self._embeddings(cached_call, keys, found)
+        hit = self._hit(cached_call, found[0]) if found[0] is not None else None
+        return hit or await self._miss(cached_call, keys[0])
 
-    async def _find(self, controls: CacheControls, keys: list[str]) -> list[StoredAnswer | None]:
+    async def _lookup(self, controls: CacheControls, keys: list[str]) -> list[StoredAnswer | None]:
         if not controls.reads:
             return [None] * len(keys)
         now, oldest = self._clock(), controls.max_age
@@ -147,7 +149,9 @@ class ResponseCache:
             found.append(stored)
         return found
 
-    def _keep(self, controls: CacheControls, key: str, deployment_id: str, body: bytes, tokens: int = 0) -> None:
+    def _store_answer(
+        self, controls: CacheControls, key: str, deployment_id: str, body: bytes, tokens: int = 0
+    ) -> None:
         now = self._clock()
         value = _encode(StoredAnswer(now, now + controls.seconds, deployment_id, Raw(body), tokens))
         if controls.seconds > 0 and len(value) <= self.params.max_entry_bytes:
@@ -155,8 +159,8 @@ class ResponseCache:
 
     # ---- chat and text completions ---------------------------------------------------------------------------------
 
-    def _hit(self, asked: CachedCall, stored: StoredAnswer) -> Reply | None:
-        request, record = asked.request, asked.record
+    def _hit(self, cached_call: CachedCall, stored: StoredAnswer) -> Reply | None:
+        request, record = cached_call.request, cached_call.record
         try:
             body, usage = restamp(bytes(stored.body), request.model)
         except BROKEN_JSON:
@@ -164,27 +168,29 @@ class ResponseCache:
         if request.is_stream and not client_dialect(request).is_complete(body):
             return None
         record.succeed_from_cache(
-            usage or Usage(), _one_of(asked.deployments, stored), None if request.is_stream else body
+            usage or Usage(), _deployment_of(cached_call.deployments, stored), None if request.is_stream else body
         )
         if not request.is_stream:
             return Reply(record.headers(), body)
         wants_usage = request.wants_usage or self._always_includes_usage
         return Reply(record.headers(), frames=_replayed(request, body, wants_usage=wants_usage))
 
-    async def _miss(self, asked: CachedCall, key: str) -> Reply:
-        reply = await asked.serve(asked.request)
+    async def _miss(self, cached_call: CachedCall, key: str) -> Reply:
+        reply = await cached_call.serve(cached_call.request)
         # A fallback's answer is not what this model would say once it is back.
-        if asked.controls.writes and not asked.record.fallbacks:
+        if cached_call.controls.writes and not cached_call.record.fallbacks:
             if reply.frames is not None:
-                reply.frames = self._collected(reply.frames, asked, key)
+                reply.frames = self._collected(reply.frames, cached_call, key)
                 await anext(reply.frames)  # only a generator that has begun ends the call when it is dropped
-            elif client_dialect(asked.request).is_complete(reply.body):
-                self._keep(asked.controls, key, asked.record.deployment_id, reply.body)
+            elif client_dialect(cached_call.request).is_complete(reply.body):
+                self._store_answer(cached_call.controls, key, cached_call.record.deployment_id, reply.body)
         return reply
 
-    async def _collected(self, frames: AsyncGenerator[bytes], asked: CachedCall, key: str) -> AsyncGenerator[bytes]:
-        """Pass a stream on and put it together on the way. It is kept before its end is sent."""
-        assembler = client_dialect(asked.request).assembler(asked.request.endpoint)
+    async def _collected(
+        self, frames: AsyncGenerator[bytes], cached_call: CachedCall, key: str
+    ) -> AsyncGenerator[bytes]:
+        """Pass a stream on and assemble it on the way. It is stored before its end is sent."""
+        assembler = client_dialect(cached_call.request).assembler(cached_call.request.endpoint)
         async with aclosing(frames):
             yield b""
             async for frame in frames:
@@ -193,52 +199,52 @@ class ResponseCache:
                     if assembler.size > self.params.max_entry_bytes:
                         assembler.give_up()
                     elif assembler.is_finished:
-                        self._keep_stream(assembler, asked, key)
+                        self._store_stream(assembler, cached_call, key)
                 yield frame
 
-    def _keep_stream(self, assembler: AnswerAssembler, asked: CachedCall, key: str) -> None:
-        usage = asked.record.usage
+    def _store_stream(self, assembler: AnswerAssembler, cached_call: CachedCall, key: str) -> None:
+        usage = cached_call.record.usage
         answer = assembler.answer(usage) if usage is not None else None
         assembler.give_up()
         if answer is not None:
-            self._keep(asked.controls, key, asked.record.deployment_id, answer)
+            self._store_answer(cached_call.controls, key, cached_call.record.deployment_id, answer)
 
     # ---- embeddings, item by item ----------------------------------------------------------------------------------
 
-    async def _vectors(self, asked: CachedCall, keys: list[str], found: list[StoredAnswer | None]) -> Reply:
+    async def _embeddings(self, cached_call: CachedCall, keys: list[str], found: list[StoredAnswer | None]) -> Reply:
         cached = {index: stored for index, stored in enumerate(found) if stored is not None}
         if len(cached) == len(keys):
-            return self._vectors_hit(asked, cached)
-        items = input_items(_any(asked.request.fields["input"])) or []
+            return self._embeddings_hit(cached_call, cached)
+        items = input_items(_any(cached_call.request.fields["input"])) or []
         missing = [index for index in range(len(keys)) if index not in cached]
         if not cached:
-            reply = await asked.serve(asked.request)
+            reply = await cached_call.serve(cached_call.request)
         else:
             try:
-                reply = await asked.serve(_of_items(asked.request, [items[index] for index in missing]))
+                reply = await cached_call.serve(_of_items(cached_call.request, [items[index] for index in missing]))
             except UpstreamError:
-                # A fallback's vectors are of another space, so it is asked for all of them.
-                return await asked.serve(asked.request)
+                # Vectors of a fallback's model cannot be mixed with those of this one, so all items are sent.
+                return await cached_call.serve(cached_call.request)
         vectors = read_vectors(reply.body, len(missing))
         if vectors is None:
             if not cached:
                 return reply
             raise UpstreamError("litellm.APIError: the provider answered another number of embeddings", status=502)
-        if asked.controls.writes and not asked.record.fallbacks:
+        if cached_call.controls.writes and not cached_call.record.fallbacks:
             sizes = item_sizes([items[index] for index in missing])
             for index, vector, tokens in zip(missing, vectors.embeddings, shares(vectors.tokens, sizes), strict=True):
-                self._keep(asked.controls, keys[index], asked.record.deployment_id, vector, tokens)
+                self._store_answer(cached_call.controls, keys[index], cached_call.record.deployment_id, vector, tokens)
         if cached:
             fresh = dict(zip(missing, vectors.embeddings, strict=True))
-            reply.body = _merged(asked.request.model, cached, fresh, vectors)
+            reply.body = _merged(cached_call.request.model, cached, fresh, vectors)
         return reply
 
-    def _vectors_hit(self, asked: CachedCall, cached: dict[int, StoredAnswer]) -> Reply:
-        record = asked.record
-        body = _merged(asked.request.model, cached, {}, Vectors([], 0))
+    def _embeddings_hit(self, cached_call: CachedCall, cached: dict[int, StoredAnswer]) -> Reply:
+        record = cached_call.record
+        body = _merged(cached_call.request.model, cached, {}, Vectors([], 0))
         tokens = sum(stored.tokens for stored in cached.values())
         usage = Usage(prompt_tokens=tokens, raw={"prompt_tokens": tokens, "total_tokens": tokens})
-        record.succeed_from_cache(usage, _one_of(asked.deployments, cached[0]), body)
+        record.succeed_from_cache(usage, _deployment_of(cached_call.deployments, cached[0]), body)
         return Reply(record.headers(), body)
 
     # ---- operation -------------------------------------------------------------------------------------------------
@@ -252,25 +258,25 @@ class ResponseCache:
         await self._store.ping()
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Drop answers by the keys that `x-litellm-cache-key` named, in all processes. Raises CacheAway."""
+        """Delete answers by the keys of `x-litellm-cache-key`, in all processes. Raises CacheAway."""
         if isinstance(self._store, MemoryAnswers):
             for key in keys:
-                self._announce(f"{_DELETED}{key}")
+                self._announce(f"{_DELETE_PREFIX}{key}")
         return await self._store.delete(keys)
 
     async def flush(self) -> int:
-        """Drop all answers, in all processes; how many this one had. Raises CacheAway."""
+        """Delete all answers, in all processes; returns how many this one had. Raises CacheAway."""
         if isinstance(self._store, MemoryAnswers):
-            self._announce(_FLUSHED)
+            self._announce(_FLUSH_MESSAGE)
         return await self._store.flush()
 
     def on_message(self, message: str) -> None:
-        """Another process says what it dropped."""
+        """Delete what another process deleted."""
         if isinstance(self._store, MemoryAnswers):
-            if message == _FLUSHED:
+            if message == _FLUSH_MESSAGE:
                 self._store.clear()
-            elif message.startswith(_DELETED):
-                self._store.forget(message.removeprefix(_DELETED))
+            elif message.startswith(_DELETE_PREFIX):
+                self._store.discard(message.removeprefix(_DELETE_PREFIX))
 
     async def close(self) -> None:
         await self._store.close()
@@ -279,7 +285,7 @@ class ResponseCache:
 def open_response_cache(
     settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
 ) -> ResponseCache | None:
-    """The cache of an instance, None where answers are not cached. `announce` tells the other processes."""
+    """The cache of an instance, None where answers are not cached. `announce` sends to the other processes."""
     if not settings.caches_answers:
         return None
     params = _params_of(settings)
@@ -297,9 +303,9 @@ def _is_cached(call_type: str, params: CacheParams) -> bool:
     return params.call_types is None or not params.call_types.isdisjoint((call_type, call_type.removeprefix("a")))
 
 
-def _one_of(deployments: Sequence[Deployment], stored: StoredAnswer) -> Deployment | None:
+def _deployment_of(deployments: Sequence[Deployment], stored: StoredAnswer) -> Deployment | None:
     """The deployment that gave an answer, None when it is gone."""
-    return next((one for one in deployments if one.id == stored.deployment_id), None)
+    return next((deployment for deployment in deployments if deployment.id == stored.deployment_id), None)
 
 
 async def _replayed(request: ClientRequest, body: bytes, *, wants_usage: bool) -> AsyncGenerator[bytes]:
@@ -308,7 +314,7 @@ async def _replayed(request: ClientRequest, body: bytes, *, wants_usage: bool) -
 
 
 def _of_items(request: ClientRequest, items: list[object]) -> ClientRequest:
-    """The same request for some of its items, without another model for them alone."""
+    """The same request for some of its items, without fallbacks: their vectors would not match the cached ones."""
     size = sum(item_sizes(items))
     options = replace(request.options, is_without_fallbacks=True)
     return replace(request.replaced({"input": items}), body_bytes=size, options=options)
@@ -324,7 +330,7 @@ SETTINGS = frozenset({"caches_answers", "cache_params"})
 
 
 class CacheHolder(Protocol):
-    """Who answers calls from the cache, None while there is none."""
+    """Where the cache is held while calls run: None while answers are not cached."""
 
     answers: ResponseCache | None
 
@@ -332,7 +338,7 @@ class CacheHolder(Protocol):
 async def switch_cache(
     holder: CacheHolder, settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
 ) -> None:
-    """Give the holder the cache that these settings ask for. `announce` tells the other processes."""
+    """Give the holder the cache that these settings ask for. `announce` sends to the other processes."""
     current = holder.answers
     if not settings.caches_answers:
         holder.answers = None
@@ -341,5 +347,5 @@ async def switch_cache(
     elif current is not None:
         await current.change(settings)
     else:
-        # In a thread, since the client of Redis may have to be loaded first.
+        # In a thread: the client of Redis may have to be imported.
         holder.answers = await asyncio.to_thread(open_response_cache, settings, announce, open_store)

@@ -1,4 +1,4 @@
-"""Answers in the memory of one process: found until their end, bounded in number and in bytes."""
+"""Answers in the memory of one process: found until they expire, bounded in number and in bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def store(max_entries: int = 3, max_bytes: int = 1000) -> tuple[MemoryAnswers, C
     return MemoryAnswers(max_entries, max_bytes, clock), clock
 
 
-async def test_an_answer_is_there_until_its_end() -> None:
+async def test_an_answer_is_there_until_it_expires() -> None:
     answers, clock = store()
     answers.put("a", b"1", 10)
     assert await answers.get_many(["a", "b"]) == [b"1", None]
@@ -29,7 +29,7 @@ async def test_an_answer_is_there_until_its_end() -> None:
     assert (len(answers), answers.bytes) == (0, 0)
 
 
-async def test_what_was_not_asked_for_the_longest_goes_first() -> None:
+async def test_the_least_recently_used_goes_first() -> None:
     answers, _ = store(max_entries=2)
     answers.put("a", b"1", 10)
     answers.put("b", b"2", 10)
@@ -56,7 +56,7 @@ async def test_another_answer_under_the_same_key_takes_its_place() -> None:
     assert answers.bytes == 2
 
 
-async def test_answers_are_dropped_by_key_and_all_at_once() -> None:
+async def test_answers_are_deleted_by_key_and_all_at_once() -> None:
     answers, _ = store()
     for name in ("a", "b", "c"):
         answers.put(name, b"1", 10)
@@ -65,7 +65,7 @@ async def test_answers_are_dropped_by_key_and_all_at_once() -> None:
     assert (len(answers), answers.bytes) == (0, 0)
 
 
-async def test_without_redis_answers_are_kept_in_memory() -> None:
+async def test_without_redis_answers_are_stored_in_memory() -> None:
     assert open_answer_store(CacheParams()).kind == "local"
     in_redis = open_answer_store(CacheParams(redis_url="redis://127.0.0.1:1/0"))
     assert in_redis.kind == "redis"

@@ -1,4 +1,4 @@
-"""What two calls must have in common to share an answer, and what a call may say about it."""
+"""What two calls must have in common to share an answer, and the cache controls of a call."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def request(body: Any = None, endpoint: OpenAIEndpoint = CHAT, **changes: Any) -
     return parse_request(endpoint, json.dumps({**(body or _BODY), **changes}).encode())
 
 
-def keys(asked: OpenAIRequest, **who: Any) -> list[str]:
-    return answer_keys(asked, **{"group": "chat", "scope": "team:a", "namespace": "", **who})
+def keys(call: OpenAIRequest, **who: Any) -> list[str]:
+    return answer_keys(call, **{"group": "chat", "scope": "team:a", "namespace": "", **who})
 
 
 def key(body: Any = None, **changes: Any) -> str:
@@ -115,7 +115,7 @@ def test_scope_and_namespace_cannot_be_taken_for_each_other() -> None:
     assert keys(request(), namespace="a", scope="b")[0][2:] != keys(request(), namespace="", scope="ab")[0]
 
 
-def test_numbers_beyond_all_bounds_are_not_compared() -> None:
+def test_a_body_with_numbers_out_of_range_has_no_key() -> None:
     body = b'{"model": "chat", "messages": [{"role": "user", "content": "hi"}], "seed": 1e999}'
     assert keys(parse_request(CHAT, body)) == []
 
@@ -202,7 +202,7 @@ def test_a_call_may_leave_the_cache_alone() -> None:
     assert controls(None, "no-cache, no-store") is None
 
 
-def test_default_off_needs_a_word() -> None:
+def test_default_off_needs_use_cache() -> None:
     assert controls({"ttl": 5}, is_default_on=False) is None
     assert controls({"use-cache": True}, is_default_on=False) is not None
 
@@ -223,7 +223,7 @@ def test_default_off_needs_a_word() -> None:
         {"namespace": 5},
     ],
 )
-def test_a_control_that_says_nothing_is_refused(cache: Any) -> None:
+def test_an_invalid_control_is_refused(cache: Any) -> None:
     with pytest.raises(InvalidRequest) as problem:
         controls(cache)
     assert problem.value.param == "cache"

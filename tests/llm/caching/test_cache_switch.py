@@ -1,4 +1,4 @@
-"""The cache of answers while its settings change: in every process, without a restart, and with calls that run."""
+"""The response cache while its settings change: in every process, without a restart, and with calls in flight."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.llm.live_worker import FAST, LiveWorker
 from tests.services.quarterdeck import QuarterdeckFactory
 from tests.upstream import ScriptedUpstream, Stream
 
-_HEARD_SECONDS = 5.0
+_ANNOUNCED_SECONDS = 5.0
 
 
 @dataclass
@@ -48,7 +48,7 @@ async def connections(redis_url: str) -> int:
 # ---- one process ---------------------------------------------------------------------------------------------------
 
 
-async def test_rules_change_and_what_is_kept_stays() -> None:
+async def test_rules_change_and_stored_answers_stay() -> None:
     holder = Holder()
     first = await switched(holder, settings_with(type="local"))
     store = first._store
@@ -78,7 +78,7 @@ async def test_off_is_no_cache_at_all_and_on_again_begins_empty() -> None:
     assert await again._store.get_many(["a"]) == [None]
 
 
-async def test_the_redis_that_is_left_gets_what_waits_and_is_closed(redis_url: str) -> None:
+async def test_the_redis_of_before_gets_pending_writes_and_is_closed(redis_url: str) -> None:
     holder, before = Holder(), await connections(redis_url)
     cache = await switched(holder, settings_with(type="redis", url=redis_url))
     old = cache._store
@@ -96,13 +96,13 @@ async def test_the_redis_that_is_left_gets_what_waits_and_is_closed(redis_url: s
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + _HEARD_SECONDS
+    deadline = time.monotonic() + _ANNOUNCED_SECONDS
     while not await holds():
-        assert time.monotonic() < deadline, "the change was not heard"
+        assert time.monotonic() < deadline, "the change did not arrive"
         await asyncio.sleep(0.02)
 
 
-async def goes_by(worker: LiveWorker, kind: str | None, **params: Any) -> None:
+async def wait_for_cache(worker: LiveWorker, kind: str | None, **params: Any) -> None:
     """Wait until a worker's cache is as expected; None: off."""
 
     async def holds() -> bool:
@@ -134,21 +134,21 @@ async def test_every_process_follows_without_a_restart(
 
     await here.manage("/cache/settings", cache_settings={"type": "redis", "url": redis_url, "ttl": 60})
     for worker in (here, there):
-        await goes_by(worker, "redis", ttl=60)
+        await wait_for_cache(worker, "redis", ttl=60)
     assert not is_hit(await here.chat(key))
     await hit(here, key)
     assert is_hit(await there.chat(key)), "one Redis for both"
 
     await there.manage("/cache/settings", cache_settings={"type": "local", "namespace": "night"})
     for worker in (here, there):
-        await goes_by(worker, "local", namespace="night")
+        await wait_for_cache(worker, "local", namespace="night")
         assert not is_hit(await worker.chat(key))
         assert is_hit(await worker.chat(key))
     assert await connections(redis_url) == before
 
     await here.manage("/config/update", litellm_settings={"cache": False})
     for worker in (here, there):
-        await goes_by(worker, None)
+        await wait_for_cache(worker, None)
         assert not is_hit(await worker.chat(key))
 
 
@@ -167,7 +167,7 @@ async def test_a_stream_that_runs_while_the_cache_goes_off_ends_well(
         lines = answer.aiter_lines()
         await anext(lines)
         await worker.manage("/cache/settings", cache_settings={"cache": False})
-        await goes_by(worker, None)
+        await wait_for_cache(worker, None)
         rest = [line async for line in lines]
     assert "data: [DONE]" in rest
     assert (await worker.spend_row(key))["status"] == "success"

@@ -1,4 +1,4 @@
-"""Answers in a real Redis: shared, bounded in time, and never a reason to wait."""
+"""Answers in a real Redis: shared, with a time to live, and never a reason to wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from app.llm.caching.redis_answers import PREFIX, Breaker, RedisAnswers
+from app.llm.caching.redis_answers import PREFIX, CircuitBreaker, RedisAnswers
 from app.storage.cache import CacheAway
 from tests.services.redis import start_redis
 from tests.services.run_directory import RunDirectory
@@ -42,8 +42,8 @@ async def answers(redis_url: str, clock: Clock) -> AsyncIterator[RedisAnswers]:
     await store.close()
 
 
-async def kept(answers: RedisAnswers, key: str) -> bytes | None:
-    """What is kept once the writes are out."""
+async def stored_value(answers: RedisAnswers, key: str) -> bytes | None:
+    """The value of a key, once the writes were sent."""
     for _ in range(200):
         (value,) = await answers.get_many([key])
         if value is not None:
@@ -52,15 +52,15 @@ async def kept(answers: RedisAnswers, key: str) -> bytes | None:
     return None
 
 
-async def test_an_answer_is_plain_text_with_an_end(answers: RedisAnswers, redis: Redis) -> None:
+async def test_an_answer_is_plain_json_with_a_time_to_live(answers: RedisAnswers, redis: Redis) -> None:
     answers.put("k", b'{"a":1}', 30)
-    assert await kept(answers, "k") == b'{"a":1}'
+    assert await stored_value(answers, "k") == b'{"a":1}'
     assert await redis.get(f"{PREFIX}k") == b'{"a":1}'
     assert 25_000 < await redis.pttl(f"{PREFIX}k") <= 30_000
     assert await answers.get_many(["x", "k"]) == [None, b'{"a":1}']
 
 
-async def test_only_answers_are_dropped(answers: RedisAnswers, redis: Redis) -> None:
+async def test_only_answers_are_deleted(answers: RedisAnswers, redis: Redis) -> None:
     await redis.set("quarterdeck:login-code:x", "code")
     for number in range(2500):
         await redis.set(f"{PREFIX}{number}", "1")
@@ -74,19 +74,19 @@ async def test_a_redis_that_hangs_costs_a_moment_and_then_nothing(
     answers: RedisAnswers, redis: Redis, clock: Clock
 ) -> None:
     answers.put("k", b"1", 30)
-    assert await kept(answers, "k") == b"1"
+    assert await stored_value(answers, "k") == b"1"
     await redis.client_pause(1200)
-    begun = time.monotonic()
+    started = time.monotonic()
     while not answers.breaker.is_open:
         before = time.monotonic()
         assert await answers.get_many(["k"]) == [None]
         assert time.monotonic() - before < 0.5
-    assert time.monotonic() - begun < 1.1
+    assert time.monotonic() - started < 1.1
     before = time.process_time()
     for _ in range(1000):
         assert await answers.get_many(["k", "l"]) == [None, None]
     assert time.process_time() - before < 0.2
-    # Probes beside the calls, until Redis is back.
+    # Probes in the background, until Redis is back.
     for _ in range(300):
         clock.now += 61
         found = await answers.get_many(["k"])
@@ -98,7 +98,7 @@ async def test_a_redis_that_hangs_costs_a_moment_and_then_nothing(
     assert not answers.breaker.is_open
 
 
-async def test_a_redis_that_dies_is_left_alone(run_directory: RunDirectory) -> None:
+async def test_a_redis_that_dies_opens_the_breaker(run_directory: RunDirectory) -> None:
     url = start_redis(run_directory)
     store = RedisAnswers(url)
     await store.ping()
@@ -117,7 +117,7 @@ async def test_a_redis_that_dies_is_left_alone(run_directory: RunDirectory) -> N
     await store.close()
 
 
-async def test_writes_that_wait_are_bounded_and_go_out_at_the_end(answers: RedisAnswers, redis: Redis) -> None:
+async def test_pending_writes_are_bounded_and_sent_at_close(answers: RedisAnswers, redis: Redis) -> None:
     for number in range(3000):
         answers.put(f"n{number}", b"x", 30)
     await answers.close()
@@ -130,7 +130,7 @@ async def test_writes_that_wait_are_bounded_and_go_out_at_the_end(answers: Redis
 
 def test_a_breaker_opens_after_five_failures_in_a_row() -> None:
     clock = Clock()
-    breaker = Breaker(clock)
+    breaker = CircuitBreaker(clock)
     for _ in range(4):
         breaker.failed(TimeoutError())
     breaker.answered()

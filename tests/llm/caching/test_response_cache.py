@@ -1,4 +1,4 @@
-"""Calls that were answered before, through a worker with the cache in memory."""
+"""Repeated calls, through a worker with the response cache in memory."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def test_the_sdk_reads_a_replayed_stream_with_tool_calls(
             final = (await stream.get_final_completion()).choices[0]
     assert "tool_calls.function.arguments.done" in events
     assert final.finish_reason == "tool_calls"
-    assert [(one.id, one.function.arguments) for one in final.message.tool_calls or []] == [
+    assert [(tool_call.id, tool_call.function.arguments) for tool_call in final.message.tool_calls or []] == [
         ("call-1", '{"city": "Bern"}'),
         ("call-2", '{"city": "Bern"}'),
     ]
@@ -134,8 +134,8 @@ async def test_text_completions_are_cached_too(cached: LiveWorker, upstream: Scr
         first = await sdk.completions.create(model="text", prompt="hi")
         again = await sdk.completions.create(model="text", prompt="hi")
         stream = await sdk.completions.create(model="text", prompt="hi", stream=True)
-        told = "".join([chunk.choices[0].text async for chunk in stream])
-    assert (again.id, again.choices[0].text) == (first.id, told)
+        text = "".join([chunk.choices[0].text async for chunk in stream])
+    assert (again.id, again.choices[0].text) == (first.id, text)
     assert len(upstream.requests) == 1
 
 
@@ -219,7 +219,7 @@ async def test_a_key_may_be_kept_from_steering_the_cache(cached: LiveWorker) -> 
     assert error["param"] == "cache"
 
 
-# ---- what is not kept ----------------------------------------------------------------------------------------------
+# ---- what is not stored --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ async def test_a_key_may_be_kept_from_steering_the_cache(cached: LiveWorker) -> 
         Fault.cut_mid_body(),
     ],
 )
-async def test_a_failure_is_not_kept(cached: LiveWorker, upstream: ScriptedUpstream, key: str, step: Any) -> None:
+async def test_a_failure_is_not_stored(cached: LiveWorker, upstream: ScriptedUpstream, key: str, step: Any) -> None:
     upstream.plan(step)
     assert (await cached.chat(key)).status_code >= 400
     assert not is_hit(await cached.chat(key))
@@ -240,7 +240,7 @@ async def test_a_failure_is_not_kept(cached: LiveWorker, upstream: ScriptedUpstr
 
 
 @pytest.mark.parametrize("reason", ["content_filter", None])
-async def test_an_answer_that_was_cut_off_is_not_kept(
+async def test_an_answer_that_was_cut_off_is_not_stored(
     cached: LiveWorker, upstream: ScriptedUpstream, key: str, reason: str | None
 ) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hel"}, "finish_reason": reason}
@@ -250,7 +250,7 @@ async def test_an_answer_that_was_cut_off_is_not_kept(
 
 
 @pytest.mark.parametrize("step", [Fault.cut_stream(), Fault.error_in_stream()])
-async def test_a_stream_that_broke_is_not_kept(
+async def test_a_stream_that_broke_is_not_stored(
     cached: LiveWorker, upstream: ScriptedUpstream, key: str, step: Any
 ) -> None:
     upstream.plan(step)
@@ -258,7 +258,7 @@ async def test_a_stream_that_broke_is_not_kept(
     assert not is_hit(await cached.chat(key))
 
 
-async def test_a_stream_that_was_left_is_not_kept(cached: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+async def test_a_stream_that_was_left_is_not_stored(cached: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
     upstream.plan(Stream(("a",) * 50, interval=0.05))
     async with cached.stream(key) as answer:
         await anext(answer.aiter_bytes())
@@ -267,7 +267,7 @@ async def test_a_stream_that_was_left_is_not_kept(cached: LiveWorker, upstream: 
     assert (await cached.spend_rows(key, 2))[0]["status"] == "failure"
 
 
-async def test_an_answer_of_a_fallback_is_not_kept(cached: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+async def test_an_answer_of_a_fallback_is_not_stored(cached: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
     upstream.on_model("first", Fault.status(500))
     for _ in range(2):
         answer = await cached.chat(key, model="first")
@@ -275,7 +275,7 @@ async def test_an_answer_of_a_fallback_is_not_kept(cached: LiveWorker, upstream:
         assert answer.headers["x-litellm-attempted-fallbacks"] == "1"
 
 
-async def test_what_is_too_large_is_not_kept(cached: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+async def test_what_is_too_large_is_not_stored(cached: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
     upstream.plan(Reply("x" * 20_000), Stream(("x" * 1000,) * 20))
     assert not is_hit(await cached.chat(key))
     assert len(content_of(await cached.frames(key))) == 20_000
@@ -353,7 +353,7 @@ async def test_items_that_cannot_be_had_alone_fail_the_call(
 # ---- several processes ---------------------------------------------------------------------------------------------
 
 
-async def test_what_one_process_drops_the_others_drop_too() -> None:
+async def test_what_one_process_deletes_the_others_delete_too() -> None:
     settings = Settings(master_key=MASTER_KEY)
     stores = [MemoryAnswers(10, 1000) for _ in range(2)]
     other = ResponseCache(settings, CacheParams(), stores[1], lambda message: None, open_answer_store)
@@ -369,7 +369,7 @@ async def test_what_one_process_drops_the_others_drop_too() -> None:
     assert len(stores[1]) == 0
 
 
-def test_there_is_no_cache_unless_somebody_asks_for_one() -> None:
+def test_there_is_no_cache_unless_configured() -> None:
     assert open_response_cache(Settings(master_key=MASTER_KEY), lambda message: None, open_answer_store) is None
     opened = open_response_cache(
         Settings(master_key=MASTER_KEY, caches_answers=True, cache_params={"type": "disk"}),
