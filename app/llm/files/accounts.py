@@ -1,4 +1,4 @@
-"""Whose files and batches a caller may touch, and at which provider's account they are kept."""
+"""Access to files and batches: whose they are, and the provider account that stores each."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ...protocols.json_fields import BROKEN_JSON, as_mapping
 from ..admission import Admission, AdmissionRequest
 from ..upstream.client import Answer, Upstream
 from ..upstream.errors import invalid_answer_error
-from .object_ids import ObjectRef, encrypted_id, opened_id, owner_tag
-from .owner import Payer, payer_in, signature_of
+from .object_ids import ObjectRef, decrypt_id, encrypt_id, owner_tag
+from .owner import Payer, payer_of_signature, signature_of
 
 _any = msgspec.json.Decoder().decode
 
-_NOTHING = Decimal(0)
-# Who keeps files when nobody says where.
-_USUAL = ("openai", "azure")
-_WORDS = {"file": "File", "batch": "Batch"}
+_NO_COST = Decimal(0)
+# The providers whose accounts store files when the client names none.
+_DEFAULT_PROVIDERS = ("openai", "azure")
+_OBJECT_NAMES = {"file": "File", "batch": "Batch"}
 Query = Sequence[tuple[str, str]]
 
 
 class ProviderAccounts:
-    """The accounts behind the deployments of an instance, for what is kept there."""
+    """The provider accounts of an instance's deployments, and the files and batches in them."""
 
     def __init__(self, catalog: DeploymentCatalog, admission: Admission, upstream: Upstream, salt_key: str) -> None:
         self._catalog = catalog
@@ -38,20 +38,20 @@ class ProviderAccounts:
         self._upstream = upstream
         self._salt_key = salt_key
 
-    # ---- who -------------------------------------------------------------------------------------------------------
+    # ---- access ----------------------------------------------------------------------------------------------------
 
     def refuse(self, principal: Principal, path: str) -> None:
-        """Raises 401 or 403 for a caller who may not be here."""
+        """Raises 401 or 403 for a caller who may not use this route."""
         principal.refuse_unfit(path, "llm")
 
     async def admit(self, principal: Principal, path: str, models: Sequence[str]) -> None:
         """The same, and the caller must be granted all of these models and be within every budget and limit."""
-        applications = [self._admission_request(principal, path, model) for model in models or ("",)]
-        (await self._admission.admit_pass_through(applications)).settle(_NOTHING)
+        admission_requests = [self._admission_request(principal, path, model) for model in models or ("",)]
+        (await self._admission.admit_pass_through(admission_requests)).settle(_NO_COST)
 
     def _admission_request(self, principal: Principal, path: str, model: str) -> AdmissionRequest:
-        named = principal.aliases.get(model, model)
-        group, groups = self._catalog.grants_of(named, principal.team_id) if model else ("", frozenset[str]())
+        name = principal.aliases.get(model, model)
+        group, groups = self._catalog.grants_of(name, principal.team_id) if model else ("", frozenset[str]())
         return AdmissionRequest(
             principal=principal,
             model=group,
@@ -64,24 +64,24 @@ class ProviderAccounts:
     def _group(self, principal: Principal, model: str) -> str:
         return self._catalog.group_behind(principal.aliases.get(model, model), principal.team_id)
 
-    # ---- where -----------------------------------------------------------------------------------------------------
+    # ---- accounts --------------------------------------------------------------------------------------------------
 
     def choose(self, principal: Principal, model: str | None, provider: str | None) -> Deployment:
-        """The deployment whose account is meant: of this model, of this provider, or the first of OpenAI or Azure.
+        """The deployment whose account to use: of this model, of this provider, or the first of OpenAI or Azure.
 
         Raises InvalidRequest (400) when the caller may use none.
         """
         if model is not None:
-            found = self._catalog.behind(self._group(principal, model), principal.team_id)
+            candidates = self._catalog.behind(self._group(principal, model), principal.team_id)
         else:
-            found = tuple(one for one in self._catalog.all() if self._may_use(principal, one))
-        names = (provider,) if provider is not None else None if model is not None else _USUAL
-        for deployment in found:
-            if deployment.mock_response is None and (names is None or deployment.provider.name in names):
+            candidates = tuple(deployment for deployment in self._catalog.all() if self._may_use(principal, deployment))
+        providers = (provider,) if provider is not None else None if model is not None else _DEFAULT_PROVIDERS
+        for deployment in candidates:
+            if deployment.mock_response is None and (providers is None or deployment.provider.name in providers):
                 return deployment
-        meant = f"model={model}" if model is not None else f"provider={provider or 'openai'}"
+        wanted = f"model={model}" if model is not None else f"provider={provider or 'openai'}"
         raise InvalidRequest(
-            f"There is no deployment with {meant} that you may use; name one with `target_model_names`.",
+            f"There is no deployment with {wanted} that you may use; name one with `target_model_names`.",
             param="target_model_names",
         )
 
@@ -91,50 +91,52 @@ class ProviderAccounts:
         groups, is_own = frozenset(deployment.access_groups), deployment.team_id is not None
         return allows(principal, deployment.public_name, groups, is_own_model=is_own)
 
-    def name_at(self, account: Deployment, principal: Principal, model: str) -> str:
-        """What a model is called at the account of a deployment. Raises InvalidRequest for one that is not there."""
-        _, found = self.found_at(account, principal, model)
-        if found is not None:
-            return found.upstream_model
+    def upstream_model_at(self, account: Deployment, principal: Principal, model: str) -> str:
+        """The name of a model at the account of a deployment. Raises InvalidRequest for one that is not there."""
+        _, deployment = self.find_at(account, principal, model)
+        if deployment is not None:
+            return deployment.upstream_model
         raise InvalidRequest(
             f"The model '{model}' is not served by the account that keeps this file; upload one for each account.",
             param="file",
         )
 
-    def found_at(self, account: Deployment, principal: Principal, model: str) -> tuple[str, Deployment | None]:
-        """The group that a model's name means to a caller, and which of its deployments is at this account."""
+    def find_at(self, account: Deployment, principal: Principal, model: str) -> tuple[str, Deployment | None]:
+        """The group that a model's name stands for, and which of its deployments is at this account."""
         group = self._group(principal, model)
-        behind = self._catalog.behind(group, principal.team_id)
-        return group, next((one for one in behind if _account(one) == _account(account)), None)
+        deployments = self._catalog.behind(group, principal.team_id)
+        return group, next((member for member in deployments if _account(member) == _account(account)), None)
 
     def by_id(self, id: str) -> Deployment | None:
         return self._catalog.by_id(id)
 
-    # ---- what ------------------------------------------------------------------------------------------------------
+    # ---- objects ---------------------------------------------------------------------------------------------------
 
     def owner(self, principal: Principal) -> str:
         return owner_tag(principal, self._salt_key)
 
     def signature(self, owner: str, payer: Payer) -> str:
-        """What goes into a batch's metadata."""
+        """The value that a batch's metadata gets."""
         return signature_of(owner, payer, self._salt_key)
 
     def payer(self, signature: str) -> Payer | None:
-        return payer_in(signature, self._salt_key)
+        return payer_of_signature(signature, self._salt_key)
 
-    def encrypt(self, kind: str, ref: ObjectRef) -> str:
-        return encrypted_id(kind, ref, self._salt_key)
+    def client_id(self, kind: str, ref: ObjectRef) -> str:
+        return encrypt_id(kind, ref, self._salt_key)
 
-    def open(self, kind: str, id: str, principal: Principal) -> tuple[ObjectRef, Deployment]:
-        """Where a thing of this caller is kept. Raises 404 for what is not there or is somebody else's."""
-        ref = opened_id(kind, id, self._salt_key)
+    def resolve(self, kind: str, id: str, principal: Principal) -> tuple[ObjectRef, Deployment]:
+        """The file or batch of a client's id, and its deployment. Raises 404 for one that is not this caller's."""
+        ref = decrypt_id(kind, id, self._salt_key)
         deployment = self._catalog.by_id(ref.deployment_id) if ref is not None else None
-        is_theirs = ref is not None and (principal.is_admin or ref.owner == self.owner(principal))
-        if ref is None or deployment is None or deployment.is_blocked or not is_theirs:
-            raise NotFound(f"No such {_WORDS[kind]} object: {id[:200]}", type="invalid_request_error", param="id")
+        is_owner = ref is not None and (principal.is_admin or ref.owner == self.owner(principal))
+        if ref is None or deployment is None or deployment.is_blocked or not is_owner:
+            raise NotFound(
+                f"No such {_OBJECT_NAMES[kind]} object: {id[:200]}", type="invalid_request_error", param="id"
+            )
         return ref, deployment
 
-    async def ask(
+    async def request_json(
         self,
         deployment: Deployment,
         method: str,
@@ -144,13 +146,13 @@ class ProviderAccounts:
         content_type: str = "application/json",
     ) -> dict[str, Any]:
         """The JSON object that the provider answers. Raises UpstreamError."""
-        async with await self.open_answer(deployment, method, path, query, body, content_type) as answer:
-            value = as_mapping(_decoded(await answer.read()))
+        async with await self.request(deployment, method, path, query, body, content_type) as answer:
+            value = as_mapping(_decode_json(await answer.read()))
         if not value:
             raise invalid_answer_error(deployment)
         return value
 
-    async def open_answer(
+    async def request(
         self,
         deployment: Deployment,
         method: str,
@@ -159,13 +161,13 @@ class ProviderAccounts:
         body: bytes | None = None,
         content_type: str = "application/json",
     ) -> Answer:
-        """An open answer with a good status, for bytes. Raises UpstreamError."""
+        """An open response with a success status, for bytes. Raises UpstreamError."""
         return await self._upstream.send(
             method, deployment, _url(deployment, path), query=query, body=body, content_type=content_type
         )
 
 
-def _decoded(body: bytes) -> Any:
+def _decode_json(body: bytes) -> Any:
     try:
         return _any(body)
     except BROKEN_JSON:

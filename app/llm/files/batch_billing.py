@@ -1,9 +1,8 @@
-"""The bill of a batch that has ended: its output file is read once, added up per model, and recorded for its maker.
+"""Billing of a batch that has ended: its output file is read once, added up per model, and recorded for its creator.
 
-A bill is recorded under ids that are made of the batch's, so that the database takes each once, whoever sends it, and
-leaves out the rest with their amounts. Counters of budgets learn of it as of all spend in the database: with the next
-reading of the key, which is a matter of seconds. Nothing is counted beside the database, since nothing would undo it
-when two processes bill one batch.
+Spend events have ids that are derived from the batch's, so that the database takes each once, whichever process records
+it. Budget counters follow the database with the next read of the key, within seconds. Nothing is counted besides, since
+nothing would undo it when two processes bill one batch.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ...spend.shared_scopes import SharedScopes
 from ...storage.database import Database
 from ..call_spend import spend_event, windows_of
 from .accounts import ProviderAccounts, account_root
-from .batch_usage import BatchModel, BatchSums, ModelSum
+from .batch_usage import BatchModel, BatchTotals, ModelTotals
 from .object_ids import ObjectRef
 from .owner import Payer
 
@@ -40,7 +39,7 @@ log = structlog.get_logger(__name__)
 _CALL_TYPE = "aretrieve_batch"
 _ENDPOINT = "/batches"
 _MAX_BYTES = 256 * 1024 * 1024
-# What is added up at a time: a millisecond or two.
+# Parsed at a time: a millisecond or two.
 _PIECE_BYTES = 64 * 1024
 _READ_SECONDS = 900.0
 
@@ -69,9 +68,9 @@ class BatchBilling:
         ledger: SpendLedger,
         *,
         log_kept: timedelta | None = None,
-        most_bytes: int = _MAX_BYTES,
+        max_bytes: int = _MAX_BYTES,
     ) -> None:
-        """`log_kept`: the retention of spend logs. `most_bytes` of an output file are read and billed, no more."""
+        """`log_kept`: the retention of spend logs. Up to `max_bytes` of an output file are read and billed."""
         self._calendar = settings.budget_calendar
         self._bounds_team_keys_by_user = settings.apply_user_budget_to_team_keys
         self._log_kept = log_kept
@@ -80,12 +79,12 @@ class BatchBilling:
         self._catalog = catalog
         self._shared = shared
         self._ledger = ledger
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     async def bill(self, batch: EndedBatch) -> None:
         """Raises UpstreamError, TimeoutError or what the database says when it should be tried again."""
         if self._log_kept is not None and batch.ended_at <= datetime.now(UTC) - self._log_kept:
-            # Its rows may have been deleted by now: nothing would say that it was billed before.
+            # Its rows may have been deleted by now: nothing would show that it was billed before.
             return
         with self._database.active():
             if await SpendLog.exists(request_id=_request_id(batch, 0)):
@@ -95,40 +94,40 @@ class BatchBilling:
             )
         await self._shared.refresh()
         caller = _caller(batch.payer, principal)
-        sums = BatchSums(batch.account, self._models_of(batch, caller))
+        totals = BatchTotals(batch.account, self._models_of(batch, caller))
         async with asyncio.timeout(_READ_SECONDS):
-            await self._read(batch, sums)
-        shown = self._accounts.encrypt("batch", ObjectRef(batch.account.id, batch.id, batch.owner))
-        facts = {"batch_id": shown, "batch_status": batch.status, **sums.facts()}
-        # The first one last: where it stands, the others do too, even if this process ends in between.
-        for number, (name, found) in reversed([*enumerate(sorted(sums.of_models.items()))]):
+            await self._read(batch, totals)
+        batch_id = self._accounts.client_id("batch", ObjectRef(batch.account.id, batch.id, batch.owner))
+        facts = {"batch_id": batch_id, "batch_status": batch.status, **totals.facts()}
+        # Number 0 last: when its row exists, those of the others do too, even if this process ends in between.
+        for number, (name, found) in reversed([*enumerate(sorted(totals.by_model.items()))]):
             event = self._event(batch, caller, name, found)
             self._ledger.record(replaced(event, request_id=_request_id(batch, number), metadata=found.facts | facts))
-        log.info("a batch was metered", batch=batch.id, status=batch.status, **sums.facts())
+        log.info("batch billed", batch=batch.id, status=batch.status, **totals.facts())
 
     def _models_of(self, batch: EndedBatch, caller: Principal) -> list[BatchModel]:
         """The models that the batch names, as far as they are still at its account."""
-        found = [self._accounts.found_at(batch.account, caller, name) for name in batch.payer.models]
+        found = [self._accounts.find_at(batch.account, caller, name) for name in batch.payer.models]
         return [BatchModel(group, deployment) for group, deployment in found if deployment is not None]
 
-    async def _read(self, batch: EndedBatch, sums: BatchSums) -> None:
-        rest = self._most_bytes
+    async def _read(self, batch: EndedBatch, totals: BatchTotals) -> None:
+        bytes_left = self._max_bytes
         path = f"/files/{batch.output_file_id}/content"
-        async with await self._accounts.open_answer(batch.account, "GET", path) as answer:
+        async with await self._accounts.request(batch.account, "GET", path) as answer:
             async for chunk in answer.chunks():
-                for start in range(0, min(len(chunk), rest), _PIECE_BYTES):
-                    sums.feed(chunk[start : min(start + _PIECE_BYTES, rest)])
-                    # A file is long: others go on between its pieces.
+                for start in range(0, min(len(chunk), bytes_left), _PIECE_BYTES):
+                    totals.feed(chunk[start : min(start + _PIECE_BYTES, bytes_left)])
+                    # A file is long: other tasks run between its pieces.
                     await asyncio.sleep(0)
-                rest -= len(chunk)
-                if rest < 0:
-                    log.error("the output of a batch is too large to be metered as a whole", batch=batch.id)
-                    sums.is_truncated = True
+                bytes_left -= len(chunk)
+                if bytes_left < 0:
+                    log.error("batch output truncated, too large", batch=batch.id)
+                    totals.is_truncated = True
                     return
-        sums.finish()
+        totals.finish()
 
-    def _event(self, batch: EndedBatch, caller: Principal, name: str, found: ModelSum) -> SpendEvent:
-        """What one model did, but for its id and the facts of the log."""
+    def _event(self, batch: EndedBatch, caller: Principal, name: str, found: ModelTotals) -> SpendEvent:
+        """The spend of one model, without its id and metadata."""
         account, source = batch.account, found.source
         cost = batch_cost(Cost(found.input + found.output, found.input, found.output))
         event = spend_event(
@@ -160,7 +159,7 @@ class BatchBilling:
 
 
 def _caller(payer: Payer, principal: Principal | None) -> Principal:
-    """Who pays: the key as it is now, for those whom it belonged to when it made the batch. A key may be gone."""
+    """Who pays: the key as it is now, with the owners that it had when it created the batch. A key may be deleted."""
     if principal is None:
         principal = Principal(role=Role.KEY_ONLY, key_hash=payer.key_hash)
     elif payer == Payer(payer.key_hash):
@@ -175,6 +174,6 @@ def _caller(payer: Payer, principal: Principal | None) -> Principal:
 
 
 def _request_id(batch: EndedBatch, number: int) -> str:
-    """The same in every process and at any time: of the account's address, the batch, and the place of the model."""
-    place = f"{account_root(batch.account)}\n{batch.id}"
-    return f"batch-{sha256(place.encode()).hexdigest()[:32]}-{number}"
+    """The same in every process and at any time: from the account's address, the batch, and the number of the model."""
+    source = f"{account_root(batch.account)}\n{batch.id}"
+    return f"batch-{sha256(source.encode()).hexdigest()[:32]}-{number}"

@@ -13,7 +13,7 @@ from ...protocols.batch_output import BatchOutput, Counted
 from ...spend.pricing import Prices, listed_prices, price_of
 from ..passthrough.usage import usage_of
 
-# A file of ours names five at most; what a provider answers to them is not in our hands.
+# A batch file names five at most, but a provider may answer with other names.
 _MAX_MODELS = 20
 _OTHER_MODELS = "other"
 _NAME_LENGTH = 255
@@ -28,8 +28,8 @@ class BatchModel:
 
 
 @dataclass(slots=True)
-class ModelSum:
-    """What the answers under one name add up to. `source`: the deployment whose prices count, when it is known."""
+class ModelTotals:
+    """Totals of one model of the output. `source`: the deployment whose prices apply, when it is known."""
 
     group: str
     source: Deployment | None
@@ -49,7 +49,7 @@ class ModelSum:
         self.completion += usage.completion_tokens
         self.cache_read += usage.cache_read_tokens
         self.cache_write += usage.cache_write_tokens
-        # One by one: a rate may depend on how long the call's own prompt was.
+        # Per call: a rate may depend on the length of the prompt.
         cost = price_of(usage, self.prices)
         if cost is None:
             self.is_unpriced = True
@@ -73,13 +73,13 @@ class ModelSum:
         return {"batch_requests": self.calls} | ({"unpriced": True} if self.is_unpriced else {})
 
 
-class BatchSums:
+class BatchTotals:
     def __init__(self, account: Deployment, models: Sequence[BatchModel]) -> None:
         self._account = account
         self._models = models
         self._output = BatchOutput()
-        # By the name that the provider answers.
-        self.of_models: dict[str, ModelSum] = {}
+        # By the model name in the provider's output.
+        self.by_model: dict[str, ModelTotals] = {}
         # Whether only the beginning of the file was read.
         self.is_truncated = False
 
@@ -92,39 +92,39 @@ class BatchSums:
             self._add(counted)
 
     def facts(self) -> dict[str, Any]:
-        """What was not billed, for the log."""
+        """What was not billed, for the log and the metadata."""
         output = self._output
-        said = {
+        facts = {
             "failed_requests": output.failed,
             "unreadable_lines": output.unreadable,
             "is_truncated": self.is_truncated,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in facts.items() if value}
 
     def _add(self, counted: Counted) -> None:
         usage = usage_of(counted.counts)
         if usage is None:
             return
         name = counted.model[:_NAME_LENGTH]
-        if name not in self.of_models and len(self.of_models) >= _MAX_MODELS:
+        if name not in self.by_model and len(self.by_model) >= _MAX_MODELS:
             name = _OTHER_MODELS
-        found = self.of_models.get(name)
-        if found is None:
-            found = self.of_models[name] = self._new_sum(name)
-        found.add(usage)
+        totals = self.by_model.get(name)
+        if totals is None:
+            totals = self.by_model[name] = self._new_totals(name)
+        totals.add(usage)
 
-    def _new_sum(self, answered: str) -> ModelSum:
-        """Whom the provider means by a name: it may add a date, and Azure answers the name of the model behind."""
-        fitting = [one for one in self._models if _is_named(answered, one.deployment.upstream_model)]
-        meant = self._models if len(self._models) == 1 else fitting
-        found = max(meant, key=lambda one: len(one.deployment.upstream_model), default=None)
-        if found is None and _is_named(answered, self._account.upstream_model):
+    def _new_totals(self, model_name: str) -> ModelTotals:
+        """Totals for a name in the output: providers may add a date, and Azure uses the name of the base model."""
+        by_name = [model for model in self._models if _is_named(model_name, model.deployment.upstream_model)]
+        matching = self._models if len(self._models) == 1 else by_name
+        found = max(matching, key=lambda model: len(model.deployment.upstream_model), default=None)
+        if found is None and _is_named(model_name, self._account.upstream_model):
             found = BatchModel(self._account.model_name, self._account)
-        listed = listed_prices(self._account.provider.name, answered)
+        listed = listed_prices(self._account.provider.name, model_name)
         if found is None:
-            return ModelSum(answered, None, listed)
-        return ModelSum(found.group, found.deployment, found.deployment.prices or listed)
+            return ModelTotals(model_name, None, listed)
+        return ModelTotals(found.group, found.deployment, found.deployment.prices or listed)
 
 
-def _is_named(answered: str, model: str) -> bool:
-    return answered == model or answered.startswith(f"{model}-")
+def _is_named(model_name: str, model: str) -> bool:
+    return model_name == model or model_name.startswith(f"{model}-")

@@ -1,8 +1,8 @@
-"""Which batches have ended and are to be billed: from every answer of a provider about one, and by looking.
+"""The batch watcher: learns that batches have ended from the rows that providers return and by polling, and bills them.
 
-Batches that were made or seen here and still run are looked at every few minutes until they end, so that spend is right
-even if nobody asks. They are remembered in this process only: after a restart a batch is billed when its owner, or an
-admin, next asks for it or lists it. All that is remembered is bounded.
+Batches that were created or shown here and still run are polled every few minutes until they end, so that spend is
+right even if no client asks. They are held in this process only: after a restart a batch is billed when its owner, or
+an admin, next retrieves or lists it. Everything that is held is bounded.
 """
 
 from __future__ import annotations
@@ -23,162 +23,164 @@ from ...protocols.json_fields import as_mapping
 from ...storage.database import DATABASE_AWAY, DATABASE_REFUSED
 from .accounts import ProviderAccounts, account_root
 from .batch_billing import BatchBilling, EndedBatch
-from .owner import OWNER_ENTRY, Payer, owner_in
+from .owner import OWNER_METADATA_KEY, Payer, owner_of_signature
 
 log = structlog.get_logger(__name__)
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-_LOOK_SECONDS = 300.0
-# A window of a day, and what a provider may take longer.
+_POLL_SECONDS = 300.0
+# A completion window of a day, and what a provider may take longer.
 _MAX_SECONDS = 8 * 24 * 3600.0
-_MAX_RUNNING = 1000
-_MAX_WAITING = 1000
-_MAX_BILLED = 10_000
+_MAX_PENDING = 1000
+_MAX_QUEUED = 1000
+_MAX_FINISHED = 10_000
 _MAX_FAILURES = 12
-# Files that are read at a time.
-_READERS = 2
+# Output files that are read at a time.
+_BILLERS = 2
 _MAX_ID = 512
-_LAST_SECOND = 253_402_300_799
-_AGAIN = (UpstreamError, TimeoutError, *DATABASE_AWAY, *DATABASE_REFUSED)
+_MAX_TIMESTAMP = 253_402_300_799
+_RETRYABLE = (UpstreamError, TimeoutError, *DATABASE_AWAY, *DATABASE_REFUSED)
 
-# The address of its account, and the provider's id.
-_Name = tuple[str, str]
+# The address of the account, and the provider's id of the batch.
+_Key = tuple[str, str]
 
 
 @dataclass(slots=True)
-class _Running:
-    """A batch that is not billed yet. `failures`: bills that came to nothing; the next is tried at `rests_until`."""
+class _PendingBatch:
+    """A batch that is not billed yet. `failures`: failed attempts to bill it; the next is due at `retry_at`."""
 
     account_id: str
     signature: str
-    since: float = field(default_factory=time.monotonic)
+    first_seen: float = field(default_factory=time.monotonic)
     failures: int = 0
-    rests_until: float = 0.0
+    retry_at: float = 0.0
 
 
 class BatchWatcher:
     def __init__(
-        self, accounts: ProviderAccounts, billing: BatchBilling, *, look_seconds: float = _LOOK_SECONDS
+        self, accounts: ProviderAccounts, billing: BatchBilling, *, poll_seconds: float = _POLL_SECONDS
     ) -> None:
         self._accounts = accounts
         self._billing = billing
-        self._look_seconds = look_seconds
-        self._running: OrderedDict[_Name, _Running] = OrderedDict()
-        # Billed, or about to be, or not to be billed.
-        self._finished: OrderedDict[_Name, None] = OrderedDict()
-        self._waiting: asyncio.Queue[tuple[EndedBatch, _Running]] = asyncio.Queue(_MAX_WAITING)
-        self._said: set[str] = set()
+        self._poll_seconds = poll_seconds
+        self._pending: OrderedDict[_Key, _PendingBatch] = OrderedDict()
+        # Billed, queued for billing, or without results.
+        self._finished: OrderedDict[_Key, None] = OrderedDict()
+        self._queue: asyncio.Queue[tuple[EndedBatch, _PendingBatch]] = asyncio.Queue(_MAX_QUEUED)
+        self._warned: set[str] = set()
 
-    # ---- seeing ----------------------------------------------------------------------------------------------------
+    # ---- observing -------------------------------------------------------------------------------------------------
 
-    def see(self, row: Mapping[str, Any], account: Deployment, signature: str = "") -> None:
-        """Take note of what a provider says about a batch. Takes microseconds and never waits.
+    def observe(self, row: Mapping[str, Any], account: Deployment, signature: str = "") -> None:
+        """Record a provider's row of a batch. Takes microseconds and never waits.
 
-        `signature`: what was written into its metadata, for providers that do not say it again.
+        `signature`: the one that was written into its metadata, for providers that do not return it.
         """
         id = row.get("id")
         if not isinstance(id, str) or not 0 < len(id) <= _MAX_ID:
             return
-        name = (account_root(account), id)
-        if name in self._finished:
+        key = (account_root(account), id)
+        if key in self._finished:
             return
-        known = self._running.get(name)
-        if known is None:
-            known = _Running(account.id, signature or str(as_mapping(row.get("metadata")).get(OWNER_ENTRY) or ""))
-        payer = self._accounts.payer(known.signature)
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = _PendingBatch(
+                account.id, signature or str(as_mapping(row.get("metadata")).get(OWNER_METADATA_KEY) or "")
+            )
+        payer = self._accounts.payer(pending.signature)
         if payer is None:
-            self._say_once("batches that nobody is known to pay for are not metered", id=id)
+            self._warn_once("batch not billed, payer unknown", id=id)
         elif row.get("status") not in _ENDED:
-            self._remember(name, known)
+            self._remember(key, pending)
         elif not row.get("output_file_id"):
-            self._finish(name)
-        elif known.rests_until <= time.monotonic():
-            self._put(name, known, _ended_batch(row, account, known.signature, payer))
+            self._finish(key)
+        elif pending.retry_at <= time.monotonic():
+            self._enqueue(key, pending, _ended_batch(row, account, pending.signature, payer))
 
-    def _say_once(self, what: str, id: str) -> None:
-        """There may be thousands of them, in each list."""
-        if what not in self._said:
-            self._said.add(what)
-            log.warning(what, batch=id)
+    def _warn_once(self, event: str, id: str) -> None:
+        """Log an event of the first batch only: each list may have thousands."""
+        if event not in self._warned:
+            self._warned.add(event)
+            log.warning(event, batch=id)
 
-    def _remember(self, name: _Name, known: _Running) -> None:
-        self._running[name] = known
-        if len(self._running) > _MAX_RUNNING:
-            self._running.popitem(last=False)
-            self._say_once("too many batches run: some are billed only when somebody asks for them", id=name[1])
+    def _remember(self, key: _Key, pending: _PendingBatch) -> None:
+        self._pending[key] = pending
+        if len(self._pending) > _MAX_PENDING:
+            self._pending.popitem(last=False)
+            self._warn_once("too many batches pending, oldest not polled", id=key[1])
 
-    def _finish(self, name: _Name) -> None:
-        self._running.pop(name, None)
-        self._finished[name] = None
-        while len(self._finished) > _MAX_BILLED:
+    def _finish(self, key: _Key) -> None:
+        self._pending.pop(key, None)
+        self._finished[key] = None
+        while len(self._finished) > _MAX_FINISHED:
             self._finished.popitem(last=False)
 
-    def _put(self, name: _Name, known: _Running, batch: EndedBatch) -> None:
+    def _enqueue(self, key: _Key, pending: _PendingBatch, batch: EndedBatch) -> None:
         try:
-            self._waiting.put_nowait((batch, known))
+            self._queue.put_nowait((batch, pending))
         except asyncio.QueueFull:
-            self._remember(name, known)
+            self._remember(key, pending)
         else:
-            self._finish(name)
+            self._finish(key)
 
     # ---- billing ---------------------------------------------------------------------------------------------------
 
     async def run_forever(self) -> None:
-        """Bill what was seen, and look at what still runs."""
+        """Bill batches that have ended, and poll those that still run."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(_READERS):
-                group.create_task(self._bill_forever(), name="bills of batches")
-            group.create_task(self._look_forever(), name="look at batches")
+            for _ in range(_BILLERS):
+                group.create_task(self._bill_forever(), name="billing of batches")
+            group.create_task(self._poll_forever(), name="polling of batches")
 
     async def _bill_forever(self) -> None:
         while True:
-            batch, known = await self._waiting.get()
+            batch, pending = await self._queue.get()
             try:
                 await self._billing.bill(batch)
-            except _AGAIN as problem:
-                self._failed(batch, known, problem)
-            except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the metering of others for good
-                log.error("a batch could not be metered", batch=batch.id, reason=type(problem).__name__)
+            except _RETRYABLE as problem:
+                self._failed(batch, pending, problem)
+            except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the billing of others for good
+                log.error("batch billing failed", batch=batch.id, reason=type(problem).__name__)
 
-    def _failed(self, batch: EndedBatch, known: _Running, problem: Exception) -> None:
-        """Try again later, unless the file is gone or this has gone on for long."""
-        known.failures += 1
+    def _failed(self, batch: EndedBatch, pending: _PendingBatch, problem: Exception) -> None:
+        """Try again later, unless the file is gone or too many attempts failed."""
+        pending.failures += 1
         is_gone = isinstance(problem, UpstreamError) and problem.status == 404
-        if is_gone or known.failures >= _MAX_FAILURES:
-            log.error("a batch is not metered: its output cannot be read", batch=batch.id, is_gone=is_gone)
+        if is_gone or pending.failures >= _MAX_FAILURES:
+            log.error("batch not billed, output unreadable", batch=batch.id, is_gone=is_gone)
             return
-        log.warning("a batch is metered later", batch=batch.id, reason=type(problem).__name__)
-        known.rests_until = time.monotonic() + self._look_seconds / 2
-        name = (account_root(batch.account), batch.id)
-        self._finished.pop(name, None)
-        self._remember(name, known)
+        log.warning("batch billing delayed", batch=batch.id, reason=type(problem).__name__)
+        pending.retry_at = time.monotonic() + self._poll_seconds / 2
+        key = (account_root(batch.account), batch.id)
+        self._finished.pop(key, None)
+        self._remember(key, pending)
 
-    # ---- looking ---------------------------------------------------------------------------------------------------
+    # ---- polling ---------------------------------------------------------------------------------------------------
 
-    async def _look_forever(self) -> None:
+    async def _poll_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._look_seconds)
-            for name, known in list(self._running.items()):
-                if self._running.get(name) is known:
+            await asyncio.sleep(self._poll_seconds)
+            for key, pending in list(self._pending.items()):
+                if self._pending.get(key) is pending:
                     try:
-                        await self._look(name, known)
-                    except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the looking for good
-                        log.error("a batch could not be looked at", batch=name[1], reason=type(problem).__name__)
+                        await self._poll(key, pending)
+                    except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the polling for good
+                        log.error("batch poll failed", batch=key[1], reason=type(problem).__name__)
 
-    async def _look(self, name: _Name, known: _Running) -> None:
-        account = self._accounts.by_id(known.account_id)
-        if account is None or time.monotonic() - known.since > _MAX_SECONDS:
-            log.warning("a batch is looked at no more", batch=name[1])
-            self._running.pop(name, None)
+    async def _poll(self, key: _Key, pending: _PendingBatch) -> None:
+        account = self._accounts.by_id(pending.account_id)
+        if account is None or time.monotonic() - pending.first_seen > _MAX_SECONDS:
+            log.warning("batch poll stopped", batch=key[1])
+            self._pending.pop(key, None)
             return
         try:
-            row = await self._accounts.ask(account, "GET", f"/batches/{name[1]}")
+            row = await self._accounts.request_json(account, "GET", f"/batches/{key[1]}")
         except UpstreamError as problem:
             if problem.status == 404:
-                log.warning("a batch is gone", batch=name[1])
-                self._running.pop(name, None)
+                log.warning("batch not found at provider", batch=key[1])
+                self._pending.pop(key, None)
             return
-        self.see(row, account)
+        self.observe(row, account)
 
 
 def _ended_batch(row: Mapping[str, Any], account: Deployment, signature: str, payer: Payer) -> EndedBatch:
@@ -186,16 +188,16 @@ def _ended_batch(row: Mapping[str, Any], account: Deployment, signature: str, pa
     return EndedBatch(
         account=account,
         id=str(row["id"]),
-        owner=owner_in(signature),
+        owner=owner_of_signature(signature),
         payer=payer,
         status=status,
         output_file_id=str(row["output_file_id"]),
-        ended_at=_moment(row.get(f"{status}_at")) or _moment(row.get("created_at")) or datetime.now(UTC),
+        ended_at=_past_time(row.get(f"{status}_at")) or _past_time(row.get("created_at")) or datetime.now(UTC),
     )
 
 
-def _moment(seconds: Any) -> datetime | None:
-    """A time of the provider's, which is over; None for what is no time."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LAST_SECOND:
+def _past_time(seconds: Any) -> datetime | None:
+    """A timestamp of the provider's, at most now; None for what is no timestamp."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_TIMESTAMP:
         return None
     return min(datetime.fromtimestamp(seconds, UTC), datetime.now(UTC))

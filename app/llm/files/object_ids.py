@@ -1,7 +1,7 @@
-"""Ids of files and batches as clients see them: encrypted notes of where a thing is kept and whose it is.
+"""Ids of files and batches as clients see them: encrypted references to an object at a provider and to its owner.
 
-There is no table of them. An id that was not encrypted by this instance, or that was changed, opens to nothing; the
-same thing always has the same id. With another salt key, or once its deployment has another id, it is lost to clients.
+There is no table of them. An id that was not encrypted by this instance, or that was changed, does not decrypt; the
+same object always has the same id. With another salt key, or once its deployment has another id, it is out of reach.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ObjectRef).decode
 
 
-def encrypted_id(kind: str, ref: ObjectRef, salt_key: str) -> str:
-    """The client's id of a `file` or a `batch`."""
-    return _PREFIXES[kind] + encrypted_note(kind, _encode(ref), salt_key)
+def encrypt_id(kind: str, ref: ObjectRef, salt_key: str) -> str:
+    """The client's id of a `file` or a `batch` (the kind)."""
+    return _PREFIXES[kind] + encrypt_token(kind, _encode(ref), salt_key)
 
 
-def opened_id(kind: str, id: str, salt_key: str) -> ObjectRef | None:
-    """What an id says, None for one that is not ours or of another kind."""
+def decrypt_id(kind: str, id: str, salt_key: str) -> ObjectRef | None:
+    """The reference in an id, None for one that is not ours or of another kind."""
     text = id.removeprefix(_PREFIXES[kind])
-    note = opened_note(kind, text, salt_key) if text != id else None
+    payload = decrypt_token(kind, text, salt_key) if text != id else None
     try:
-        return _decode(note) if note is not None else None
+        return _decode(payload) if payload is not None else None
     except msgspec.MsgspecError:
         return None
 
 
-def encrypted_note(kind: str, note: bytes, salt_key: str) -> str:
-    """A note in the letters of an id, which only this instance can make and read; the same note is the same text."""
-    return base64.urlsafe_b64encode(_cipher(salt_key).encrypt(note, [kind.encode()])).decode().rstrip("=")
+def encrypt_token(kind: str, payload: bytes, salt_key: str) -> str:
+    """A payload as text that only this instance can make and read. Deterministic: the same payload is the same text."""
+    return base64.urlsafe_b64encode(_cipher(salt_key).encrypt(payload, [kind.encode()])).decode().rstrip("=")
 
 
-def opened_note(kind: str, text: str, salt_key: str) -> bytes | None:
-    """The note, None for a text that is not ours, was changed, or is of another kind."""
+def decrypt_token(kind: str, text: str, salt_key: str) -> bytes | None:
+    """The payload, None for a text that is not ours, was changed, or is of another kind."""
     if not text or len(text) > _MAX_ID:
         return None
     try:
@@ -68,9 +68,9 @@ def opened_note(kind: str, text: str, salt_key: str) -> bytes | None:
 
 
 def owner_tag(principal: Principal, salt_key: str) -> str:
-    """24 hex digits that stand for whom a thing belongs to: the key's team, else its user, else the key itself.
+    """24 hex digits for the owner of an object: the key's team, else its user, else the key itself.
 
-    Sessions of the console all name one team, so theirs is the user.
+    Sessions of the console all name one team, so their owner is the user.
     """
     if principal.team_id is not None and not principal.is_session:
         owner = f"team:{principal.team_id}"

@@ -1,7 +1,7 @@
-"""What stands in a batch's metadata at its provider: whose it is, and encrypted, who pays for it.
+"""The signature in a batch's metadata at its provider: the owner's tag, and encrypted, who pays for the batch.
 
-There is no table of batches. The tag of the owner is compared when batches are listed; the rest can be read and made by
-this instance only, so that no other caller and no provider learns a key's hash, and nobody can charge somebody else.
+There is no table of batches. The tag is compared when batches are listed; the rest can be read and made by this
+instance only, so that no other caller and no provider learns a key's hash, and nobody can charge somebody else.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from ...auth.principal import Principal
-from .object_ids import encrypted_note, opened_note
+from .object_ids import decrypt_token, encrypt_token
 
-# The name of the entry in the metadata.
-OWNER_ENTRY = "quarterdeck_owner"
-# A provider takes as many characters in a value.
+# The metadata entry that holds the signature.
+OWNER_METADATA_KEY = "quarterdeck_owner"
+# The longest value that providers accept.
 _MAX_SIGNATURE = 512
 _KIND = "payer"
 
@@ -45,28 +45,28 @@ def payer_of(principal: Principal, models: tuple[str, ...]) -> Payer:
 
 
 def signature_of(owner: str, payer: Payer, salt_key: str) -> str:
-    """The entry's value. What makes it too long is left out: the models, else all but the key."""
+    """The signature of a batch. Where it would be too long, the models are left out, else all but the key."""
     without_models = msgspec.structs.replace(payer, models=())
-    for kept in (payer, without_models):
-        signature = _signature(owner, kept, salt_key)
+    for candidate in (payer, without_models):
+        signature = _signature(owner, candidate, salt_key)
         if len(signature) <= _MAX_SIGNATURE:
             return signature
     return _signature(owner, Payer(payer.key_hash), salt_key)
 
 
 def _signature(owner: str, payer: Payer, salt_key: str) -> str:
-    return f"{owner}.{encrypted_note(_KIND, _encode(payer), salt_key)}"
+    return f"{owner}.{encrypt_token(_KIND, _encode(payer), salt_key)}"
 
 
-def owner_in(signature: str) -> str:
+def owner_of_signature(signature: str) -> str:
     """The tag of the owner."""
     return signature.partition(".")[0]
 
 
-def payer_in(signature: str, salt_key: str) -> Payer | None:
-    """Who pays; None for a signature that this instance did not make."""
-    note = opened_note(_KIND, signature.partition(".")[2], salt_key)
+def payer_of_signature(signature: str, salt_key: str) -> Payer | None:
+    """Who pays, None for a signature that this instance did not make."""
+    payload = decrypt_token(_KIND, signature.partition(".")[2], salt_key)
     try:
-        return _decode(note) if note is not None else None
+        return _decode(payload) if payload is not None else None
     except msgspec.MsgspecError:
         return None

@@ -1,4 +1,4 @@
-"""Batches that are looked at until they end, and bills that come about in spite of everything. In one process."""
+"""Batches that are polled until they end, and billing in spite of failures. In one process."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ OUTPUT = "/v1/files/out-1/content"
 
 
 @dataclass
-class Desk:
-    """An instance whose meter looks every few milliseconds."""
+class Instance:
+    """An instance whose watcher polls every few milliseconds."""
 
     services: Services
     upstream: ScriptedUpstream
     payer: Payer
 
-    def meter(self, **billing: Any) -> BatchWatcher:
-        """A meter that remembers nothing, as after a restart."""
+    def watcher(self, **billing: Any) -> BatchWatcher:
+        """A watcher that holds nothing, as after a restart."""
         services = self.services
         parts = (
             services.settings,
@@ -52,18 +52,18 @@ class Desk:
             services.shared_scopes,
             services.ledger,
         )
-        return BatchWatcher(services.accounts, BatchBilling(*parts, **billing), look_seconds=0.05)
+        return BatchWatcher(services.accounts, BatchBilling(*parts, **billing), poll_seconds=0.05)
 
     def row(self, status: str, id: str = "batch_1", **facts: Any) -> dict[str, Any]:
         signature = self.services.accounts.signature("0" * 24, self.payer)
-        known = {"id": id, "status": status, "metadata": {"quarterdeck_owner": signature}}
-        return {**known, "created_at": int(time.time()) - 60, f"{status}_at": int(time.time()) - 10, **facts}
+        fields = {"id": id, "status": status, "metadata": {"quarterdeck_owner": signature}}
+        return {**fields, "created_at": int(time.time()) - 60, f"{status}_at": int(time.time()) - 10, **facts}
 
-    def see(self, meter: BatchWatcher, status: str, id: str = "batch_1", **facts: Any) -> None:
+    def observe(self, watcher: BatchWatcher, status: str, id: str = "batch_1", **facts: Any) -> None:
         account = self.services.deployments.by_id("chat-1")
         assert account is not None
         output = {} if status == "in_progress" else {"output_file_id": "out-1"}
-        meter.see(self.row(status, id, **{**output, **facts}), account)
+        watcher.observe(self.row(status, id, **{**output, **facts}), account)
 
     async def rows(self) -> list[SpendLog]:
         await self.services.ledger.flush()
@@ -71,15 +71,15 @@ class Desk:
             return await SpendLog.all()
 
     @property
-    def readings(self) -> int:
+    def downloads(self) -> int:
         return sum(request.path == OUTPUT for request in self.upstream.requests)
 
-    def looks(self, id: str = "batch_1") -> int:
+    def polls(self, id: str = "batch_1") -> int:
         return sum(request.path == f"/v1/batches/{id}" for request in self.upstream.requests)
 
 
 @pytest.fixture
-async def desk(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
+async def instance(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Instance]:
     async with ScriptedUpstream() as upstream:
         prices: dict[str, Any] = {"input_cost_per_token": 0.001, "output_cost_per_token": 0.002}
         app = create_app(
@@ -94,14 +94,14 @@ async def desk(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
         async with app.test_app():
             services = cast(Services, app.extensions[EXTENSION])
             upstream.on_path(OUTPUT, Pieces([LINE]))
-            yield Desk(services, upstream, Payer(KEY_HASH, "alice", models=("chat",)))
+            yield Instance(services, upstream, Payer(KEY_HASH, "alice", models=("chat",)))
 
 
 @asynccontextmanager
-async def running(meter: BatchWatcher) -> AsyncIterator[BatchWatcher]:
-    task = asyncio.create_task(meter.run_forever())
+async def running(watcher: BatchWatcher) -> AsyncIterator[BatchWatcher]:
+    task = asyncio.create_task(watcher.run_forever())
     try:
-        yield meter
+        yield watcher
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -113,125 +113,125 @@ async def until(reached: Callable[[], bool], seconds: float = 5.0) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_batch_that_nobody_asks_for_is_looked_at_until_it_ends(desk: Desk) -> None:
-    desk.upstream.on_path("/v1/batches/batch_1", Reply(body=desk.row("in_progress")))
-    async with running(desk.meter()) as meter:
-        desk.see(meter, "in_progress")
-        await until(lambda: desk.looks() >= 2)
-        assert not desk.readings
-        ended = desk.row("completed", output_file_id="out-1")
-        desk.upstream.on_path("/v1/batches/batch_1", Reply(body=ended))
-        await until(lambda: desk.services.ledger.waiting == 1)
-        looks = desk.looks()
+async def test_a_batch_that_no_client_asks_for_is_polled_until_it_ends(instance: Instance) -> None:
+    instance.upstream.on_path("/v1/batches/batch_1", Reply(body=instance.row("in_progress")))
+    async with running(instance.watcher()) as watcher:
+        instance.observe(watcher, "in_progress")
+        await until(lambda: instance.polls() >= 2)
+        assert not instance.downloads
+        ended = instance.row("completed", output_file_id="out-1")
+        instance.upstream.on_path("/v1/batches/batch_1", Reply(body=ended))
+        await until(lambda: instance.services.ledger.waiting == 1)
+        polls_at_end = instance.polls()
         await asyncio.sleep(0.15)
-    assert (desk.looks(), desk.readings) == (looks, 1)
-    (row,) = await desk.rows()
+    assert (instance.polls(), instance.downloads) == (polls_at_end, 1)
+    (row,) = await instance.rows()
     assert (row.spend, row.user, row.api_key) == (HALF, "alice", KEY_HASH)
 
 
-async def test_a_key_that_was_deleted_meanwhile_leaves_the_bill_to_its_user(desk: Desk) -> None:
-    with desk.services.database.active():
+async def test_a_key_that_was_deleted_meanwhile_leaves_the_bill_to_its_user(instance: Instance) -> None:
+    with instance.services.database.active():
         await User.create(user_id="alice")
-    async with running(desk.meter()) as meter:
-        desk.see(meter, "completed")
-        await until(lambda: desk.services.ledger.waiting == 1)
-    (row,) = await desk.rows()
-    with desk.services.database.active():
+    async with running(instance.watcher()) as watcher:
+        instance.observe(watcher, "completed")
+        await until(lambda: instance.services.ledger.waiting == 1)
+    (row,) = await instance.rows()
+    with instance.services.database.active():
         assert (row.api_key, (await User.get(user_id="alice")).spend) == (KEY_HASH, HALF)
 
 
-async def test_a_batch_that_was_billed_is_not_read_again_after_a_restart(desk: Desk) -> None:
-    async with running(desk.meter()) as meter:
-        desk.see(meter, "completed")
-        await until(lambda: desk.services.ledger.waiting == 1)
-    assert len(await desk.rows()) == 1
-    async with running(desk.meter()) as meter:
-        desk.see(meter, "completed")
+async def test_a_batch_that_was_billed_is_not_read_again_after_a_restart(instance: Instance) -> None:
+    async with running(instance.watcher()) as watcher:
+        instance.observe(watcher, "completed")
+        await until(lambda: instance.services.ledger.waiting == 1)
+    assert len(await instance.rows()) == 1
+    async with running(instance.watcher()) as watcher:
+        instance.observe(watcher, "completed")
         await asyncio.sleep(0.1)
-    assert (len(await desk.rows()), desk.readings) == (1, 1)
+    assert (len(await instance.rows()), instance.downloads) == (1, 1)
 
 
-async def test_two_that_bill_at_once_bill_once(desk: Desk) -> None:
-    async with running(desk.meter()) as first, running(desk.meter()) as second:
-        desk.see(first, "completed")
-        desk.see(second, "completed")
-        await until(lambda: desk.services.ledger.waiting == 2)
-    (row,) = await desk.rows()
-    assert (row.spend, desk.readings) == (HALF, 2)
+async def test_two_watchers_at_once_bill_once(instance: Instance) -> None:
+    async with running(instance.watcher()) as first, running(instance.watcher()) as second:
+        instance.observe(first, "completed")
+        instance.observe(second, "completed")
+        await until(lambda: instance.services.ledger.waiting == 2)
+    (row,) = await instance.rows()
+    assert (row.spend, instance.downloads) == (HALF, 2)
 
 
-async def test_an_output_that_cannot_be_read_now_is_read_later(desk: Desk) -> None:
+async def test_an_output_that_cannot_be_read_now_is_read_later(instance: Instance) -> None:
     broken = Pieces([LINE * 3, LINE[:20]], cut="reset")
-    async with running(desk.meter()) as meter:
-        desk.upstream.on_path("/v1/batches/batch_1", Reply(body=desk.row("completed", output_file_id="out-1")))
+    async with running(instance.watcher()) as watcher:
+        instance.upstream.on_path("/v1/batches/batch_1", Reply(body=instance.row("completed", output_file_id="out-1")))
         for fault in (Fault.status(500), Fault.reset(), broken):
-            count = desk.readings
-            desk.upstream.on_path(OUTPUT, fault)
-            desk.see(meter, "completed")
-            await until(lambda count=count: desk.readings > count)  # type: ignore[misc]
-            assert desk.services.ledger.waiting == 0
-        desk.upstream.on_path(OUTPUT, Pieces([LINE]))
-        await until(lambda: desk.services.ledger.waiting == 1)
-    assert [row.spend for row in await desk.rows()] == [HALF]
+            count = instance.downloads
+            instance.upstream.on_path(OUTPUT, fault)
+            instance.observe(watcher, "completed")
+            await until(lambda count=count: instance.downloads > count)  # type: ignore[misc]
+            assert instance.services.ledger.waiting == 0
+        instance.upstream.on_path(OUTPUT, Pieces([LINE]))
+        await until(lambda: instance.services.ledger.waiting == 1)
+    assert [row.spend for row in await instance.rows()] == [HALF]
 
 
-async def test_of_a_file_that_is_too_large_the_beginning_is_billed(desk: Desk) -> None:
-    desk.upstream.on_path(OUTPUT, Pieces([LINE] * 50))
-    async with running(desk.meter(most_bytes=10 * len(LINE) + 5)) as meter:
-        desk.see(meter, "completed")
-        await until(lambda: desk.services.ledger.waiting == 1)
-    (row,) = await desk.rows()
+async def test_the_beginning_of_an_output_that_is_too_large_is_billed(instance: Instance) -> None:
+    instance.upstream.on_path(OUTPUT, Pieces([LINE] * 50))
+    async with running(instance.watcher(max_bytes=10 * len(LINE) + 5)) as watcher:
+        instance.observe(watcher, "completed")
+        await until(lambda: instance.services.ledger.waiting == 1)
+    (row,) = await instance.rows()
     assert (row.spend, row.metadata["is_truncated"], row.metadata["batch_requests"]) == (10 * HALF, True, 10)
 
 
-async def test_a_batch_older_than_the_spend_logs_is_left_alone(desk: Desk) -> None:
+async def test_a_batch_older_than_the_spend_logs_is_not_billed(instance: Instance) -> None:
     old = int((datetime.now(UTC) - timedelta(hours=2)).timestamp())
-    async with running(desk.meter(log_kept=timedelta(hours=1))) as meter:
-        desk.see(meter, "completed", "batch_old", completed_at=old)
-        desk.see(meter, "completed")
-        await until(lambda: desk.services.ledger.waiting == 1)
-    assert (len(await desk.rows()), desk.readings) == (1, 1)
+    async with running(instance.watcher(log_kept=timedelta(hours=1))) as watcher:
+        instance.observe(watcher, "completed", "batch_old", completed_at=old)
+        instance.observe(watcher, "completed")
+        await until(lambda: instance.services.ledger.waiting == 1)
+    assert (len(await instance.rows()), instance.downloads) == (1, 1)
 
 
-async def test_what_a_provider_says_may_be_anything(desk: Desk) -> None:
-    account = desk.services.deployments.by_id("chat-1")
+async def test_any_row_of_a_provider_is_taken(instance: Instance) -> None:
+    account = instance.services.deployments.by_id("chat-1")
     assert account is not None
-    async with running(desk.meter()) as meter:
+    async with running(instance.watcher()) as watcher:
         for id in (None, 7, "", "x" * 600, ["a"]):
-            meter.see({**desk.row("completed", output_file_id="out-1"), "id": id}, account)
-        for number, moment in enumerate(("soon", -1, 1e300, True, None, float("nan"))):
-            desk.see(meter, "completed", f"batch_{number}", completed_at=moment, created_at=moment)
-        await until(lambda: desk.services.ledger.waiting == 6)
+            watcher.observe({**instance.row("completed", output_file_id="out-1"), "id": id}, account)
+        for number, timestamp in enumerate(("soon", -1, 1e300, True, None, float("nan"))):
+            instance.observe(watcher, "completed", f"batch_{number}", completed_at=timestamp, created_at=timestamp)
+        await until(lambda: instance.services.ledger.waiting == 6)
     now = datetime.now(UTC)
-    assert all(now - timedelta(minutes=1) < row.start_time <= now for row in await desk.rows())
+    assert all(now - timedelta(minutes=1) < row.start_time <= now for row in await instance.rows())
 
 
-async def test_a_batch_without_results_costs_nothing(desk: Desk) -> None:
-    async with running(desk.meter()) as meter:
-        desk.see(meter, "failed", output_file_id=None)
-        desk.see(meter, "cancelled", "batch_2", output_file_id="")
+async def test_a_batch_without_results_costs_nothing(instance: Instance) -> None:
+    async with running(instance.watcher()) as watcher:
+        instance.observe(watcher, "failed", output_file_id=None)
+        instance.observe(watcher, "cancelled", "batch_2", output_file_id="")
         await asyncio.sleep(0.1)
-    assert not desk.upstream.requests
+    assert not instance.upstream.requests
 
 
-async def test_what_is_remembered_is_bounded(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    meter = desk.meter()
+async def test_what_is_held_is_bounded(instance: Instance, capsys: pytest.CaptureFixture[str]) -> None:
+    watcher = instance.watcher()
     for number in range(1100):
-        desk.see(meter, "in_progress", f"batch_{number}")
+        instance.observe(watcher, "in_progress", f"batch_{number}")
     for number in range(1100):
-        desk.see(meter, "completed", f"batch_{number}")
+        instance.observe(watcher, "completed", f"batch_{number}")
     for number in range(11_000):
-        desk.see(meter, "completed", f"done_{number}", output_file_id=None)
-    sizes = (len(meter._running), meter._waiting.qsize(), len(meter._finished))
+        instance.observe(watcher, "completed", f"done_{number}", output_file_id=None)
+    sizes = (len(watcher._pending), watcher._queue.qsize(), len(watcher._finished))
     assert sizes == (100, 1000, 10_000)
-    # It is said once.
-    assert capsys.readouterr().out.count("too many batches run") == 1
+    # It is logged once.
+    assert capsys.readouterr().out.count("too many batches pending") == 1
 
 
-async def test_a_batch_that_is_gone_is_looked_at_no_more(desk: Desk) -> None:
-    desk.upstream.on_path("/v1/batches/batch_1", Fault.status(404))
-    async with running(desk.meter()) as meter:
-        desk.see(meter, "in_progress")
-        await until(lambda: desk.looks() == 1)
+async def test_a_batch_that_is_gone_is_polled_no_more(instance: Instance) -> None:
+    instance.upstream.on_path("/v1/batches/batch_1", Fault.status(404))
+    async with running(instance.watcher()) as watcher:
+        instance.observe(watcher, "in_progress")
+        await until(lambda: instance.polls() == 1)
         await asyncio.sleep(0.15)
-    assert desk.looks() == 1
+    assert instance.polls() == 1

@@ -50,7 +50,7 @@ def worker(workers: list[LiveWorker]) -> LiveWorker:
     return workers[0]
 
 
-class Run:
+class BatchRun:
     """One batch, at the provider and as its owner sees it."""
 
     def __init__(self, upstream: ScriptedUpstream, worker: LiveWorker, key: str, root: str = "/v1") -> None:
@@ -62,7 +62,7 @@ class Run:
         self.metadata: dict[str, str] = {}
         self.id = ""
 
-    async def start(self, *models: str, **sent: Any) -> Run:
+    async def start(self, *models: str, **sent: Any) -> BatchRun:
         """Upload a file that names these models, and run it."""
         lines = [{"custom_id": name, "url": "/v1/chat/completions", "body": {"model": name}} for name in models]
         file = "\n".join(json.dumps(line) for line in lines).encode()
@@ -79,11 +79,11 @@ class Run:
         return self
 
     def row(self, status: str, **facts: Any) -> dict[str, Any]:
-        known = {"id": f"batch_{self.number}", "object": "batch", "input_file_id": "file-in", "status": status}
-        return {**known, "metadata": self.metadata, "created_at": ENDED_AT - 60, f"{status}_at": ENDED_AT, **facts}
+        fields = {"id": f"batch_{self.number}", "object": "batch", "input_file_id": "file-in", "status": status}
+        return {**fields, "metadata": self.metadata, "created_at": ENDED_AT - 60, f"{status}_at": ENDED_AT, **facts}
 
     def ends(self, status: str, *lines: bytes) -> None:
-        """From now on the provider says so, and has this output."""
+        """From now on the provider returns this status, and this output."""
         row = self.row(status, output_file_id=f"out-{self.number}")
         self.upstream.on_path(f"{self.root}/batches/batch_{self.number}", Reply(body=row))
         self.upstream.on_path(f"{self.root}/batches", Reply(body={"data": [row], "has_more": False}))
@@ -94,7 +94,7 @@ class Run:
         return f"{self.root}/files/out-{self.number}/content"
 
     @property
-    def readings(self) -> int:
+    def downloads(self) -> int:
         return sum(request.path == self.output_path for request in self.upstream.requests)
 
     async def show(self, worker: LiveWorker | None = None) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Run:
         return await self.worker.http.request(method, f"{(worker or self.worker).url}{path}", headers=headers, **sent)
 
 
-def answered(model: str, usage: Any = USAGE, number: int = 1) -> bytes:
+def output_lines(model: str, usage: Any = USAGE, number: int = 1) -> bytes:
     """Lines of an output file."""
     body = {"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage}
     line = {"custom_id": "1", "response": {"status_code": 200, "request_id": "r", "body": body}, "error": None}
@@ -122,18 +122,18 @@ async def spent(worker: LiveWorker, key: str) -> Decimal:
 async def test_a_completed_batch_is_billed_once_whoever_asks_how_often(
     workers: list[LiveWorker], upstream: ScriptedUpstream, key: str
 ) -> None:
-    run = await Run(upstream, workers[0], key).start("chat")
-    whole = answered("gpt-4o-mini-2024-07-18", number=1000)
+    run = await BatchRun(upstream, workers[0], key).start("chat")
+    whole = output_lines("gpt-4o-mini-2024-07-18", number=1000)
     run.ends("completed", whole[:70_001], whole[70_001:])
     await asyncio.gather(*(run.show(worker) for worker in workers for _ in range(5)))
     row = await workers[0].spend_row(key)
     for worker in workers:
         await run.show(worker)
         admin = await worker.http.get(f"{worker.url}/v1/batches", headers=worker.admin)
-        assert [one["id"] for one in admin.json()["data"]] == [run.id]
+        assert [batch["id"] for batch in admin.json()["data"]] == [run.id]
     await asyncio.sleep(0.4)
     assert await workers[1].spend_row(key) == row
-    assert 1 <= run.readings <= 2
+    assert 1 <= run.downloads <= 2
     assert await spent(workers[1], key) == 1000 * SINGLE / 2
     assert (row["call_type"], row["model"], row["model_group"], row["model_id"]) == (
         "aretrieve_batch",
@@ -150,9 +150,9 @@ async def test_a_completed_batch_is_billed_once_whoever_asks_how_often(
 async def test_an_expired_batch_bills_what_it_did_for_each_model(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
-    run = await Run(upstream, worker, key).start("chat", "large")
+    run = await BatchRun(upstream, worker, key).start("chat", "large")
     responses = {"input_tokens": 9, "output_tokens": 3, "input_tokens_details": {"cached_tokens": 4}}
-    run.ends("expired", answered("gpt-4o-mini", number=3), answered("gpt-4o-2024-08-06", responses))
+    run.ends("expired", output_lines("gpt-4o-mini", number=3), output_lines("gpt-4o-2024-08-06", responses))
     assert (await run.show())["status"] == "expired"
     rows = {row["model"]: row for row in await worker.spend_rows(key, 2)}
     assert Decimal(str(rows["gpt-4o-mini"]["spend"])) == 3 * SINGLE / 2
@@ -163,47 +163,45 @@ async def test_an_expired_batch_bills_what_it_did_for_each_model(
     assert all(row["metadata"]["batch_status"] == "expired" for row in rows.values())
 
 
-async def test_lines_that_are_none_are_left_out_and_counted(
-    worker: LiveWorker, upstream: ScriptedUpstream, key: str
-) -> None:
-    run = await Run(upstream, worker, key).start("chat")
+async def test_invalid_lines_are_left_out_and_counted(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+    run = await BatchRun(upstream, worker, key).start("chat")
     failed = b'{"custom_id": "9", "response": {"status_code": 400, "body": {"error": {}}}, "error": null}\n'
     errors = [b"garbage\n", b"\xff\xfe\n", b"[]\n", b"{}\n", b"\n", b'{"response": {"body": {"usage": 7}}}\n']
-    odd = [answered("gpt-4o-mini", {"prompt_tokens": -5, "completion_tokens": "many"})]
-    run.ends("completed", *errors, failed, *odd, answered("gpt-4o-mini").rstrip())
+    odd = [output_lines("gpt-4o-mini", {"prompt_tokens": -5, "completion_tokens": "many"})]
+    run.ends("completed", *errors, failed, *odd, output_lines("gpt-4o-mini").rstrip())
     await run.show()
     row = await worker.spend_row(key)
     assert Decimal(str(row["spend"])) == SINGLE / 2
     assert (row["metadata"]["unreadable_lines"], row["metadata"]["failed_requests"]) == (5, 1)
 
 
-async def test_a_cancelled_batch_is_billed_when_the_cancellation_says_so(
+async def test_a_cancelled_batch_is_billed_when_the_cancellation_returns_results(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
-    run = await Run(upstream, worker, key).start("chat")
-    run.ends("cancelled", answered("gpt-4o-mini"))
+    run = await BatchRun(upstream, worker, key).start("chat")
+    run.ends("cancelled", output_lines("gpt-4o-mini"))
     cancelled = Reply(body=run.row("cancelled", output_file_id=f"out-{run.number}"))
     upstream.on_path(f"/v1/batches/batch_{run.number}/cancel", cancelled)
     assert (await run.call("POST", f"/v1/batches/{run.id}/cancel")).json()["status"] == "cancelled"
     assert Decimal(str((await worker.spend_row(key))["spend"])) == SINGLE / 2
 
 
-async def test_a_batch_counts_for_the_budgets_of_its_maker_in_every_process(
+async def test_a_batch_counts_for_the_budgets_of_its_creator_in_every_process(
     workers: list[LiveWorker], upstream: ScriptedUpstream
 ) -> None:
     worker = workers[0]
     team = (await worker.manage("/team/new", team_alias="batches", max_budget=1.0))["team_id"]
     maker, colleague = await worker.new_key(team_id=team, user_id="bea"), await worker.new_key(team_id=team)
-    for one in workers:
-        assert (await one.chat(colleague, max_tokens=1)).status_code == 200
-    run = await Run(upstream, worker, maker).start("chat")
-    run.ends("completed", answered("gpt-4o-mini", number=200))
+    for other in workers:
+        assert (await other.chat(colleague, max_tokens=1)).status_code == 200
+    run = await BatchRun(upstream, worker, maker).start("chat")
+    run.ends("completed", output_lines("gpt-4o-mini", number=200))
     await run.show()
     row = await worker.spend_row(maker)
     assert (row["team_id"], row["user"], Decimal(str(row["spend"]))) == (team, "bea", 100 * SINGLE)
-    for one in workers:
+    for other in workers:
         deadline = time.monotonic() + 5
-        while (answer := await one.chat(colleague, max_tokens=1)).status_code == 200 and time.monotonic() < deadline:
+        while (answer := await other.chat(colleague, max_tokens=1)).status_code == 200 and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         assert "Budget has been exceeded" in error_of(answer, 422)["message"]
 
@@ -211,8 +209,8 @@ async def test_a_batch_counts_for_the_budgets_of_its_maker_in_every_process(
 async def test_a_window_of_a_key_counts_its_batches(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
     windows = [{"budget_duration": "1d", "max_budget": 1.0}]
     key = await worker.new_key(budget_limits=windows)
-    run = await Run(upstream, worker, key).start("chat")
-    run.ends("completed", answered("gpt-4o-mini", number=200))
+    run = await BatchRun(upstream, worker, key).start("chat")
+    run.ends("completed", output_lines("gpt-4o-mini", number=200))
     assert (await worker.chat(key, max_tokens=1)).status_code == 200
     await run.show()
     await worker.spend_rows(key, 2)
@@ -222,19 +220,17 @@ async def test_a_window_of_a_key_counts_its_batches(worker: LiveWorker, upstream
     error_of(answer, 422)
 
 
-async def test_azure_answers_the_name_of_the_model_behind(
+async def test_azure_names_the_base_model_in_its_output(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
-    run = await Run(upstream, worker, key, "/openai").start("azure-chat")
-    run.ends("completed", answered("gpt-4o-mini-2024-07-18"))
+    run = await BatchRun(upstream, worker, key, "/openai").start("azure-chat")
+    run.ends("completed", output_lines("gpt-4o-mini-2024-07-18"))
     await run.show()
     row = await worker.spend_row(key)
     assert (Decimal(str(row["spend"])), row["model"], row["custom_llm_provider"]) == (SINGLE / 2, "my-gpt", "azure")
 
 
-async def test_batches_that_nobody_is_known_to_pay_for_are_left_out(
-    worker: LiveWorker, upstream: ScriptedUpstream
-) -> None:
+async def test_batches_without_a_known_payer_are_not_billed(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
     rows = [
         {"id": f"batch_{number}", "status": "completed", "output_file_id": "out-foreign", "metadata": metadata}
         for number, metadata in enumerate((None, {"quarterdeck_owner": "0" * 24}, {"quarterdeck_owner": "0.forged"}))
@@ -244,25 +240,25 @@ async def test_batches_that_nobody_is_known_to_pay_for_are_left_out(
         assert len((await worker.http.get(f"{worker.url}/v1/batches", headers=worker.admin)).json()["data"]) == 3
     await asyncio.sleep(0.2)
     assert {request.path for request in upstream.requests} == {"/v1/batches"}
-    assert worker.process.log_text().count("nobody is known to pay for") == 1
+    assert worker.process.log_text().count("batch not billed, payer unknown") == 1
 
 
-async def test_what_the_provider_is_told_names_no_key(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
+async def test_the_signature_at_the_provider_reveals_no_key(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
     key = await worker.new_key(user_id="u" * 200, metadata={})
     entries = {f"name-{number}": "x" for number in range(15)}
-    run = await Run(upstream, worker, key).start("chat", metadata=entries)
+    run = await BatchRun(upstream, worker, key).start("chat", metadata=entries)
     signature = run.metadata["quarterdeck_owner"]
     assert len(run.metadata) == 16 and len(signature) <= 512
     assert hash_of(key) not in signature and "uuuu" not in signature
-    run.ends("completed", answered("gpt-4o-mini"))
+    run.ends("completed", output_lines("gpt-4o-mini"))
     shown = await run.show()
     assert shown["metadata"] == entries and signature not in json.dumps(shown)
     row = await worker.spend_row(key)
     assert (row["user"], row["metadata"]["batch_id"]) == ("u" * 200, run.id)
 
 
-async def test_an_output_that_is_gone_harms_nobody(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
-    run = await Run(upstream, worker, key).start("chat")
+async def test_an_output_that_is_gone_is_not_billed(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+    run = await BatchRun(upstream, worker, key).start("chat")
     run.ends("completed")
     upstream.on_path(run.output_path, Fault.status(404))
     count = len(upstream.requests)
@@ -270,5 +266,5 @@ async def test_an_output_that_is_gone_harms_nobody(worker: LiveWorker, upstream:
         await run.show()
     await upstream.wait_for_requests(count + 4)
     await asyncio.sleep(0.1)
-    assert run.readings == 1
+    assert run.downloads == 1
     assert await worker.spend_rows(key, 0) == []

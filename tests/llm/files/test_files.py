@@ -1,4 +1,4 @@
-"""Files and batches that a provider keeps: the official SDK, whose they are, what a batch may name."""
+"""Files and batches at a provider: the official SDK, owners, and the models that a batch may name."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def worker_process(factory: QuarterdeckFactory, upstream_port: int) -> Quarterde
 
 
 class Account:
-    """What the provider holds, answered by the scripted upstream one request at a time."""
+    """The files of a provider account, served by the scripted upstream one request at a time."""
 
     def __init__(self, upstream: ScriptedUpstream) -> None:
         self.upstream = upstream
         self.files: dict[str, dict[str, Any]] = {}
 
-    def keeps(self, id: str) -> dict[str, Any]:
+    def stored_file(self, id: str) -> dict[str, Any]:
         """The file of the last upload as the provider shows it from now on."""
         request = self.upstream.requests[-1]
         part = parse_form(request.body, request.headers["content-type"]).files("file")[0]
@@ -57,7 +57,7 @@ async def upload(
     account.upstream.plan(Reply(body={"id": id, "object": "file", "filename": "echo", "purpose": purpose}))
     answer = await call(worker, key, "POST", "/v1/files", data={"purpose": purpose, **sent}, files={"file": FILE})
     assert answer.status_code == 200, answer.text
-    account.keeps(id)
+    account.stored_file(id)
     made: dict[str, Any] = answer.json()
     return made
 
@@ -74,24 +74,24 @@ async def batch_file(worker: LiveWorker, key: str, account: Account, id: str, fi
     files = {"file": ("calls.jsonl", file)}
     answer = await call(worker, key, "POST", "/files", data={"purpose": "batch"}, files=files)
     if answer.status_code == 200:
-        account.keeps(id)
+        account.stored_file(id)
     return answer
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_sdk_keeps_reads_lists_and_deletes_a_file(
+async def test_the_sdk_stores_reads_lists_and_deletes_a_file(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
     account = Account(upstream)
     upstream.plan(Reply(body={"id": "file-abc", "object": "file", "filename": "echo", "purpose": "user_data"}))
     async with worker.sdk(key) as sdk:
         made = await sdk.files.create(file=("notes.txt", b"hello"), purpose="user_data")
-        kept = account.keeps("file-abc")
-        assert kept["filename"].endswith("..notes.txt") and kept["filename"] != "notes.txt"
+        row = account.stored_file("file-abc")
+        assert row["filename"].endswith("..notes.txt") and row["filename"] != "notes.txt"
         assert made.id.startswith("file-") and "abc" not in made.id
-        upstream.plan(Reply(body=kept))
+        upstream.plan(Reply(body=row))
         shown = await sdk.files.retrieve(made.id)
         assert (shown.id, shown.filename) == (made.id, "notes.txt")
         upstream.plan(account.page())
@@ -145,7 +145,9 @@ async def test_an_id_that_was_changed_is_no_file(worker: LiveWorker, upstream: S
     assert len(upstream.requests) == 1
 
 
-async def test_a_file_goes_where_the_client_says(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+async def test_a_file_goes_to_the_account_that_the_client_selects(
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str
+) -> None:
     upstream.plan(*[Reply(body={"id": "f", "object": "file"})] * 5)
     for path, data in (
         ("/v1/files", {"target_model_names": "elsewhere"}),
@@ -168,9 +170,7 @@ async def test_a_file_goes_where_the_client_says(worker: LiveWorker, upstream: S
     assert [part.name for part in form.parts] == ["purpose", "file"]
 
 
-async def test_a_list_looks_through_the_pages_of_the_provider(
-    worker: LiveWorker, upstream: ScriptedUpstream, key: str
-) -> None:
+async def test_a_list_reads_the_pages_of_the_provider(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
     account = Account(upstream)
     id = (await upload(worker, key, account, "file-mine"))["id"]
     other = {"id": "file-x", "object": "file", "filename": "x"}
@@ -195,7 +195,9 @@ async def test_a_list_counts_as_a_call_and_a_strange_one_is_empty(
     assert len(upstream.requests) == 1
 
 
-async def test_what_cannot_work_is_refused_here(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+async def test_invalid_requests_do_not_reach_the_provider(
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str
+) -> None:
     async def refused(path: str, status: int, **sent: Any) -> None:
         answer = await call(worker, key, "POST", path, **sent)
         assert answer.status_code == status, answer.text
@@ -211,7 +213,9 @@ async def test_what_cannot_work_is_refused_here(worker: LiveWorker, upstream: Sc
     assert not upstream.requests
 
 
-async def test_the_provider_s_refusal_reads_as_ever(worker: LiveWorker, upstream: ScriptedUpstream, key: str) -> None:
+async def test_an_error_of_the_provider_is_mapped_as_for_calls(
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str
+) -> None:
     upstream.plan(Fault.status(400, "unknown purpose", param="purpose"))
     async with worker.sdk(key) as sdk:
         with pytest.raises(openai.BadRequestError, match="unknown purpose"):
@@ -220,7 +224,7 @@ async def test_the_provider_s_refusal_reads_as_ever(worker: LiveWorker, upstream
     error_of(await call(worker, key, "POST", "/files", data={"purpose": "user_data"}, files={"file": FILE}), 500)
 
 
-async def test_a_key_that_may_not_call_does_not_keep_files(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
+async def test_a_key_without_access_stores_no_files(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
     limited = await worker.new_key(allowed_routes=["/v1/chat/completions"])
     assert (await call(worker, limited, "GET", "/v1/files")).status_code == 403
     blocked = await worker.new_key()
@@ -256,13 +260,13 @@ async def test_the_sdk_runs_a_batch(worker: LiveWorker, upstream: ScriptedUpstre
         upstream.plan(Reply(body=done))
         shown = await sdk.batches.retrieve(made.id if made.id else "")
         assert (shown.input_file_id, shown.metadata, shown.status) == (file["id"], {"a": "b"}, "completed")
-        # It is metered once in the background.
+        # It is billed once in the background.
         await upstream.wait_for_requests(5)
         assert (await sdk.files.content(shown.output_file_id or "")).content == b"{}\n"
         assert upstream.requests[-1].path == "/v1/files/file-out/content"
         foreign = {**done, "id": "batch_2", "metadata": {"quarterdeck_owner": "0" * 24}}
         upstream.plan(Reply(body={"data": [foreign, done, {"id": "batch_3"}], "has_more": False}))
-        assert [one.id async for one in sdk.batches.list()] == [shown.id]
+        assert [item.id async for item in sdk.batches.list()] == [shown.id]
         upstream.plan(Reply(body={**done, "status": "cancelling"}))
         assert (await sdk.batches.cancel(shown.id)).status == "cancelling"
         assert (upstream.requests[-1].method, upstream.requests[-1].path) == ("POST", "/v1/batches/batch_1/cancel")
@@ -273,7 +277,7 @@ async def test_the_sdk_runs_a_batch(worker: LiveWorker, upstream: ScriptedUpstre
 
 
 @pytest.mark.parametrize(
-    ("file", "words"),
+    ("file", "problem"),
     [
         (b"", "has no calls"),
         (b"not json\n", "Line 1"),
@@ -286,10 +290,10 @@ async def test_the_sdk_runs_a_batch(worker: LiveWorker, upstream: ScriptedUpstre
     ],
 )
 async def test_a_batch_file_that_cannot_run_is_refused_here(
-    worker: LiveWorker, upstream: ScriptedUpstream, key: str, file: bytes, words: str
+    worker: LiveWorker, upstream: ScriptedUpstream, key: str, file: bytes, problem: str
 ) -> None:
     error = error_of(await batch_file(worker, key, Account(upstream), "x", file), 400)
-    assert words in error["message"]
+    assert problem in error["message"]
     assert not upstream.requests
 
 
