@@ -1,4 +1,4 @@
-"""The catalog: which deployments stand behind each model name, from the configuration file and the database."""
+"""The catalog: the deployments of each model name, from the configuration file and the database."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..settings import Settings
 from ..settings.config_file import SettingsError
 from ..storage.database import Database
 from .deployment import Deployment, build_deployment, named_credential
-from .wildcards import Patterns
+from .wildcards import WildcardGroups
 
 __all__ = ["Deployment", "DeploymentCatalog", "build_deployment"]
 
 log = structlog.get_logger(__name__)
 
 Credentials = Mapping[str, Mapping[str, Any]]
-# How the columns of a stored row stand in `model_info`, so that whoever reads a model can send its version back.
-_ROW_FACTS = ("created_at", "created_by", "updated_at", "updated_by", "version")
+# Columns of a stored row that are shown in `model_info`, so that a client can send the version back.
+_ROW_COLUMNS = ("created_at", "created_by", "updated_at", "updated_by", "version")
 
 
 class DeploymentCatalog:
@@ -37,16 +37,16 @@ class DeploymentCatalog:
         self._database = database
         self.configured_credentials = _configured_credentials(settings)
         self._credentials: Credentials = self.configured_credentials
-        # Entries of the file that nothing can change any more, by position.
-        self._fixed: dict[int, Deployment] = {}
-        self._configured = tuple(self._from_file(is_start=True))
+        # Entries of the file that refer to no credential and so never change, by position.
+        self._unchanging: dict[int, Deployment] = {}
+        self._configured = tuple(self._configured_deployments(is_start=True))
         self._stored: tuple[Deployment, ...] = ()
-        # An older read must not replace a newer one.
-        self._reloading = asyncio.Lock()
+        # An older read of the database must not replace a newer one.
+        self._reload_lock = asyncio.Lock()
         self._by_name: dict[str, tuple[Deployment, ...]] = {}
         self._by_team: dict[tuple[str, str], tuple[Deployment, ...]] = {}
         self._by_id: dict[str, Deployment] = {}
-        self._patterns = Patterns(())
+        self._wildcards = WildcardGroups(())
         self._aliases = settings.model_group_alias
         self._index()
 
@@ -54,68 +54,70 @@ class DeploymentCatalog:
         """Take settings that changed while running."""
         self._aliases = settings.model_group_alias
 
-    # ---- asking ----------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------------------------
 
     def all(self) -> list[Deployment]:
-        """Every deployment, the blocked ones and those of teams included."""
+        """Every deployment, blocked ones and those of teams included."""
         return [*self._configured, *self._stored]
 
     def by_id(self, id: str) -> Deployment | None:
         return self._by_id.get(id)
 
     def names(self, team_id: str | None = None) -> list[str]:
-        """Model names that a caller of this team may find, in the order in which they were configured."""
-        shared = [name for name, members in self._by_name.items() if any(not one.is_blocked for one in members)]
+        """Model names that are visible to a caller of this team, in the order in which they were configured."""
+        shared = [name for name, members in self._by_name.items() if any(not member.is_blocked for member in members)]
         aliases = [(alias, group) for alias, (group, is_hidden) in self._aliases.items() if not is_hidden]
         shared += [alias for alias, group in aliases if self.behind(group, team_id)]
         if team_id is None:
             return shared
-        own = [one.public_name for one in self.all() if one.team_id == team_id and not one.is_blocked]
+        own = [member.public_name for member in self.all() if member.team_id == team_id and not member.is_blocked]
         return list(dict.fromkeys([*shared, *own]))
 
     def behind(self, model: str, team_id: str | None = None) -> tuple[Deployment, ...]:
-        """Whom a call may go to: the deployments of a model name, or of one deployment id, that are not blocked.
+        """The deployments that may serve a model name, or one deployment id: those that are not blocked.
 
-        A team's own deployments serve that team only, and for it they stand in place of the shared ones of that name.
+        A team's own deployments serve that team only, and for it they replace the shared ones of that name.
         """
-        found = self._found(model, team_id)
-        return tuple(one for one in found if not one.is_blocked) if any(one.is_blocked for one in found) else found
+        members = self._find(model, team_id)
+        if not any(member.is_blocked for member in members):
+            return members
+        return tuple(member for member in members if not member.is_blocked)
 
     def group_behind(self, model: str, team_id: str | None = None) -> str:
-        """The group that an alias stands for; a name that is a group's own is no alias."""
+        """The model group of a name: that of an alias, unless a group has that name itself."""
         alias = self._aliases.get(model)
-        return model if alias is None or self._named(model, team_id) else alias[0]
+        return model if alias is None or self._group(model, team_id) else alias[0]
 
     def grants_of(self, model: str, team_id: str | None = None) -> tuple[str, frozenset[str]]:
-        """What a name's use is granted by: the group that it stands for, and the words that cover it besides that name.
+        """What grants access to a name: its model group, or one of the further names that are returned with it.
 
-        These are the group's access groups and, for an alias, the alias itself.
+        Those are the group's access groups and, for an alias, the alias itself.
         """
         group = self.group_behind(model, team_id)
-        words = self.groups_of(group, team_id)
-        return group, words if group == model else words | {model}
+        grants = self.groups_of(group, team_id)
+        return group, grants if group == model else grants | {model}
 
-    def _named(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
-        found = self._by_team.get((team_id, model)) if team_id is not None else None
-        return found or self._by_name.get(model, ())
+    def _group(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
+        of_team = self._by_team.get((team_id, model)) if team_id is not None else None
+        return of_team or self._by_name.get(model, ())
 
-    def _found(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
-        found = self._named(model, team_id)
-        if found:
-            return found
-        single = self._by_id.get(model)
-        if single is not None:
-            is_there = single.team_id in (None, team_id) and not single.provider.is_pass_through_only
-            return (single,) if is_there else ()
-        return self._patterns.behind(model)
+    def _find(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
+        members = self._group(model, team_id)
+        if members:
+            return members
+        deployment = self._by_id.get(model)
+        if deployment is not None:
+            is_visible = deployment.team_id in (None, team_id) and not deployment.provider.is_pass_through_only
+            return (deployment,) if is_visible else ()
+        return self._wildcards.matching(model)
 
     def belongs_to_team(self, model: str, team_id: str | None) -> bool:
-        """Whether a name means deployments that were made for this team, which therefore need no further grant."""
+        """Whether a name stands for deployments of this team, which need no further grant."""
         return team_id is not None and (team_id, model) in self._by_team
 
     def groups_of(self, model: str, team_id: str | None = None) -> frozenset[str]:
         """The access groups (`model_info.access_groups`) that contain a model."""
-        return frozenset(group for one in self._found(model, team_id) for group in one.access_groups)
+        return frozenset(group for member in self._find(model, team_id) for group in member.access_groups)
 
     def access_groups(self) -> dict[str, list[Deployment]]:
         """Access group -> its deployments."""
@@ -126,7 +128,7 @@ class DeploymentCatalog:
         return groups
 
     def params_of(self, deployment: Deployment) -> Mapping[str, Any]:
-        """A deployment's parameters with the values of the shared credential that they name: secrets in the clear."""
+        """A deployment's parameters with the values of the shared credential that they name: secrets in plain text."""
         name = deployment.credential_name
         given = {key: value for key, value in deployment.params.items() if value not in (None, "")}
         return {**self._credentials.get(name or "", {}), **given}
@@ -134,17 +136,17 @@ class DeploymentCatalog:
     # ---- writing ---------------------------------------------------------------------------------------------------
 
     def check(self, model_name: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> Deployment:
-        """What a deployment would be. Raises ValueError with what is wrong and what to write instead."""
+        """Build a deployment without storing it. Raises ValueError with what is wrong and what to write instead."""
         return build_deployment(
             model_name, params, info, self._environment, credentials=self._credentials, is_stored=True
         )
 
     def encrypt(self, values: Mapping[str, Any]) -> str:
-        """Ciphertext of parameters or of a credential's values, as their tables keep it."""
+        """Ciphertext of parameters or of a credential's values, as it is stored."""
         return encrypt(json.dumps(dict(values)), self._salt_key)
 
     def decrypt(self, ciphertext: str) -> dict[str, Any]:
-        """Raises ValueError when the salt key is another one by now, or when it is no JSON object."""
+        """Raises ValueError when the salt key has changed, or when the plain text is no JSON object."""
         values = json.loads(decrypt(ciphertext, self._salt_key))
         if not isinstance(values, dict):
             raise ValueError("is not a JSON object")
@@ -165,30 +167,30 @@ class DeploymentCatalog:
         )
 
     async def reload(self) -> None:
-        """Read stored deployments and credentials again. What cannot be read or is wrong is logged and left out."""
-        async with self._reloading:
+        """Read stored deployments and credentials again. Rows that are invalid are logged and skipped."""
+        async with self._reload_lock:
             with self._database.active():
                 credentials = await Credential.all()
                 rows = await StoredDeployment.all().order_by("created_at", "model_id")
-            stored = dict(self._readable_credentials(credentials))
+            stored = dict(self._decrypted_credentials(credentials))
             self._credentials = MappingProxyType({**stored, **self.configured_credentials})
-            self._configured = tuple(self._from_file())
-            self._stored = tuple(self._readable(rows))
+            self._configured = tuple(self._configured_deployments())
+            self._stored = tuple(self._stored_deployments(rows))
             self._index()
 
-    def _readable_credentials(self, rows: Iterable[Credential]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _decrypted_credentials(self, rows: Iterable[Credential]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for row in rows:
             try:
                 yield row.credential_name, self.decrypt(row.credential_values)
             except ValueError as problem:
-                log.error("stored credential is left out", credential_name=row.credential_name, reason=str(problem))
+                log.error("stored credential skipped", credential_name=row.credential_name, reason=str(problem))
 
-    def _readable(self, rows: Iterable[StoredDeployment]) -> Iterator[Deployment]:
+    def _stored_deployments(self, rows: Iterable[StoredDeployment]) -> Iterator[Deployment]:
         for row in rows:
             try:
                 params = self.decrypt(row.litellm_params)
-                facts = {name: getattr(row, name) for name in _ROW_FACTS}
-                info = {**row.model_info, **facts, "id": row.model_id}
+                columns = {name: getattr(row, name) for name in _ROW_COLUMNS}
+                info = {**row.model_info, **columns, "id": row.model_id}
                 yield build_deployment(
                     row.model_name,
                     params,
@@ -198,32 +200,32 @@ class DeploymentCatalog:
                     is_stored=True,
                     is_blocked=row.blocked,
                 )
-            except (ValueError, TypeError, AttributeError) as problem:  # another version may have stored anything
-                log.error("stored deployment is left out", model_id=row.model_id, reason=str(problem))
+            except (ValueError, TypeError, AttributeError) as problem:  # another version may have stored another shape
+                log.error("stored deployment skipped", model_id=row.model_id, reason=str(problem))
 
-    def _from_file(self, *, is_start: bool = False) -> Iterator[Deployment]:
-        """The file's deployments. At the start those that refer to a stored credential are left to the first reload.
+    def _configured_deployments(self, *, is_start: bool = False) -> Iterator[Deployment]:
+        """The deployments of the file. At the start those with a stored credential are left to the first reload.
 
-        Raises SettingsError at the start for what is wrong; a credential that is missing later is logged.
+        Raises SettingsError at the start for an invalid entry; a credential that is missing later is logged.
         """
         for index, row in enumerate(self._settings.model_list):
             try:
                 name = named_credential(row["litellm_params"])
                 is_known = name is None or name in self._credentials
                 if is_known:
-                    deployment = self._fixed.get(index) or self._file_entry(row)
+                    deployment = self._unchanging.get(index) or self._configured_deployment(row)
                     if name is None:
-                        self._fixed[index] = deployment
+                        self._unchanging[index] = deployment
                     yield deployment
                 elif not is_start:
-                    log.error("deployment is left out", model_name=row["model_name"], missing_credential=name)
+                    log.error("deployment skipped", model_name=row["model_name"], missing_credential=name)
             except ValueError as problem:
                 where = f"{self._settings.config_path}: model_list[{index}] ({row['model_name']})"
                 if is_start:
                     raise SettingsError(f"{where}: {problem}") from None
-                log.error("deployment is left out", entry=where, reason=str(problem))
+                log.error("deployment skipped", entry=where, reason=str(problem))
 
-    def _file_entry(self, row: Mapping[str, Any]) -> Deployment:
+    def _configured_deployment(self, row: Mapping[str, Any]) -> Deployment:
         params = {**{key: row[key] for key in ("rpm", "tpm", "weight") if key in row}, **row["litellm_params"]}
         return build_deployment(
             row["model_name"], params, row.get("model_info"), self._environment, credentials=self._credentials
@@ -234,14 +236,14 @@ class DeploymentCatalog:
         by_team: dict[tuple[str, str], list[Deployment]] = {}
         for deployment in self.all():
             if deployment.provider.is_pass_through_only:
-                continue  # lends its credential; nobody can ask for it as a model
+                continue  # lends its credential to pass-through; it is no model of its own
             if deployment.team_id is None:
                 by_name.setdefault(deployment.model_name, []).append(deployment)
                 continue
             for name in {deployment.public_name, deployment.model_name}:
                 by_team.setdefault((deployment.team_id, name), []).append(deployment)
         self._by_name = {name: tuple(members) for name, members in by_name.items()}
-        self._patterns = Patterns(self._by_name.items())
+        self._wildcards = WildcardGroups(self._by_name.items())
         self._by_team = {name: tuple(members) for name, members in by_team.items()}
         self._by_id = {deployment.id: deployment for deployment in self.all()}
 

@@ -1,4 +1,4 @@
-"""One deployment: from the parameters that somebody wrote to a target, its credential and its price."""
+"""One deployment: from `litellm_params` and `model_info` to a target of calls, its credential and its prices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..security.encrypted_settings import shown
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
 
-# Parameters of a deployment that steer the gateway; everything else is a default for the request body.
-_CONTROL = frozenset(
+# Parameters that are for the gateway; every other one is a default for the request body.
+_GATEWAY_PARAMS = frozenset(
     "model api_base base_url api_key api_version organization custom_llm_provider timeout stream_timeout rpm tpm "
     "weight max_retries num_retries extra_headers extra_body input_cost_per_token output_cost_per_token "
     "cache_read_input_token_cost cache_creation_input_token_cost mock_response order tags max_parallel_requests "
@@ -29,8 +29,8 @@ _CONTROL = frozenset(
     "merge_reasoning_content_in_choices cache_control_injection_points use_chat_completions_api "
     "default_api_key_tpm_limit default_api_key_rpm_limit tenant_id client_id client_secret".split()
 )
-# Shorter values, as the `none` of a local server, are no credentials.
-_MIN_SECRET = 8
+# Shorter values, as the `none` of a local server, are not masked as credentials.
+_MIN_CREDENTIAL_LENGTH = 8
 _SECRET_WORDS = ("key", "secret", "token", "password", "credential", "headers")
 
 
@@ -71,13 +71,13 @@ class Deployment:
 
     @property
     def public_name(self) -> str:
-        """What clients ask for. A deployment of one team is kept under a name of its own."""
-        named = self.model_info.get("team_public_model_name") if self.team_id is not None else None
-        return named if isinstance(named, str) and named else self.model_name
+        """The model name that clients use. A deployment of one team has an internal `model_name` of its own."""
+        name = self.model_info.get("team_public_model_name") if self.team_id is not None else None
+        return name if isinstance(name, str) and name else self.model_name
 
     @property
     def access_groups(self) -> tuple[str, ...]:
-        """Words in a grant that stand for this deployment's model, among others."""
+        """The access groups (`model_info.access_groups`) that contain this deployment's model."""
         groups = self.model_info.get("access_groups")
         return tuple(str(group) for group in groups) if isinstance(groups, list | tuple) else ()
 
@@ -100,12 +100,12 @@ class Deployment:
 
     @property
     def credentials(self) -> list[str]:
-        """What its calls prove themselves with."""
-        found = [value.rpartition(" ")[2] for value in self.headers.values()]
-        return [credential for credential in found if len(credential) >= _MIN_SECRET]
+        """The secrets among the headers of its calls."""
+        values = [value.rpartition(" ")[2] for value in self.headers.values()]
+        return [credential for credential in values if len(credential) >= _MIN_CREDENTIAL_LENGTH]
 
     def redacted(self, text: str) -> str:
-        """A provider's words without the credentials that it was called with: some repeat them in their errors."""
+        """A provider's text with our credentials masked: some providers repeat them in their errors."""
         for credential in self.credentials:
             text = text.replace(credential, "****")
         return text
@@ -133,7 +133,7 @@ def build_deployment(
 ) -> Deployment:
     """Check and complete one deployment. Raises ValueError with what is wrong and what to write instead.
 
-    `credentials` are the shared ones by name; the values of the one that the parameters name stand below their own.
+    `credentials` are the shared ones by name; values of the parameters override those of the one that they name.
     """
     info = dict(model_info or {})
     if is_stored:
@@ -158,19 +158,21 @@ def build_deployment(
         model_info=MappingProxyType({**info, "id": identity, "db_model": is_stored}),
         defaults=MappingProxyType(_body_defaults(params)),
         query=query,
-        **_steering(params, info),
+        **_routing_fields(params, info),
         context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
-        prices=custom_prices(params) or custom_prices(info) or _listed(provider, info, upstream_model),
+        prices=custom_prices(params) or custom_prices(info) or _listed_prices(provider, info, upstream_model),
         is_stored=is_stored,
         is_blocked=is_blocked or info.get("blocked") is True,
         team_id=str(info["team_id"]) if info.get("team_id") else None,
     )
 
 
-def _steering(params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
-    """What routing goes by: shares, limits, times and tries."""
-    rest, tries = _number(params, "cooldown_time"), _whole(params, "num_retries")
+def _routing_fields(params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that routing reads: weights, limits, timeouts, cooldowns and retries."""
+    cooldown_seconds, num_retries = _number(params, "cooldown_time"), _integer(params, "num_retries")
+    if cooldown_seconds is None:
+        cooldown_seconds = _number(info, "cooldown_time", "model_info")
     return {
         "weight": _number(params, "weight"),
         "rpm": _number(params, "rpm"),
@@ -179,11 +181,11 @@ def _steering(params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, A
         "stream_timeout": _number(params, "stream_timeout"),
         "order": _number(params, "order"),
         "tags": _tags(params),
-        "num_retries": tries if tries is not None else _whole(params, "max_retries"),
-        "cooldown_seconds": rest if rest is not None else _number(info, "cooldown_time", "model_info"),
-        "allowed_fails": _whole(info, "allowed_fails", "model_info"),
-        "allowed_fails_policy": _fails_policy(info),
-        "max_parallel_requests": _whole(params, "max_parallel_requests"),
+        "num_retries": num_retries if num_retries is not None else _integer(params, "max_retries"),
+        "cooldown_seconds": cooldown_seconds,
+        "allowed_fails": _integer(info, "allowed_fails", "model_info"),
+        "allowed_fails_policy": _allowed_fails_policy(info),
+        "max_parallel_requests": _integer(params, "max_parallel_requests"),
         "keepalive_seconds": _number(params, "keepalive_seconds") or None,
     }
 
@@ -204,7 +206,7 @@ def _headers(provider: Provider, api_key: str | None, params: Mapping[str, Any])
     headers = {**provider.auth_headers(api_key), **_extra_headers(params)}
     if params.get("organization"):
         headers["OpenAI-Organization"] = str(params["organization"])
-    _refuse_unsendable(headers)
+    _check_headers(headers)
     return headers
 
 
@@ -219,14 +221,14 @@ def named_credential(params: Mapping[str, Any]) -> str | None:
 
 
 def _with_credential(params: Mapping[str, Any], credentials: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """An admin wrote both sides, so a credential goes only where an admin pointed it, never where a caller does."""
+    """The parameters over the values of their credential. Admins write both, so no caller decides where it is sent."""
     name = named_credential(params)
     if name is None:
         return params
     if name not in credentials:
         raise ValueError(f"litellm_params.litellm_credential_name: there is no credential named {name!r}; create it")
-    given = {key: value for key, value in params.items() if value not in (None, "")}
-    return {**credentials[name], **given}
+    own = {key: value for key, value in params.items() if value not in (None, "")}
+    return {**credentials[name], **own}
 
 
 def _model_of(params: Mapping[str, Any]) -> str:
@@ -237,26 +239,26 @@ def _model_of(params: Mapping[str, Any]) -> str:
 
 
 def refuse_references(params: Mapping[str, Any]) -> None:
-    """Who may add a deployment may not read the environment of this process by it."""
+    """Raises ValueError for `os.environ/…`: adding a deployment must not read the environment of this process."""
     if any(isinstance(value, str) and value.startswith("os.environ/") for value in params.values()):
         raise ValueError(
             "os.environ/ is resolved in the configuration file only; send the value itself, it is encrypted"
         )
 
 
-def _listed(provider: Provider, info: Mapping[str, Any], upstream_model: str) -> Prices | None:
+def _listed_prices(provider: Provider, info: Mapping[str, Any], upstream_model: str) -> Prices | None:
     """The bundled price of `base_model` or of the model itself, with and without the part before its last slash."""
     name = str(info.get("base_model") or upstream_model)
     return listed_prices(provider.name, name) or listed_prices(provider.name, name.rpartition("/")[2])
 
 
 def listed_price(deployment: Deployment, upstream_model: str) -> Prices | None:
-    """What a deployment costs when it serves this model, by the bundled prices."""
-    return _listed(deployment.provider, deployment.model_info, upstream_model)
+    """The bundled prices of a deployment when it serves this model."""
+    return _listed_prices(deployment.provider, deployment.model_info, upstream_model)
 
 
 def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str | None]:
-    """Where to send calls and with which key. A key of the environment goes to the environment's address only."""
+    """The address of calls and their key. A key of the environment is sent to the environment's address only."""
     own_base = params.get("api_base") or params.get("base_url")
     base = own_base or (environment.get(provider.base_variable) if provider.base_variable else None) or provider.base
     if not base and params.get("mock_response") is not None:
@@ -267,7 +269,7 @@ def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[
     api_key = params.get("api_key")
     if api_key is None and not own_base and provider.key_variable:
         api_key = environment.get(provider.key_variable)
-    # A secret that was read from a file often ends in a line end, which no header may hold.
+    # A secret that was read from a file often ends with a newline, which no header may contain.
     return str(base).rstrip("/"), str(api_key).strip() if api_key else None
 
 
@@ -275,14 +277,14 @@ def check_address(base: Any) -> None:
     """Raises ValueError for an `api_base` that is no address, or that holds a credential."""
     try:
         parts = urlsplit(str(base))
-        # A port or a part of a name that is too long would fail each call, and not as a provider fails.
+        # An invalid port or a label that is too long would fail each call with an error that is not a provider's.
         _, labels = parts.port, (parts.hostname or "").rstrip(".").split(".")
     except ValueError:
         raise ValueError(f"litellm_params.api_base {base!r} is not an address; check its port") from None
     if parts.scheme not in ("http", "https") or not all(0 < len(label) < 64 for label in labels):
         raise ValueError(f"litellm_params.api_base {base!r} is not an address; it starts with http:// or https://")
     if parts.username or parts.password or parts.query or parts.fragment:
-        # The address stands in headers and logs.
+        # The address is shown in headers and logs.
         raise ValueError("litellm_params.api_base holds more than an address; put a credential into api_key")
 
 
@@ -299,19 +301,19 @@ def _extra_headers(params: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in headers.items() if value is not None}
 
 
-def _refuse_unsendable(headers: Mapping[str, str]) -> None:
-    """Said once here, without the value, instead of by a failure of every call."""
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Raises ValueError, without the value, for a header that would fail every call."""
     for name, value in headers.items():
         if not name or not all(text.isascii() and text.isprintable() for text in (name, value)):
             raise ValueError(f"litellm_params: the header {name!r} would not be one line of ASCII; correct its value")
 
 
 def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that a request gets unless it brings its own, as `temperature`."""
+    """Body fields that a request gets unless it has its own, as `temperature`."""
     defaults = {
         key: value
         for key, value in params.items()
-        if key not in _CONTROL
+        if key not in _GATEWAY_PARAMS
         and value is not None
         and not key.startswith(("aws_", "vertex_", "azure_"))
         and not key.endswith("_cost")
@@ -334,12 +336,12 @@ def _number(params: Mapping[str, Any], name: str, section: str = "litellm_params
     return number
 
 
-def _whole(params: Mapping[str, Any], name: str, section: str = "litellm_params") -> int | None:
+def _integer(params: Mapping[str, Any], name: str, section: str = "litellm_params") -> int | None:
     value = _number(params, name, section)
     return None if value is None else int(value)
 
 
-def _fails_policy(info: Mapping[str, Any]) -> FailurePolicy:
+def _allowed_fails_policy(info: Mapping[str, Any]) -> FailurePolicy:
     try:
         return allowed_fails_policy(info.get("allowed_fails_policy") or {})
     except ValueError as problem:
@@ -354,7 +356,7 @@ def _tags(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _context_window(info: Mapping[str, Any]) -> int | None:
-    """`max_input_tokens` of the model's information, else `max_tokens`; what is no number says nothing."""
+    """`max_input_tokens` of the model's information, else `max_tokens`; other values are ignored."""
     for name in ("max_input_tokens", "max_tokens"):
         value = info.get(name)
         if isinstance(value, int | float) and value > 0:

@@ -85,7 +85,7 @@ def test_the_custom_provider_wins_over_the_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "problem"),
     [
         ({"model": None}, "litellm_params.model is missing"),
         ({"model": ""}, "litellm_params.model is missing"),
@@ -106,8 +106,8 @@ def test_the_custom_provider_wins_over_the_prefix() -> None:
         ({"input_cost_per_token": "cheap"}, "input_cost_per_token is not an amount"),
     ],
 )
-def test_what_is_wrong_is_said_with_what_to_write(params: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_invalid_parameters_are_refused_with_what_to_write(params: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         build_deployment("group", {"model": "openai/m", **params}, None, {})
 
 
@@ -135,16 +135,16 @@ def test_unknown_parameters_are_defaults_of_the_body_and_known_ones_are_not() ->
 
 
 @pytest.mark.parametrize("name", ["keepalive_seconds", "itpm", "client_secret", "allowed_openai_params"])
-def test_what_steers_the_gateway_never_reaches_a_provider(name: str) -> None:
+def test_parameters_of_the_gateway_never_reach_a_provider(name: str) -> None:
     params: dict[str, Any] = {name: "5"}
     assert build(**params).defaults == {}
 
 
 def test_max_retries_is_another_name_of_num_retries() -> None:
-    def tries(**params: Any) -> int | None:
+    def retries(**params: Any) -> int | None:
         return build_deployment("m", {"model": "openai/m", **params}, None, {}).num_retries
 
-    assert (tries(), tries(max_retries=3), tries(max_retries=3, num_retries=0)) == (None, 3, 0)
+    assert (retries(), retries(max_retries=3), retries(max_retries=3, num_retries=0)) == (None, 3, 0)
 
 
 def test_prices_come_from_the_deployment_then_its_info_then_its_base_model_then_the_table() -> None:
@@ -201,12 +201,12 @@ async def test_a_name_has_all_its_deployments_and_an_id_has_one(sqlite_url: str,
     models = (entry("b", id="1"), entry("a", id="2"), entry("b", id="3"))
     async with catalog_of(sqlite_url, tmp_path, *models) as catalog:
         assert catalog.names() == ["b", "a"]
-        assert [one.id for one in catalog.behind("b")] == ["1", "3"]
-        assert [one.id for one in catalog.behind("3")] == ["3"]
+        assert [member.id for member in catalog.behind("b")] == ["1", "3"]
+        assert [member.id for member in catalog.behind("3")] == ["3"]
         assert catalog.behind("nobody") == ()
 
 
-async def test_shares_may_stand_beside_the_parameters(sqlite_url: str, tmp_path: Path) -> None:
+async def test_weights_and_limits_may_stand_beside_the_parameters(sqlite_url: str, tmp_path: Path) -> None:
     async with catalog_of(sqlite_url, tmp_path, {**entry("a", rpm=5), "rpm": 1, "weight": 2}) as catalog:
         (deployment,) = catalog.behind("a")
         assert (deployment.weight, deployment.rpm) == (2, 5)
@@ -230,15 +230,17 @@ async def test_a_stored_deployment_serves_and_is_encrypted(database_url: str, tm
     async with catalog_of(database_url, tmp_path) as other:
         assert other.names() == []
         await other.reload()
-        assert [one.id for one in other.behind("stored")] == ["s1"]
+        assert [member.id for member in other.behind("stored")] == ["s1"]
         await StoredDeployment.filter(model_id="s1").update(blocked=True)
         await other.reload()
         assert (other.names(), other.behind("stored"), other.behind("s1")) == ([], (), ())
-        assert [one.is_blocked for one in other.all()] == [True]
+        assert [member.is_blocked for member in other.all()] == [True]
 
 
 @pytest.mark.parametrize("params", [{"model": "openai/m", "api_key": "os.environ/HOME"}, {"model": "nobody/x"}])
-async def test_what_is_wrong_is_not_stored(migrated_sqlite_url: str, tmp_path: Path, params: dict[str, Any]) -> None:
+async def test_an_invalid_deployment_is_not_stored(
+    migrated_sqlite_url: str, tmp_path: Path, params: dict[str, Any]
+) -> None:
     async with catalog_of(migrated_sqlite_url, tmp_path) as catalog:
         with pytest.raises(ValueError, match=r"os\.environ|provider"):
             await catalog.add("stored", params, {}, "alice")
@@ -262,10 +264,10 @@ async def test_prices_are_exact(sqlite_url: str, tmp_path: Path) -> None:
         assert catalog.behind("a")[0].input_cost_per_token == Decimal("0.00000015")
 
 
-# ---- what a provider must not see or repeat ------------------------------------------------------------------------
+# ---- headers and masked credentials --------------------------------------------------------------------------------
 
 
-def test_a_key_that_was_read_from_a_file_loses_its_line_end() -> None:
+def test_a_key_that_was_read_from_a_file_loses_its_newline() -> None:
     assert build(api_key=f"{SECRET}\n").headers == {"Authorization": f"Bearer {SECRET}"}
 
 
@@ -279,14 +281,14 @@ def test_a_header_that_cannot_be_sent_is_refused_without_its_value(params: dict[
     assert SECRET not in str(refused.value)
 
 
-def test_the_words_of_a_provider_lose_our_credentials() -> None:
+def test_a_text_of_a_provider_has_our_credentials_masked() -> None:
     deployment = build(api_key=SECRET, extra_headers={"x-token": "another-secret", "x-mode": "fast"})
-    said = f"bad key {SECRET} (Bearer {SECRET}, another-secret), not fast"
-    assert deployment.redacted(said) == "bad key **** (Bearer ****, ****), not fast"
+    text = f"bad key {SECRET} (Bearer {SECRET}, another-secret), not fast"
+    assert deployment.redacted(text) == "bad key **** (Bearer ****, ****), not fast"
 
 
 @pytest.mark.parametrize("provider", [[], {}, 7])
-def test_a_provider_that_is_no_text_is_refused(provider: Any) -> None:
+def test_a_provider_that_is_not_text_is_refused(provider: Any) -> None:
     with pytest.raises(ValueError, match="custom_llm_provider"):
         build(custom_llm_provider=provider)
 
@@ -316,7 +318,7 @@ def with_credential(**params: Any) -> Deployment:
     return build_deployment("group", params, None, {"OPENAI_API_KEY": "sk-environment"}, credentials=CREDENTIALS)
 
 
-def test_a_credential_stands_below_the_deployment_s_own_parameters() -> None:
+def test_a_deployment_s_own_parameters_override_its_credential() -> None:
     deployment = with_credential(api_base="http://own/v1", api_key="", temperature=1)
     assert deployment.api_base == "http://own/v1"
     assert deployment.headers == {"Authorization": f"Bearer {SECRET}", "OpenAI-Organization": "org-1"}
@@ -325,7 +327,7 @@ def test_a_credential_stands_below_the_deployment_s_own_parameters() -> None:
     assert deployment.public_params()["litellm_credential_name"] == "shared"
 
 
-def test_another_value_of_a_credential_leaves_the_identity_as_it_is() -> None:
+def test_another_value_of_a_credential_does_not_change_the_id() -> None:
     other = build_deployment(
         "group",
         {"model": "openai/m", "litellm_credential_name": "shared"},
@@ -343,9 +345,9 @@ def test_the_environment_s_key_is_not_sent_to_a_credential_s_address() -> None:
     assert deployment.headers == {}
 
 
-@pytest.mark.parametrize(("name", "words"), [("zz", "no credential named 'zz'"), (5, "is not text")])
-def test_a_credential_that_is_not_there_is_said(name: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+@pytest.mark.parametrize(("name", "problem"), [("zz", "no credential named 'zz'"), (5, "is not text")])
+def test_an_unknown_credential_is_refused(name: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         with_credential(litellm_credential_name=name)
 
 
@@ -368,20 +370,20 @@ async def test_a_configured_deployment_waits_for_a_stored_credential(database_ur
 async def test_blocked_entries_of_the_file_are_listed_and_not_called(sqlite_url: str, tmp_path: Path) -> None:
     blocked = {**entry("a"), "model_info": {"id": "1", "blocked": True}}
     async with catalog_of(sqlite_url, tmp_path, blocked, entry("a", id="2"), entry("b", id="3")) as catalog:
-        assert [one.id for one in catalog.all()] == ["1", "2", "3"]
-        assert [one.id for one in catalog.behind("a")] == ["2"]
+        assert [member.id for member in catalog.all()] == ["1", "2", "3"]
+        assert [member.id for member in catalog.behind("a")] == ["2"]
         assert catalog.behind("1") == ()
 
 
-async def test_a_team_s_deployment_stands_in_place_of_the_shared_ones(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_team_s_deployment_replaces_the_shared_ones(sqlite_url: str, tmp_path: Path) -> None:
     info = {"id": "t", "team_id": "team", "team_public_model_name": "a", "access_groups": ["beta"]}
     models = (entry("a", id="1"), {**entry("internal"), "model_info": info})
     async with catalog_of(sqlite_url, tmp_path, *models) as catalog:
-        assert [one.id for one in catalog.behind("a")] == ["1"]
-        assert [one.id for one in catalog.behind("a", "other")] == ["1"]
-        assert [one.id for one in catalog.behind("a", "team")] == ["t"]
+        assert [member.id for member in catalog.behind("a")] == ["1"]
+        assert [member.id for member in catalog.behind("a", "other")] == ["1"]
+        assert [member.id for member in catalog.behind("a", "team")] == ["t"]
         assert (catalog.behind("internal"), catalog.behind("t"), catalog.behind("t", "other")) == ((), (), ())
         assert (catalog.names(), catalog.names("team")) == (["a"], ["a"])
         assert catalog.groups_of("a") == frozenset()
         assert catalog.groups_of("a", "team") == frozenset({"beta"})
-        assert [one.id for one in catalog.access_groups()["beta"]] == ["t"]
+        assert [member.id for member in catalog.access_groups()["beta"]] == ["t"]
