@@ -1,6 +1,6 @@
-"""Signature Version 4 of AWS: the headers that prove who sends a request. Pure; the moment is handed in.
+"""AWS Signature Version 4: the headers that authenticate a request. Pure; the time is passed in.
 
-For every service but S3: the path that is sent is encoded once more before it is signed.
+For every service but S3: the path is percent-encoded once more before it is signed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from urllib.parse import quote
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_PLAIN = "-._~"
+_UNRESERVED = "-._~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,16 @@ def signed_headers(
     *,
     region: str,
     service: str,
-    moment: datetime,
+    timestamp: datetime,
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The headers to add to a request, `Authorization` among them.
 
-    `path` as it is sent (percent-encoded), `query` decoded, `host` with its port unless that is the usual one,
-    `moment` in UTC, `headers` those that are signed besides Host and the date (names in lower case).
+    `path` as it is sent (percent-encoded), `query` decoded, `host` with its port unless that is the default,
+    `timestamp` in UTC, `headers` those that are signed besides Host and the date (names in lower case).
     """
-    stamp = moment.strftime("%Y%m%dT%H%M%SZ")
-    added = {"x-amz-date": stamp}
+    amz_date = timestamp.strftime("%Y%m%dT%H%M%SZ")
+    added = {"x-amz-date": amz_date}
     if credentials.session_token:
         added["x-amz-security-token"] = credentials.session_token
     signed = {**(headers or {}), **added, "host": host}
@@ -52,7 +52,7 @@ def signed_headers(
     canonical = "\n".join(
         [
             method,
-            quote(path or "/", safe=f"/{_PLAIN}"),
+            quote(path or "/", safe=f"/{_UNRESERVED}"),
             _canonical_query(query),
             *(f"{name}:{' '.join(signed[name].split())}" for name in sorted(signed)),
             "",
@@ -60,9 +60,9 @@ def signed_headers(
             hashlib.sha256(body).hexdigest(),
         ]
     )
-    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
-    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = _signing_key(credentials.secret_access_key, stamp[:8], region, service)
+    scope = f"{amz_date[:8]}/{region}/{service}/aws4_request"
+    text = f"{_ALGORITHM}\n{amz_date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = _signing_key(credentials.secret_access_key, amz_date[:8], region, service)
     signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
     credential = f"{credentials.access_key_id}/{scope}"
     added["authorization"] = f"{_ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
@@ -70,11 +70,13 @@ def signed_headers(
 
 
 def _canonical_query(query: Iterable[tuple[str, str]]) -> str:
-    return "&".join(sorted(f"{quote(name, safe=_PLAIN)}={quote(value, safe=_PLAIN)}" for name, value in query))
+    return "&".join(
+        sorted(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in query)
+    )
 
 
 def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret}".encode()
-    for part in (day, region, service, "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    for scope_part in (day, region, service, "aws4_request"):
+        key = hmac.new(key, scope_part.encode(), hashlib.sha256).digest()
     return key

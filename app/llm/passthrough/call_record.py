@@ -1,4 +1,4 @@
-"""What one pass-through call leaves behind: its settled reservation, its spend event, and what watchers are told."""
+"""The record of one pass-through call: settles its reservation, logs its spend event, notifies observers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .usage import UsageScanner
 
 @dataclass(slots=True)
 class Outcome:
-    """How a call ended. `status` is ours; `error_class` is empty for a success."""
+    """How a call ended. `status` is the gateway's; `error_class` is empty for a success."""
 
     status: int
     error_class: str = ""
@@ -40,35 +40,35 @@ class PassThroughRecord:
         ledger: SpendLedger,
         observer: Observer,
         *,
-        is_asking: bool = True,
+        is_billable: bool = True,
     ) -> None:
-        """`is_asking`: the provider works for this call. Otherwise it reads what an earlier one was billed for."""
+        """`is_billable`: the provider generates for this call, instead of returning what was billed before."""
         self._call = call
         self._model = model
-        self._is_asking = is_asking
+        self._is_billable = is_billable
         self._reservation = reservation
         self._ledger = ledger
         self._observer = observer
         self._started_at = datetime.now(UTC)
-        self._clock = time.perf_counter()
-        self._answered_seconds: float | None = None
+        self._started_clock = time.perf_counter()
+        self._response_seconds: float | None = None
         self._first_chunk_at: datetime | None = None
-        self._is_open = True
+        self._is_running = True
         self.target: Target | None = None
 
-    def answered(self) -> None:
-        """The provider's status is here."""
-        self._answered_seconds = time.perf_counter() - self._clock
+    def response_started(self) -> None:
+        """The provider's status and headers have arrived."""
+        self._response_seconds = time.perf_counter() - self._started_clock
 
     def first_chunk(self) -> None:
         if self._first_chunk_at is None:
             self._first_chunk_at = datetime.now(UTC)
 
     def end(self, outcome: Outcome, scanner: UsageScanner | None = None, usage: Usage | None = None) -> None:
-        """Bill what was used and log the call, a failure as one. `usage` is what no body said."""
-        if not self._is_open:
+        """Bill the usage and log the call. `usage` applies where the body has none, as from headers."""
+        if not self._is_running:
             return
-        self._is_open = False
+        self._is_running = False
         used = self._used(scanner, is_whole=not outcome.error_class) or usage or Usage()
         prices = self._prices(scanner.model if scanner is not None else "")
         cost = self._cost(used, prices, is_failure=bool(outcome.error_class))
@@ -87,22 +87,22 @@ class PassThroughRecord:
             }
         event = self._event(used, cost.total, facts, outcome, is_stream=is_stream)
         self._ledger.record(event)
-        self._tell(event, used, cost if prices is not None or cost.total else None, outcome, is_stream=is_stream)
+        self._notify(event, used, cost if prices is not None or cost.total else None, outcome, is_stream=is_stream)
 
     def _used(self, scanner: UsageScanner | None, *, is_whole: bool) -> Usage | None:
-        """Only what names a model is estimated: other streams say words that nobody pays for."""
-        if scanner is None or not (self._is_asking or scanner.is_of_background):
+        """The usage to bill. It is estimated only for a call that names a model: other streams are free."""
+        if scanner is None or not (self._is_billable or scanner.is_background):
             return None
         return scanner.billed(len(self._call.body) // 4, is_whole=is_whole) if self._model else scanner.usage
 
-    def _prices(self, answered_model: str) -> Prices | None:
+    def _prices(self, response_model: str) -> Prices | None:
         target = self.target
         if target is None:
             return None
         source = target.source
         if source is not None and target.model in (source.model_name, source.upstream_model):
             return source.prices
-        return prices_by_name(target.provider, target.model, answered_model)
+        return prices_by_name(target.provider, target.model, response_model)
 
     def _cost(self, usage: Usage, prices: Prices | None, *, is_failure: bool) -> Cost:
         tokens = cost_of(usage, prices) if prices is not None else Cost(Decimal(0), Decimal(0), Decimal(0))
@@ -131,13 +131,13 @@ class PassThroughRecord:
             status="failure" if outcome.error_class else "success",
         )
 
-    def _tell(self, event: SpendEvent, usage: Usage, cost: Cost | None, outcome: Outcome, *, is_stream: bool) -> None:
-        total = time.perf_counter() - self._clock
+    def _notify(self, event: SpendEvent, usage: Usage, cost: Cost | None, outcome: Outcome, *, is_stream: bool) -> None:
+        total = time.perf_counter() - self._started_clock
         first = self._first_chunk_at if is_stream else None
         self._observer.call_ended(
             EndedCall(
                 call=self._call,
-                # A name that nobody checked is no model because of an answer that used nothing: anybody may write any.
+                # A name that was not checked is no model unless it was used: callers may send any name.
                 model=self._model if usage.total_tokens or outcome.error_class else "",
                 deployment=None,
                 failed=(),
@@ -149,7 +149,7 @@ class PassThroughRecord:
                 status=outcome.status,
                 error_class=outcome.error_class,
                 total_seconds=total,
-                upstream_seconds=total if self._answered_seconds is None else self._answered_seconds,
+                upstream_seconds=total if self._response_seconds is None else self._response_seconds,
                 first_chunk_seconds=(first - self._started_at).total_seconds() if first is not None else None,
                 answer=None,
                 reservation=self._reservation,
@@ -158,13 +158,13 @@ class PassThroughRecord:
 
 
 def prices_by_name(provider: str, *models: str) -> Prices | None:
-    """What the first of these models costs that the table knows under some spelling."""
-    found = (listed_prices(provider, name) for model in models if model for name in _spellings(model))
-    return next((prices for prices in found if prices is not None), None)
+    """The bundled prices of the first of these models that has any, under one of its spellings."""
+    candidates = (listed_prices(provider, name) for model in models if model for name in _spellings(model))
+    return next((prices for prices in candidates if prices is not None), None)
 
 
 def _spellings(model: str) -> tuple[str, ...]:
-    """A model as the price table may know it: as it is, without its path, without the region of a Bedrock profile."""
+    """A model as the price table may list it: as it is, without its path, without the region of a Bedrock profile."""
     last = model.rpartition("/")[2]
     region, _, rest = last.partition(".")
     names = [model, last, rest if region in ("us", "eu", "apac", "global", "us-gov") else last]

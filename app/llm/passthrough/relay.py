@@ -1,6 +1,6 @@
-"""Pass-through: a caller's request goes to a provider as it is, with the gateway's credential in place of the caller's.
+"""Pass-through: a caller's request is sent to a provider as it is, but with the gateway's credential.
 
-Admission and accounting are those of every call. Bytes are relayed as they come; what they used is read as they go by.
+Admission and accounting are those of every call. Bytes are relayed as they arrive, and their usage is read on the way.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from ..upstream.client import Upstream
 from ..upstream.raw_answer import RawAnswer
 from .aws_signature import signed_headers
 from .call_record import Outcome, PassThroughRecord, prices_by_name
-from .path import Pairs, named_models, passed_back, redacted, redacted_bytes
-from .sources import Source, Target
+from .path import Pairs, forward_response_headers, redacted, redacted_bytes, requested_models
+from .sources import CredentialSource, Target
 from .targets import PREFIXES, configured_target, target_of
 from .usage import UsageScanner
 from .vertex_token import VertexTokens, read_service_account
 
-_MAX_ERROR_BYTES = 64 * 1024
+_MAX_BUFFERED_BYTES = 64 * 1024
 _TOKEN_SECONDS = 10.0
-# What the tables of spend take of a name.
+# The longest name that spend tables take.
 _NAME_LENGTH = 255
-# What the answer may do in a browser that somebody sends here: nothing. It comes from another origin.
-_HARMLESS = {"content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox"}
+# In a browser the response may do nothing: its content comes from another origin.
+_SANDBOX_HEADERS = {"content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox"}
 
 
 @dataclass(slots=True, kw_only=True)
-class Passage:
-    """One request to relay, as the edge read it: `name` is the prefix, or the path of `endpoint`.
+class RelayRequest:
+    """One request to relay, as the routes read it: `name` is the prefix, or the path of `endpoint`.
 
-    `segments` are what follows it, decoded and safe; `headers` those that may go upstream.
+    `segments` are what follows it, decoded and safe; `headers` those that may be sent upstream.
     """
 
     method: str
@@ -61,8 +61,8 @@ class Passage:
 
 
 @dataclass(slots=True)
-class Relayed:
-    """What the edge sends: the provider's status and headers, and its bytes as they come."""
+class RelayResponse:
+    """What the routes send: the provider's status and headers, and its bytes as they arrive."""
 
     status: int
     headers: Pairs
@@ -70,7 +70,7 @@ class Relayed:
 
 
 class BrokenAnswer(Exception):
-    """The provider broke off in the middle of an answer: the caller's connection is cut as well, so that it sees it."""
+    """The provider's response broke off: the caller's connection is aborted as well, so that it notices."""
 
 
 class PassThrough:
@@ -92,56 +92,60 @@ class PassThrough:
         self._upstream = upstream
         self._observer = observer
         self._tokens = VertexTokens(self._post_form)
-        self._configured = {one.path: one for one in base.pass_through_endpoints}
+        self._configured = {endpoint.path: endpoint for endpoint in base.pass_through_endpoints}
         self._environment = base.environment
         self.reconfigure(settings)
 
     def reconfigure(self, settings: Settings) -> None:
         """Take settings that changed while running."""
         self._settings = settings
-        own = {path: one.resolved(self._environment) for path, one in self._configured.items()}
-        # Only what the file says may name variables: a stored entry is taken as it is written.
-        stored = {one.path: one for one in settings.pass_through_endpoints if self._configured.get(one.path) != one}
-        self._endpoints = {**own, **stored}
+        configured = {path: endpoint.resolved(self._environment) for path, endpoint in self._configured.items()}
+        # Only entries of the file may refer to variables: a stored entry is taken literally.
+        stored = {
+            endpoint.path: endpoint
+            for endpoint in settings.pass_through_endpoints
+            if self._configured.get(endpoint.path) != endpoint
+        }
+        self._endpoints = {**configured, **stored}
 
     def paths(self) -> list[str]:
         """The paths of the configured endpoints."""
         return list(self._endpoints)
 
     def endpoint_for(self, path: str) -> PassThroughEndpoint | None:
-        """The configured endpoint that serves a path: its own, else the longest one above that has subpaths."""
+        """The configured endpoint that serves a path: its own, else the longest parent that includes subpaths."""
         if not self._endpoints:
             return None
         exact = self._endpoints.get(path.rstrip("/"))
         if exact is not None:
             return exact
-        above = path.rstrip("/").rpartition("/")[0]
-        while above:
-            found = self._endpoints.get(above)
-            if found is not None and found.has_subpaths:
-                return found
-            above = above.rpartition("/")[0]
+        parent = path.rstrip("/").rpartition("/")[0]
+        while parent:
+            endpoint = self._endpoints.get(parent)
+            if endpoint is not None and endpoint.has_subpaths:
+                return endpoint
+            parent = parent.rpartition("/")[0]
         return None
 
-    async def run(self, call: Call, passage: Passage) -> Relayed:
-        """Relay one call. Raises a GatewayError for what is not relayed; what was begun is settled by then."""
+    async def run(self, call: Call, request: RelayRequest) -> RelayResponse:
+        """Relay one call. Raises a GatewayError when nothing is relayed; its reservation is settled by then."""
         call.end_user = call.end_user[:_NAME_LENGTH]
         self._observer.call_started(call)
-        provider = PREFIXES[passage.name].provider if passage.endpoint is None else ""
+        provider = PREFIXES[request.name].provider if request.endpoint is None else ""
         try:
-            models = named_models(provider, passage.segments, passage.headers, call.body)
-            reservation = await self._admission.admit_pass_through(self._applications(call, provider, models))
+            models = requested_models(provider, request.segments, request.headers, call.body)
+            reservation = await self._admission.admit_pass_through(self._admission_requests(call, provider, models))
         except GatewayError as error:
             self._observer.call_refused(call, error)
             raise
         model = models[0] if models else ""
         record = PassThroughRecord(
-            call, model, reservation, self._ledger, self._observer, is_asking=passage.method == "POST"
+            call, model, reservation, self._ledger, self._observer, is_billable=request.method == "POST"
         )
         try:
-            record.target = target = self._target(call, passage, model)
+            record.target = target = self._target(call, request, model)
             target = await self._with_token(target)
-            answer = await self._open(call, passage, target)
+            answer = await self._open(call, request, target)
         except GatewayError as error:
             record.end(Outcome(error.status, getattr(error, "error_class", type(error).__name__), error.message))
             raise
@@ -149,31 +153,31 @@ class PassThrough:
             record.end(Outcome(499, "ClientDisconnected", "the client left before the answer"))
             raise
         except BaseException:
-            # A bug of ours must not leave a place taken for ever; the edge logs it and answers 500.
+            # A bug of ours must not leave a reservation open; the error handler logs it and answers 500.
             record.end(Outcome(500, "InternalServerError", "internal error"))
             raise
-        record.answered()
+        record.response_started()
         headers = [
-            *passed_back(answer.headers, target.secrets),
-            *_HARMLESS.items(),
+            *forward_response_headers(answer.headers, target.secrets),
+            *_SANDBOX_HEADERS.items(),
             ("x-litellm-call-id", call.call_id),
         ]
-        headers += _length_of(answer, passage.method)
+        headers += _content_length(answer, request.method)
         frames = _relay(answer, target, record)
         await anext(frames)  # only a generator that has begun settles when it is dropped
-        return Relayed(answer.status, headers, frames)
+        return RelayResponse(answer.status, headers, frames)
 
-    # ---- who may -------------------------------------------------------------------------------------------------
+    # ---- admission -------------------------------------------------------------------------------------------------
 
-    def _applications(self, call: Call, provider: str, models: Sequence[str]) -> list[AdmissionRequest]:
-        """One per model that the request names, each under the name by which the caller may have it; one at least."""
+    def _admission_requests(self, call: Call, provider: str, models: Sequence[str]) -> list[AdmissionRequest]:
+        """One per model that the request names, each under the name that the caller is granted; one at least."""
         return [self._admission_request(call, provider, model) for model in models or ("",)]
 
     def _admission_request(self, call: Call, provider: str, model: str) -> AdmissionRequest:
         team_id = call.principal.team_id
         groups = self._catalog.groups_of(model, team_id) if model else frozenset()
         names = (model, f"{provider}/{model}") if model and provider else (model,)
-        name = next((one for one in names if allows(call.principal, one, groups)), model)
+        name = next((name for name in names if allows(call.principal, name, groups)), model)
         return AdmissionRequest(
             principal=call.principal,
             model=name,
@@ -182,31 +186,31 @@ class PassThrough:
             groups=groups,
             tags=call.tags,
             end_user=call.end_user,
-            # Bytes of a file are no words.
+            # Bytes of a file are no tokens.
             estimate=estimate_of(
                 len(call.body) if "json" in call.content_type else 0, None, prices_by_name(provider, model)
             ),
         )
 
-    # ---- where to ------------------------------------------------------------------------------------------------
+    # ---- target ----------------------------------------------------------------------------------------------------
 
-    def _target(self, call: Call, passage: Passage, model: str) -> Target:
-        if passage.endpoint is not None:
-            return replace(configured_target(passage.endpoint, passage.segments, passage.query), model=model)
-        lenders = PREFIXES[passage.name].lenders
+    def _target(self, call: Call, request: RelayRequest, model: str) -> Target:
+        if request.endpoint is not None:
+            return replace(configured_target(request.endpoint, request.segments, request.query), model=model)
+        source_providers = PREFIXES[request.name].source_providers
         sources = [
-            self._source(one)
-            for one in self._catalog.all()
-            if one.provider.name in lenders
-            and not one.is_blocked
-            and one.team_id in (None, call.principal.team_id)
-            and str(one.params.get("use_in_pass_through", "")).lower() == "true"
+            self._source(deployment)
+            for deployment in self._catalog.all()
+            if deployment.provider.name in source_providers
+            and not deployment.is_blocked
+            and deployment.team_id in (None, call.principal.team_id)
+            and str(deployment.params.get("use_in_pass_through", "")).lower() == "true"
         ]
         environment = self._settings.environment
-        return target_of(passage.name, passage.segments, passage.query, model, environment, sources)
+        return target_of(request.name, request.segments, request.query, model, environment, sources)
 
-    def _source(self, deployment: Deployment) -> Source:
-        return Source(
+    def _source(self, deployment: Deployment) -> CredentialSource:
+        return CredentialSource(
             id=deployment.id,
             model_name=deployment.public_name,
             upstream_model=deployment.upstream_model,
@@ -215,14 +219,14 @@ class PassThrough:
             is_stored=deployment.is_stored,
         )
 
-    # ---- asking --------------------------------------------------------------------------------------------------
+    # ---- request ---------------------------------------------------------------------------------------------------
 
-    async def _open(self, call: Call, passage: Passage, target: Target) -> RawAnswer:
-        headers = {**target.defaults, **_kept(passage), **target.headers}
+    async def _open(self, call: Call, request: RelayRequest, target: Target) -> RawAnswer:
+        headers = {**target.defaults, **_forwarded_headers(request), **target.headers}
         if target.aws is not None:
             signed = {name: headers[name] for name in ("content-type",) if name in headers}
             headers |= signed_headers(
-                passage.method,
+                request.method,
                 target.base.partition("://")[2].partition("/")[0],
                 f"/{target.base.partition('://')[2].partition('/')[2]}".rstrip("/") + target.path,
                 target.query,
@@ -230,20 +234,20 @@ class PassThrough:
                 target.aws,
                 region=target.region,
                 service="bedrock",
-                moment=datetime.now(UTC),
+                timestamp=datetime.now(UTC),
                 headers=signed,
             )
         return await self._upstream.open_raw(
-            passage.method,
+            request.method,
             f"{target.base}{target.path}",
             target.query,
             headers=headers,
-            body=_own_model(call.body, target),
+            body=_with_upstream_model(call.body, target),
             silence=call.timeout or target.timeout or self._settings.pass_through_timeout,
         )
 
     async def _with_token(self, target: Target) -> Target:
-        """The target with an access token of its service account, where it has one."""
+        """The target with an access token, where it has a service account."""
         if target.service_account is None:
             return target
         token = await self._google_token(target)
@@ -269,22 +273,22 @@ class PassThrough:
         answer = await self._upstream.open_raw("POST", url, [], headers=headers, body=form, silence=_TOKEN_SECONDS)
         try:
             body = b""
-            while not answer.has_ended() and len(body) < _MAX_ERROR_BYTES:
+            while not answer.has_ended() and len(body) < _MAX_BUFFERED_BYTES:
                 body += await answer.read()
             return answer.status, body
         finally:
             answer.close()
 
 
-def _kept(passage: Passage) -> Mapping[str, str]:
-    """The caller's headers that go along: all of them to a provider, only those that describe the body elsewhere."""
-    if passage.endpoint is None or passage.endpoint.forwards_headers:
-        return passage.headers
-    return {name: passage.headers[name] for name in ("content-type", "accept") if name in passage.headers}
+def _forwarded_headers(request: RelayRequest) -> Mapping[str, str]:
+    """The caller's headers to forward: all of them to a provider, elsewhere only those that describe the body."""
+    if request.endpoint is None or request.endpoint.forwards_headers:
+        return request.headers
+    return {name: request.headers[name] for name in ("content-type", "accept") if name in request.headers}
 
 
-def _own_model(body: bytes, target: Target) -> bytes:
-    """For a server of our own: the body under the name that the model has there."""
+def _with_upstream_model(body: bytes, target: Target) -> bytes:
+    """The body with the deployment's own model name, for a self-hosted server."""
     source = target.source
     if target.provider != "hosted_vllm" or source is None or target.model != source.model_name:
         return body
@@ -296,23 +300,23 @@ def _own_model(body: bytes, target: Target) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _length_of(answer: RawAnswer, method: str) -> Pairs:
-    """The length that was announced, so that an answer that breaks off is seen as such. Refusals may be rewritten."""
-    length, is_as_sent = answer.length, answer.status < 300 or method == "HEAD"
-    return [("content-length", str(length))] if length is not None and is_as_sent else []
+def _content_length(answer: RawAnswer, method: str) -> Pairs:
+    """The announced length, so that clients notice a truncated response; none for errors, which may be rewritten."""
+    length, is_unchanged = answer.length, answer.status < 300 or method == "HEAD"
+    return [("content-length", str(length))] if length is not None and is_unchanged else []
 
 
-# ---- the answer ----------------------------------------------------------------------------------------------------
+# ---- response ------------------------------------------------------------------------------------------------------
 
 
 async def _relay(answer: RawAnswer, target: Target, record: PassThroughRecord) -> AsyncGenerator[bytes]:
-    """Pass bytes on and account for the call however it ends: to its end, by a fault, or because the client left."""
+    """Pass bytes on and record the call however it ends: complete, with an error, or because the client left."""
     scanner = UsageScanner(answer.header("content-type"))
-    said = _usage_in_headers(answer)
+    header_usage = _usage_in_headers(answer)
     try:
         yield b""
         if answer.status >= 300:
-            async for chunk in _refusal(answer, target, record, scanner):
+            async for chunk in _error_body(answer, target, record, scanner):
                 yield chunk
             return
         received = 0
@@ -324,34 +328,36 @@ async def _relay(answer: RawAnswer, target: Target, record: PassThroughRecord) -
             scanner.feed(chunk)
             received += len(chunk)
             if scanner.is_finished or answer.has_ended() or received == answer.length:
-                # Before the client sees the end: what it got must outlive us from that moment on.
-                _end_well(record, scanner, said)
+                # Recorded before the client sees the end: what it received must survive a crash of this process.
+                _end_complete(record, scanner, header_usage)
             yield chunk
-        _end_well(record, scanner, said)
+        _end_complete(record, scanner, header_usage)
     except UpstreamError as error:
-        record.end(Outcome(error.status, "MidStreamError", error.message), scanner, said)
+        record.end(Outcome(error.status, "MidStreamError", error.message), scanner, header_usage)
         raise BrokenAnswer(error.message) from None
     finally:
-        # Reached open only when the client left: what it received is billed, and the provider is told to stop.
+        # Still open only when the client left: what it received is billed, and the provider is told to stop.
         scanner.end()
-        record.end(Outcome(499, "ClientDisconnected", "the client left mid-stream"), scanner, said)
+        record.end(Outcome(499, "ClientDisconnected", "the client left mid-stream"), scanner, header_usage)
         answer.close()
 
 
-def _end_well(record: PassThroughRecord, scanner: UsageScanner, said: Usage | None) -> None:
+def _end_complete(record: PassThroughRecord, scanner: UsageScanner, header_usage: Usage | None) -> None:
     scanner.end()
     if scanner.has_failed and scanner.is_stream:
-        record.end(Outcome(500, "MidStreamError", "the provider reported an error inside the stream"), scanner, said)
+        record.end(
+            Outcome(500, "MidStreamError", "the provider reported an error inside the stream"), scanner, header_usage
+        )
     else:
-        record.end(Outcome(200), scanner, said)
+        record.end(Outcome(200), scanner, header_usage)
 
 
-async def _refusal(
+async def _error_body(
     answer: RawAnswer, target: Target, record: PassThroughRecord, scanner: UsageScanner
 ) -> AsyncGenerator[bytes]:
-    """A refusal or a redirect, without the credential that some providers repeat in it."""
+    """The body of an error or a redirect, with credentials masked: some providers repeat them."""
     body = b""
-    while not answer.has_ended() and len(body) < _MAX_ERROR_BYTES:
+    while not answer.has_ended() and len(body) < _MAX_BUFFERED_BYTES:
         body += await answer.read()
     scanner.feed(body)
     scanner.end()
@@ -359,12 +365,12 @@ async def _refusal(
         record.end(Outcome(200), scanner)
     else:
         text = error_message(body) or f"the provider answered {answer.status}"
-        record.end(Outcome(answer.status, _class_of(answer.status), redacted(text, target.secrets)), scanner)
-    # So much is held back as might be the beginning of a credential.
-    held = max((len(secret) for secret in target.secrets), default=1) - 1
+        record.end(Outcome(answer.status, _error_class(answer.status), redacted(text, target.secrets)), scanner)
+    # Held back: as many bytes as may be the beginning of a credential.
+    overlap = max((len(secret) for secret in target.secrets), default=1) - 1
     while True:
         body = redacted_bytes(body, target.secrets)
-        safe = len(body) if answer.has_ended() else max(0, len(body) - held)
+        safe = len(body) if answer.has_ended() else max(0, len(body) - overlap)
         if safe:
             yield body[:safe]
         if answer.has_ended():
@@ -372,15 +378,15 @@ async def _refusal(
         body = body[safe:] + await answer.read()
 
 
-def _class_of(status: int) -> str:
-    """The name under which users know a refusal (contract llm.md §4.10)."""
+def _error_class(status: int) -> str:
+    """The error class that SDK users know for a status."""
     names = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError"}
     names |= {408: "Timeout", 422: "UnprocessableEntityError", 429: "RateLimitError", 503: "ServiceUnavailableError"}
     return names.get(status, "InternalServerError" if status >= 500 else "APIError")
 
 
 def _usage_in_headers(answer: RawAnswer) -> Usage | None:
-    """What Bedrock counted for a model that was invoked in its own dialect."""
+    """The token counts that Bedrock sends in headers for invoked models."""
     counts = []
     for side in ("input", "output"):
         with suppress(ValueError):

@@ -1,7 +1,7 @@
-"""Pass-through routes: read the request, let it be relayed, answer with what came back.
+"""Pass-through routes: read the request, relay it, send the response.
 
-Two ways in: the prefixes of providers, which are routes, and the endpoints that an operator configured, which may
-change while the instance runs. The latter are looked up where a path is no route, so none of them hides a route.
+There are two kinds: the prefixes of providers, which are routes, and the endpoints that an operator configured, which
+may change while the instance runs. The latter are looked up when no route matches, so none of them shadows a route.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ...web.own_paths import is_own_path
 from ..call import Call, add_call_headers, read_call
-from .ownership import resource_of_the_account
-from .path import read_query, safe_segments, sent_on
-from .relay import Passage, Relayed
+from .ownership import shared_account_resource
+from .path import forward_request_headers, read_query, safe_segments
+from .relay import RelayRequest, RelayResponse
 from .targets import PREFIXES
 
 log = structlog.get_logger(__name__)
@@ -34,25 +34,25 @@ log = structlog.get_logger(__name__)
 passthrough_blueprint = Blueprint("passthrough", __name__)
 
 _CALL_TYPE = "pass_through_endpoint"
-# Who calls an endpoint that is open to everybody.
-_NOBODY = Principal(role=Role.KEY_ONLY, key_hash="")
+# The caller of an endpoint without authentication.
+_ANONYMOUS = Principal(role=Role.KEY_ONLY, key_hash="")
 
 
 # ---- prefixes of providers -----------------------------------------------------------------------------------------
 
 
-def _view(name: str) -> Callable[..., Awaitable[Response]]:
+def _provider_view(name: str) -> Callable[..., Awaitable[Response]]:
     async def relay(rest: str) -> Response:
-        segments = safe_segments(_raw_rest(f"/{name}"))
-        _refuse_what_all_share(current_principal(), PREFIXES[name].provider, segments)
-        passage = Passage(
+        segments = safe_segments(_raw_subpath(f"/{name}"))
+        _refuse_shared_resources(current_principal(), PREFIXES[name].provider, segments)
+        relay_request = RelayRequest(
             method=request.method,
             name=name,
             segments=segments,
             query=read_query(request.query_string),
             headers=_headers(),
         )
-        return await _run(await _call(current_principal(), f"/{name}/{{endpoint}}"), passage)
+        return await _run(await _call(current_principal(), f"/{name}/{{endpoint}}"), relay_request)
 
     relay.__name__ = f"relay_to_{name.replace('-', '_dash_')}"
     relay.__doc__ = f"Relay a call below /{name} to its provider, with the gateway's credential."
@@ -62,7 +62,7 @@ def _view(name: str) -> Callable[..., Awaitable[Response]]:
 
 
 for _name in PREFIXES:
-    passthrough_blueprint.add_url_rule(f"/{_name}/<path:rest>", view_func=_view(_name), methods=list(METHODS))
+    passthrough_blueprint.add_url_rule(f"/{_name}/<path:rest>", view_func=_provider_view(_name), methods=list(METHODS))
 
 
 # ---- endpoints of the configuration --------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def serve_configured_endpoints(app: Quart) -> None:
     services = cast(Services, app.extensions[EXTENSION])
     for path in services.pass_through.paths():
         if is_own_path(app.url_map, path):
-            log.warning("a pass-through endpoint is hidden by a route of this instance", path=path)
+            log.warning("pass-through endpoint shadowed by a route", path=path)
 
     @app.before_request
     async def relay_configured() -> Response | None:
@@ -87,9 +87,9 @@ async def _relay_configured(endpoint: PassThroughEndpoint, services: Services) -
     methods = endpoint.methods or frozenset(METHODS)
     if request.method not in methods and not (request.method == "HEAD" and "GET" in methods):
         raise PlainDenial("Method Not Allowed", status=405, headers={"Allow": ", ".join(sorted(methods))})
-    principal = _NOBODY if endpoint.is_public else await authenticate(cast(Mapping[str, str], request.headers))
-    rest = _raw_rest(endpoint.path)
-    passage = Passage(
+    principal = _ANONYMOUS if endpoint.is_public else await authenticate(cast(Mapping[str, str], request.headers))
+    rest = _raw_subpath(endpoint.path)
+    relay_request = RelayRequest(
         method=request.method,
         name=endpoint.path,
         segments=safe_segments(rest) if rest else (),
@@ -99,14 +99,14 @@ async def _relay_configured(endpoint: PassThroughEndpoint, services: Services) -
     )
     call = await _call(principal, endpoint.path)
     if endpoint.is_public:
-        # Nobody is known, so nobody may speak for an end user or a tag that has a budget.
+        # The caller is unknown, so it may not name an end user or a tag that has a budget.
         call.end_user, call.tags = "", []
-    return await _run(call, passage)
+    return await _run(call, relay_request)
 
 
-def _refuse_what_all_share(principal: Principal, provider: str, segments: tuple[str, ...]) -> None:
-    """Files and batches of one tenant are no other tenant's business; /v1/files and /v1/batches keep them apart."""
-    shared = resource_of_the_account(provider, request.method, segments)
+def _refuse_shared_resources(principal: Principal, provider: str, segments: tuple[str, ...]) -> None:
+    """Only admins may use what all callers share; /v1/files and /v1/batches keep tenants apart."""
+    shared = shared_account_resource(provider, request.method, segments)
     if shared is not None and not principal.is_admin:
         raise Forbidden(
             f"'{shared}' belong to the gateway's account at the provider, which all callers share: for admins only. "
@@ -118,8 +118,8 @@ def _refuse_what_all_share(principal: Principal, provider: str, segments: tuple[
 # ---- both ----------------------------------------------------------------------------------------------------------
 
 
-def _raw_rest(prefix: str) -> str:
-    """What follows our prefix as the client encoded it, without a slash at its ends.
+def _raw_subpath(prefix: str) -> str:
+    """The path below our prefix as the client encoded it, without slashes at its ends.
 
     Raises InvalidRequest where the encoded path and the one that was routed do not agree.
     """
@@ -133,15 +133,15 @@ def _raw_rest(prefix: str) -> str:
 
 def _headers() -> dict[str, str]:
     settings = services().settings
-    return sent_on(request.headers.items(), (settings.key_header_name, settings.user_header_name))
+    return forward_request_headers(request.headers.items(), (settings.key_header_name, settings.user_header_name))
 
 
 async def _call(principal: Principal, label: str) -> Call:
-    """`label`: the route, for logs and totals, which must not have one entry per id in a path."""
+    """`label`: the route, for logs and metrics, which must not have one entry per id in a path."""
     body = cast(bytes, await request.get_data(cache=False, as_text=False))
     task = asyncio.current_task()
     if task is not None and task.cancelling():
-        # Quart waits for the body in a way that forgets a cancellation which meets its last byte.
+        # Quart loses a cancellation that arrives with the last byte of the body.
         raise asyncio.CancelledError
     return read_call(
         cast(Mapping[str, str], request.headers),
@@ -154,19 +154,19 @@ async def _call(principal: Principal, label: str) -> Call:
     )
 
 
-async def _run(call: Call, passage: Passage) -> Response:
+async def _run(call: Call, relay_request: RelayRequest) -> Response:
     try:
-        return _response(await services().pass_through.run(call, passage))
+        return _to_response(await services().pass_through.run(call, relay_request))
     except GatewayError as error:
         add_call_headers(error, call)
         raise
 
 
-def _response(relayed: Relayed) -> Response:
-    response = Response(relayed.frames, status=relayed.status)
+def _to_response(relay_response: RelayResponse) -> Response:
+    response = Response(relay_response.frames, status=relay_response.status)
     response.headers.clear()
-    for name, value in relayed.headers:
+    for name, value in relay_response.headers:
         response.headers.add(name, value)
-    # Quart would cut an answer that takes longer than its default.
+    # Quart would abort a response that takes longer than its default.
     response.timeout = None
     return response

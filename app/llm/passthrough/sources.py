@@ -1,4 +1,4 @@
-"""Where a pass-through call may go and what it takes along: the words that targets are made of. Pure."""
+"""Targets of pass-through calls, and the deployments that lend credentials to them. Pure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .aws_signature import AwsCredentials
 from .path import Pairs
 
 
-class NoCredential(GatewayError):
-    """The instance has nothing to call this provider with; `param` is the variable to set. The caller's key is good."""
+class MissingCredential(GatewayError):
+    """The instance has no credential for this provider; `param` is the variable to set. The caller's key is valid."""
 
     status = 503
     type = "service_unavailable_error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class CredentialSource:
     """A deployment that lends its credential (`use_in_pass_through`); `params` with those of its shared credential."""
 
     id: str
@@ -39,9 +39,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One address to call. `headers` and `query` hold the credential; `secrets` is what must not come back.
+    """One address to call. `headers` and `query` hold the credential; `secrets` must not be sent back to the caller.
 
-    `defaults`: headers that go along unless the caller sends their own.
+    `defaults`: headers that are sent unless the caller sends its own.
 
     `aws` with `region`: sign the request. `service_account`: send a token of it as bearer. `timeout` in seconds.
     """
@@ -56,38 +56,38 @@ class Target:
     aws: AwsCredentials | None = None
     region: str = ""
     service_account: str | None = field(default=None, repr=False)
-    source: Source | None = None
+    source: CredentialSource | None = None
     model: str = ""
     cost_per_request: Decimal = Decimal(0)
     timeout: float | None = None
 
 
-def chosen(sources: Sequence[Source], model: str) -> Source | None:
+def choose_source(sources: Sequence[CredentialSource], model: str) -> CredentialSource | None:
     """The deployment of this model, else the first one."""
-    named = (one for one in sources if model and model in (one.model_name, one.upstream_model))
-    return next(named, sources[0] if sources else None)
+    of_model = (source for source in sources if model and model in (source.model_name, source.upstream_model))
+    return next(of_model, sources[0] if sources else None)
 
 
-def first(environment: Mapping[str, str], names: Sequence[str]) -> str | None:
-    """The first of these variables that says something."""
+def first_variable(environment: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """The value of the first of these variables that is set."""
     return next((environment[name].strip() for name in names if environment.get(name, "").strip()), None)
 
 
-def origin(base: str) -> str:
-    """An address without the slash at its end. Raises NoCredential for one that cannot be meant."""
+def checked_base(base: str) -> str:
+    """A base URL without its trailing slash. Raises MissingCredential for an invalid one."""
     try:
         parts = urlsplit(base)
-        is_odd = parts.port == 0 or parts.username or parts.query or parts.fragment
+        is_invalid = parts.port == 0 or parts.username or parts.query or parts.fragment
     except ValueError:
-        is_odd = True
-    if is_odd or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NoCredential("The address that is configured for this provider cannot be used")
+        is_invalid = True
+    if is_invalid or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise MissingCredential("The address that is configured for this provider cannot be used")
     return base.rstrip("/")
 
 
-def missing(variable: str, name: str) -> NoCredential:
-    """What to say where there is nothing to call a provider with; `variable` is the one to set."""
-    return NoCredential(
+def missing_credential(variable: str, name: str) -> MissingCredential:
+    """The error for a provider without a credential; `variable` is the one to set."""
+    return MissingCredential(
         f"This gateway has no credential for /{name}: set {variable}, or give a deployment of this provider "
         "`use_in_pass_through: true`",
         param=variable,

@@ -1,7 +1,7 @@
-"""What a relayed answer says that it used: tokens and model, found while its bytes go by.
+"""Usage of a relayed response: tokens and model, read while its bytes are passed on.
 
-Pure. Nothing is held back, and little is kept: a whole JSON answer up to a bound, then only its end; of a stream, one
-event. Each provider has words of its own; which are meant is told by the words themselves.
+Pure. Nothing is delayed, and little is buffered: a JSON body up to a bound, then only its end; of a stream, one event.
+Each provider has its own field names, by which its format is recognized.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _TAIL_BYTES = 64 * 1024
 _MAX_FRAME = 16 * 1024 * 1024
 _PRELUDE = struct.Struct(">II")
 _USAGE_START = re.compile(rb'"(usage|usageMetadata)"\s*:\s*\{')
-# Where events of streams carry what a model says.
-_SAID = re.compile(
+# Fields of stream events that hold text of a model.
+_TEXT_FIELDS = re.compile(
     rb'"(?:text|content|delta|thinking|partial_json|arguments|input|reasoning_content|refusal|completion)"'
     rb'\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
-# A longer piece is sound or a picture, whose bytes say nothing about tokens.
-_MAX_PIECE = 4096
-# A longer event is no piece of a text: looking through it would hold up others.
-_MAX_EVENT = 256 * 1024
+# A longer text is encoded audio or an image, whose bytes do not count as tokens.
+_MAX_TEXT_BYTES = 4096
+# A longer event is no text delta: searching it would block the event loop.
+_MAX_SCANNED_EVENT = 256 * 1024
 _BYTES_PER_TOKEN = 4
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.failed", "response.incomplete"})
 
@@ -53,10 +53,10 @@ class _Answer(msgspec.Struct):
 
 
 class UsageScanner:
-    """Feed it an answer as it arrives. `usage` is None while nothing was said; `has_failed` after an error event.
+    """Feed it an answer as it arrives. `usage` is None until some was reported; `has_failed` after an error event.
 
-    `is_finished`: the stream said that it is over, so what follows changes nothing. `is_of_background`: the answer was
-    made after the call that asked for it had ended.
+    `is_finished`: the stream sent its last event, so what follows changes nothing. `is_background`: the response
+    was generated after the call that started it had ended.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -64,63 +64,65 @@ class UsageScanner:
         self.model = ""
         self.has_failed = False
         self.is_finished = False
-        self.is_of_background = False
+        self.is_background = False
         self._counts: dict[str, Any] = {}
-        self._said_bytes = 0
-        self._reader: _Json | _Events | _Frames | None = None
+        self._text_bytes = 0
+        self._reader: _JsonBody | _ServerSentEvents | _EventStream | None = None
         if kind == "text/event-stream":
-            self._reader = _Events()
+            self._reader = _ServerSentEvents()
         elif kind == "application/vnd.amazon.eventstream":
-            self._reader = _Frames()
+            self._reader = _EventStream()
         elif kind.endswith("json"):
-            self._reader = _Json()
+            self._reader = _JsonBody()
 
     @property
     def is_stream(self) -> bool:
-        return isinstance(self._reader, _Events | _Frames)
+        return isinstance(self._reader, _ServerSentEvents | _EventStream)
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes. What cannot be read ends the reading, never the answer."""
+        """The next bytes. What cannot be parsed ends the scan, never the response."""
         if self._reader is None or not chunk:
             return
         try:
             for event in self._reader.feed(chunk):
-                self._take(event)
+                self._scan(event)
         except (EventTooLarge, ValueError, struct.error):
             self._reader = None
 
     def end(self) -> None:
-        """The answer is over."""
+        """The response is over."""
         reader = self._reader
-        if isinstance(reader, _Json):
+        if isinstance(reader, _JsonBody):
             self._reader = None
             for event in reader.end():
-                self._take(event)
+                self._scan(event)
 
     @property
     def usage(self) -> Usage | None:
         return usage_of(self._counts) if self._counts else None
 
     def billed(self, prompt_tokens: int, *, is_whole: bool) -> Usage | None:
-        """What to bill: what was said, else what a stream looks like, so that leaving early or not asking is not free.
+        """The usage to bill: as reported, else estimated from the text of a stream, so that leaving early is not free.
 
-        `is_whole`: the answer came to its end. `prompt_tokens`: an estimate. None where no model spoke.
+        `is_whole`: the response is complete. `prompt_tokens`: an estimate. None without any text of a model.
         """
-        said = self.usage
-        if not self._said_bytes or (said is not None and (is_whole or "promptTokenCount" in self._counts)):
-            return said
-        seen = -(-self._said_bytes // _BYTES_PER_TOKEN)
-        if said is None:
-            return Usage(prompt_tokens=prompt_tokens, completion_tokens=seen, raw={"estimated": True})
-        return replace(said, completion_tokens=max(said.completion_tokens, seen))
+        reported = self.usage
+        if not self._text_bytes or (reported is not None and (is_whole or "promptTokenCount" in self._counts)):
+            return reported
+        estimated = -(-self._text_bytes // _BYTES_PER_TOKEN)
+        if reported is None:
+            return Usage(prompt_tokens=prompt_tokens, completion_tokens=estimated, raw={"estimated": True})
+        return replace(reported, completion_tokens=max(reported.completion_tokens, estimated))
 
-    def _take(self, event: bytes) -> None:
+    def _scan(self, event: bytes) -> None:
         if event == b"[DONE]":
             self.is_finished = True
             return
-        if self.is_stream and len(event) <= _MAX_EVENT and b'.done"' not in event[:80]:
-            self._said_bytes += sum(size for piece in _SAID.findall(event) if (size := len(piece)) <= _MAX_PIECE)
-        if not _tells(event) and (self.model or b'"model' not in event):
+        if self.is_stream and len(event) <= _MAX_SCANNED_EVENT and b'.done"' not in event[:80]:
+            self._text_bytes += sum(
+                size for piece in _TEXT_FIELDS.findall(event) if (size := len(piece)) <= _MAX_TEXT_BYTES
+            )
+        if not _may_have_usage(event) and (self.model or b'"model' not in event):
             return
         try:
             self._read(event, depth=0)
@@ -138,7 +140,7 @@ class UsageScanner:
         if answer.error is not None or answer.type in ("error", "response.failed"):
             self.has_failed = True
         if answer.background is True:
-            self.is_of_background = True
+            self.is_background = True
         if answer.type in _LAST_EVENTS:
             self.is_finished = True
         for inner in (answer.message, answer.response):
@@ -146,8 +148,8 @@ class UsageScanner:
                 self._read(nested, depth=1)
 
 
-def _tells(event: bytes) -> bool:
-    """Whether an event may say what was used, that something failed, or that it was the last one. Most do not."""
+def _may_have_usage(event: bytes) -> bool:
+    """Whether an event may hold usage, an error, or the end of the stream. Most do not."""
     return (
         (b'"usage' in event and _USAGE_START.search(event) is not None)
         or b'"error"' in event
@@ -162,52 +164,52 @@ def _billed(answer: _Answer) -> Any:
     return answer.meta if isinstance(answer.meta, Mapping) and "billed_units" in answer.meta else None
 
 
-# ---- shapes of answers ---------------------------------------------------------------------------------------------
+# ---- response formats ----------------------------------------------------------------------------------------------
 
 
-class _Json:
-    """One JSON value. Kept whole while it is small; of a large one only the end, where providers write the usage."""
+class _JsonBody:
+    """One JSON value. Buffered whole while small; of a large one only the end, where providers write the usage."""
 
     def __init__(self) -> None:
-        self._kept = bytearray()
+        self._buffer = bytearray()
         self._is_whole = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        self._kept += chunk
-        if len(self._kept) > (_MAX_BYTES if self._is_whole else 2 * _TAIL_BYTES):
+        self._buffer += chunk
+        if len(self._buffer) > (_MAX_BYTES if self._is_whole else 2 * _TAIL_BYTES):
             self._is_whole = False
-            del self._kept[:-_TAIL_BYTES]
+            del self._buffer[:-_TAIL_BYTES]
         return []
 
     def end(self) -> Iterator[bytes]:
-        kept = bytes(self._kept).strip()
+        text = bytes(self._buffer).strip()
         if not self._is_whole:
-            yield from _last_usage(kept)
-        elif kept.startswith(b"["):
+            yield from _last_usage(text)
+        elif text.startswith(b"["):
             # Gemini's streams without `alt=sse`: a list of answers, one after the other.
             try:
-                yield from (bytes(item) for item in msgspec.json.decode(kept, type=list[msgspec.Raw]))
+                yield from (bytes(item) for item in msgspec.json.decode(text, type=list[msgspec.Raw]))
             except (msgspec.DecodeError, ValueError):
-                yield from _last_usage(kept)
+                yield from _last_usage(text)
         else:
-            yield kept
+            yield text
 
 
 def _last_usage(text: bytes) -> Iterator[bytes]:
     """The last `"usage": {…}` of a cut text, as an answer of its own."""
-    found = list(_USAGE_START.finditer(text))
-    if not found:
+    matches = list(_USAGE_START.finditer(text))
+    if not matches:
         return
-    start = found[-1].end() - 1
+    start = matches[-1].end() - 1
     depth = 0
     for position in range(start, len(text)):
         depth += {0x7B: 1, 0x7D: -1}.get(text[position], 0)
         if depth == 0:
-            yield b'{"' + found[-1][1] + b'":' + text[start : position + 1] + b"}"
+            yield b'{"' + matches[-1][1] + b'":' + text[start : position + 1] + b"}"
             return
 
 
-class _Events:
+class _ServerSentEvents:
     """Server-sent events."""
 
     def __init__(self) -> None:
@@ -217,8 +219,8 @@ class _Events:
         return self._decoder.feed(chunk)
 
 
-class _Frames:
-    """The binary event stream of AWS: lengths, headers, payload, checksums (contract llm.md §5.5)."""
+class _EventStream:
+    """The binary event stream of AWS: each message has lengths, headers, payload and checksums."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -238,7 +240,7 @@ class _Frames:
 
 
 def _event_of(headers: bytes, payload: bytes) -> bytes:
-    """The event as JSON. An exception is an error, whatever its words; an invoked model's own event is wrapped."""
+    """The event as JSON. Any exception is an error; an event of an invoked model is wrapped in `bytes`."""
     if b":exception-type" in headers or b":error-code" in headers:
         return b'{"type":"error"}'
     if payload.startswith(b'{"bytes":'):
@@ -251,9 +253,9 @@ def _event_of(headers: bytes, payload: bytes) -> bytes:
 
 
 def usage_of(counts: Mapping[str, Any]) -> Usage | None:
-    """Tokens from any provider's words for them. None when they say nothing about tokens."""
-    for words in (_google, _converse, _cohere, _responses_or_messages, _completions):
-        usage = words(counts)
+    """Tokens from any provider's field names. None when there are no tokens among them."""
+    for read_counts in (_google, _converse, _cohere, _responses_or_messages, _completions):
+        usage = read_counts(counts)
         if usage is not None:
             return usage
     return None
@@ -262,24 +264,24 @@ def usage_of(counts: Mapping[str, Any]) -> Usage | None:
 def _google(counts: Mapping[str, Any]) -> Usage | None:
     if "promptTokenCount" not in counts and "candidatesTokenCount" not in counts:
         return None
-    reasoning = _whole(counts, "thoughtsTokenCount")
+    reasoning = _count(counts, "thoughtsTokenCount")
     return _usage(
         counts,
-        prompt=_whole(counts, "promptTokenCount") + _whole(counts, "toolUsePromptTokenCount"),
-        completion=_whole(counts, "candidatesTokenCount") + reasoning,
-        cached=_whole(counts, "cachedContentTokenCount"),
+        prompt=_count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount"),
+        completion=_count(counts, "candidatesTokenCount") + reasoning,
+        cached=_count(counts, "cachedContentTokenCount"),
         reasoning=reasoning,
     )
 
 
 def _converse(counts: Mapping[str, Any]) -> Usage | None:
     if "inputTokenCount" in counts:
-        prompt, completion = _whole(counts, "inputTokenCount"), _whole(counts, "outputTokenCount")
-        cached = _whole(counts, "cacheReadInputTokenCount")
-        written = _whole(counts, "cacheWriteInputTokenCount")
+        prompt, completion = _count(counts, "inputTokenCount"), _count(counts, "outputTokenCount")
+        cached = _count(counts, "cacheReadInputTokenCount")
+        written = _count(counts, "cacheWriteInputTokenCount")
     elif "inputTokens" in counts:
-        prompt, completion = _whole(counts, "inputTokens"), _whole(counts, "outputTokens")
-        cached, written = _whole(counts, "cacheReadInputTokens"), _whole(counts, "cacheWriteInputTokens")
+        prompt, completion = _count(counts, "inputTokens"), _count(counts, "outputTokens")
+        cached, written = _count(counts, "cacheReadInputTokens"), _count(counts, "cacheWriteInputTokens")
     else:
         return None
     return _usage(counts, prompt=prompt + cached + written, completion=completion, cached=cached, written=written)
@@ -289,14 +291,14 @@ def _cohere(counts: Mapping[str, Any]) -> Usage | None:
     billed = counts.get("billed_units")
     if not isinstance(billed, Mapping) or not {"input_tokens", "output_tokens"} & set(billed):
         return None
-    return _usage(counts, prompt=_whole(billed, "input_tokens"), completion=_whole(billed, "output_tokens"))
+    return _usage(counts, prompt=_count(billed, "input_tokens"), completion=_count(billed, "output_tokens"))
 
 
 def _responses_or_messages(counts: Mapping[str, Any]) -> Usage | None:
-    """OpenAI's responses count cached tokens among the input, Anthropic's messages beside it."""
+    """OpenAI's responses count cached tokens in the input, Anthropic's messages in addition to it."""
     if "input_tokens" not in counts and "output_tokens" not in counts:
         return None
-    prompt, completion = _whole(counts, "input_tokens"), _whole(counts, "output_tokens")
+    prompt, completion = _count(counts, "input_tokens"), _count(counts, "output_tokens")
     details = counts.get("input_tokens_details")
     if isinstance(details, Mapping):
         reasoning = _within(counts, "output_tokens_details", "reasoning_tokens")
@@ -304,23 +306,23 @@ def _responses_or_messages(counts: Mapping[str, Any]) -> Usage | None:
             counts,
             prompt=prompt,
             completion=completion,
-            cached=_whole(details, "cached_tokens"),
+            cached=_count(details, "cached_tokens"),
             reasoning=reasoning,
         )
-    cached, written = _whole(counts, "cache_read_input_tokens"), _whole(counts, "cache_creation_input_tokens")
+    cached, written = _count(counts, "cache_read_input_tokens"), _count(counts, "cache_creation_input_tokens")
     return _usage(counts, prompt=prompt + cached + written, completion=completion, cached=cached, written=written)
 
 
 def _completions(counts: Mapping[str, Any]) -> Usage | None:
     if "prompt_tokens" not in counts and "total_tokens" not in counts:
         return None
-    prompt = _whole(counts, "prompt_tokens")
+    prompt = _count(counts, "prompt_tokens")
     if "prompt_tokens" not in counts:
-        prompt = _whole(counts, "total_tokens")
+        prompt = _count(counts, "total_tokens")
     return _usage(
         counts,
         prompt=prompt,
-        completion=_whole(counts, "completion_tokens"),
+        completion=_count(counts, "completion_tokens"),
         cached=_within(counts, "prompt_tokens_details", "cached_tokens"),
         reasoning=_within(counts, "completion_tokens_details", "reasoning_tokens"),
     )
@@ -329,7 +331,7 @@ def _completions(counts: Mapping[str, Any]) -> Usage | None:
 def _usage(
     counts: Mapping[str, Any], *, prompt: int, completion: int, cached: int = 0, written: int = 0, reasoning: int = 0
 ) -> Usage:
-    """Parts are never more than their whole, whatever was said."""
+    """Parts are capped at their whole, whatever was reported."""
     cached = min(cached, prompt)
     return Usage(
         prompt_tokens=prompt,
@@ -343,11 +345,11 @@ def _usage(
 
 def _within(counts: Mapping[str, Any], name: str, part: str) -> int:
     details = counts.get(name)
-    return _whole(details, part) if isinstance(details, Mapping) else 0
+    return _count(details, part) if isinstance(details, Mapping) else 0
 
 
-def _whole(counts: Mapping[str, Any], name: str) -> int:
-    """A count; what is no number, or no number of tokens, counts nothing."""
+def _count(counts: Mapping[str, Any], name: str) -> int:
+    """A count of tokens; 0 for what is none."""
     value = counts.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
         return 0

@@ -52,7 +52,7 @@ def test_the_published_vectors(name: str) -> None:
         _SUITE,
         region="us-east-1",
         service="service",
-        moment=datetime(2015, 8, 30, 12, 36, tzinfo=UTC),
+        timestamp=datetime(2015, 8, 30, 12, 36, tzinfo=UTC),
         headers=headers,
     )
     assert signed["x-amz-date"] == "20150830T123600Z"
@@ -86,7 +86,7 @@ def test_calls_of_bedrock_are_signed_as_by_botocore(host: str, path: str, token:
         [],
         b'{"messages":[]}',
         AwsCredentials("AKIAEXAMPLE", "example-secret-access-key", token),
-        moment=datetime(2026, 11, 22, 6, 30, tzinfo=UTC),
+        timestamp=datetime(2026, 11, 22, 6, 30, tzinfo=UTC),
         headers={"content-type": "application/json"},
         **arguments,
     )

@@ -1,4 +1,4 @@
-"""Vertex AI and Bedrock: hosts come from regions that look like regions, credentials from one place."""
+"""Vertex AI and Bedrock: hosts from valid regions, credentials from one place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import InvalidRequest
-from app.llm.passthrough.sources import NoCredential, Source, Target
+from app.llm.passthrough.sources import CredentialSource, MissingCredential, Target
 from app.llm.passthrough.targets import target_of
 
 GOOGLE = {
@@ -19,15 +19,15 @@ AWS = {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "secret-1", "AWS_R
 WHOLE = "v1/projects/project-one/locations/europe-west4/publishers/google/models/g:generateContent"
 
 
-def lender(name: str = "m", upstream: str = "m", **params: Any) -> Source:
-    return Source(id="d-1", model_name=name, upstream_model=upstream, params=params)
+def source_of(name: str = "m", upstream: str = "m", **params: Any) -> CredentialSource:
+    return CredentialSource(id="d-1", model_name=name, upstream_model=upstream, params=params)
 
 
-def vertex(path: str, *sources: Source, environment: dict[str, str] = GOOGLE, model: str = "g") -> Target:
+def vertex(path: str, *sources: CredentialSource, environment: dict[str, str] = GOOGLE, model: str = "g") -> Target:
     return target_of("vertex_ai", tuple(path.split("/")), [], model, environment, sources)
 
 
-def bedrock(path: str, *sources: Source, environment: dict[str, str] = AWS, model: str = "") -> Target:
+def bedrock(path: str, *sources: CredentialSource, environment: dict[str, str] = AWS, model: str = "") -> Target:
     return target_of("bedrock", tuple(path.split("/")), [], model, environment, sources)
 
 
@@ -59,22 +59,22 @@ def bedrock(path: str, *sources: Source, environment: dict[str, str] = AWS, mode
         ("discovery/v1/projects/p/x", "https://discoveryengine.googleapis.com/v1/projects/p/x"),
     ],
 )
-def test_where_vertex_calls_go(path: str, url: str) -> None:
+def test_the_target_of_vertex_calls(path: str, url: str) -> None:
     target = vertex(path)
     assert f"{target.base}{target.path}" == url
     assert (target.service_account, target.headers) == ("/account.json", {})
 
 
 @pytest.mark.parametrize("location", ["evil.example", "us-central1.evil.example", "a@b", "x", "us-central1:80", "US"])
-def test_a_location_that_is_none_is_refused(location: str) -> None:
+def test_an_invalid_location_is_refused(location: str) -> None:
     with pytest.raises(InvalidRequest):
         vertex(f"v1/projects/p/locations/{location}/publishers/x")
 
 
 def test_the_deployment_of_the_project_lends_its_account() -> None:
     sources = [
-        lender(vertex_project="project-one", vertex_location="europe-west4", vertex_credentials="one"),
-        lender(vertex_project="project-two", vertex_location="us-east5", vertex_credentials="two"),
+        source_of(vertex_project="project-one", vertex_location="europe-west4", vertex_credentials="one"),
+        source_of(vertex_project="project-two", vertex_location="us-east5", vertex_credentials="two"),
     ]
     assert vertex(WHOLE, *sources).service_account == "one"
     assert vertex(WHOLE.replace("project-one", "project-two"), *sources).service_account == "two"
@@ -84,15 +84,15 @@ def test_the_deployment_of_the_project_lends_its_account() -> None:
 
 
 def test_the_account_of_the_environment_never_goes_to_the_address_of_a_deployment() -> None:
-    elsewhere = lender("g", vertex_project="project-one", api_base="https://elsewhere.example")
-    with pytest.raises(NoCredential):
+    elsewhere = source_of("g", vertex_project="project-one", api_base="https://elsewhere.example")
+    with pytest.raises(MissingCredential):
         vertex(WHOLE, elsewhere)
 
 
 @pytest.mark.parametrize("missing", GOOGLE)
-def test_what_vertex_lacks_is_named(missing: str) -> None:
+def test_a_missing_setting_of_vertex_is_named(missing: str) -> None:
     environment = {name: value for name, value in GOOGLE.items() if name != missing}
-    with pytest.raises(NoCredential) as refused:
+    with pytest.raises(MissingCredential) as refused:
         vertex("publishers/google/models/g:x", environment=environment)
     assert refused.value.param == missing
 
@@ -108,7 +108,7 @@ def test_what_vertex_lacks_is_named(missing: str) -> None:
         ("knowledgebases/x/retrieve", "cn-north-1", "https://bedrock-agent-runtime.cn-north-1.amazonaws.com.cn"),
     ],
 )
-def test_where_bedrock_calls_go(path: str, region: str, url: str) -> None:
+def test_the_target_of_bedrock_calls(path: str, region: str, url: str) -> None:
     target = bedrock(path, environment={**AWS, "AWS_REGION_NAME": region})
     assert f"{target.base}{target.path}".startswith(url)
     assert target.aws is not None
@@ -116,13 +116,13 @@ def test_where_bedrock_calls_go(path: str, region: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("region", ["evil.example", "us-east-1.evil", "us-east-1/x", "x", "us-east-1@evil"])
-def test_a_region_that_is_none_is_refused(region: str) -> None:
-    with pytest.raises(NoCredential):
+def test_an_invalid_region_is_refused(region: str) -> None:
+    with pytest.raises(MissingCredential):
         bedrock("model/a/converse", environment={**AWS, "AWS_REGION_NAME": region})
 
 
 def test_a_model_name_of_ours_becomes_the_provider_s() -> None:
-    source = lender(
+    source = source_of(
         "claude",
         "converse/eu.anthropic.claude-v1:0",
         aws_access_key_id="AKIA2",
@@ -136,16 +136,16 @@ def test_a_model_name_of_ours_becomes_the_provider_s() -> None:
     assert (target.aws.access_key_id, target.region) == ("AKIA2", "eu-west-1")
 
 
-def test_keys_of_two_places_are_never_mixed() -> None:
-    half = lender(aws_access_key_id="AKIA2", aws_region_name="eu-west-1")
-    with pytest.raises(NoCredential):
+def test_keys_of_two_origins_are_never_mixed() -> None:
+    half = source_of(aws_access_key_id="AKIA2", aws_region_name="eu-west-1")
+    with pytest.raises(MissingCredential):
         bedrock("model/a/converse", half, environment={})
-    elsewhere = lender(aws_bedrock_runtime_endpoint="https://other.example", aws_region_name="eu-west-1")
-    with pytest.raises(NoCredential):
+    elsewhere = source_of(aws_bedrock_runtime_endpoint="https://other.example", aws_region_name="eu-west-1")
+    with pytest.raises(MissingCredential):
         bedrock("model/a/converse", elsewhere)
 
 
-def test_a_bearer_token_stands_in_for_a_signature() -> None:
+def test_a_bearer_token_replaces_a_signature() -> None:
     environment = {"AWS_BEARER_TOKEN_BEDROCK": "token-of-bedrock", "AWS_REGION": "us-east-1"}
     target = bedrock("model/a/converse", environment=environment)
     assert (target.headers, target.aws) == ({"authorization": "Bearer token-of-bedrock"}, None)

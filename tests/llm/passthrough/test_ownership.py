@@ -1,10 +1,10 @@
-"""What belongs to the account behind a stored credential is found, however its path is spelled."""
+"""Resources that all callers share at a provider are recognized, however their path is spelled."""
 
 from __future__ import annotations
 
 import pytest
 
-from app.llm.passthrough.ownership import resource_of_the_account
+from app.llm.passthrough.ownership import shared_account_resource
 from app.llm.passthrough.path import safe_segments
 
 VERTEX = "v1/projects/p/locations/l"
@@ -35,7 +35,7 @@ VERTEX = "v1/projects/p/locations/l"
     ],
 )
 def test_what_is_shared_is_named(provider: str, method: str, path: str, found: str) -> None:
-    assert resource_of_the_account(provider, method, safe_segments(path)) == found
+    assert shared_account_resource(provider, method, safe_segments(path)) == found
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_what_is_shared_is_named(provider: str, method: str, path: str, found: s
     ],
 )
 def test_calls_of_models_are_for_everybody(provider: str, method: str, path: str) -> None:
-    assert resource_of_the_account(provider, method, safe_segments(path)) is None
+    assert shared_account_resource(provider, method, safe_segments(path)) is None

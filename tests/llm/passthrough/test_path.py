@@ -1,11 +1,18 @@
-"""A path, a query and headers of a caller lead nowhere but where the gateway sends them."""
+"""Path, query, headers and body of a caller: what is forwarded, and what is refused."""
 
 from __future__ import annotations
 
 import pytest
 
 from app.errors import InvalidRequest
-from app.llm.passthrough.path import encoded, named_models, passed_back, read_query, safe_segments, sent_on
+from app.llm.passthrough.path import (
+    encode_path,
+    forward_request_headers,
+    forward_response_headers,
+    read_query,
+    requested_models,
+    safe_segments,
+)
 
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "multipart/form-data; boundary=x"}
@@ -23,12 +30,12 @@ FORM = {"content-type": "multipart/form-data; boundary=x"}
         ("@evil.example/x", "/@evil.example/x"),
     ],
 )
-def test_a_good_path_is_sent_as_it_was_meant(raw: str, sent: str) -> None:
-    assert encoded(safe_segments(raw)) == sent
+def test_a_valid_path_is_sent_unchanged(raw: str, sent: str) -> None:
+    assert encode_path(safe_segments(raw)) == sent
 
 
 def test_for_signatures_everything_is_encoded() -> None:
-    assert encoded(("model", "arn:aws:x/y"), is_strict=True) == "/model/arn%3Aaws%3Ax%2Fy"
+    assert encode_path(("model", "arn:aws:x/y"), is_strict=True) == "/model/arn%3Aaws%3Ax%2Fy"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,7 @@ def test_for_signatures_everything_is_encoded() -> None:
         "a" * 5000,
     ],
 )
-def test_a_path_that_leads_elsewhere_is_refused(raw: str) -> None:
+def test_a_path_that_could_escape_is_refused(raw: str) -> None:
     with pytest.raises(InvalidRequest):
         safe_segments(raw)
 
@@ -72,7 +79,7 @@ def test_the_caller_s_key_is_taken_out_of_the_query() -> None:
         read_query(b"a=1&" * 300)
 
 
-def test_headers_that_prove_or_relay_do_not_go_up() -> None:
+def test_credentials_and_headers_of_proxies_are_not_forwarded() -> None:
     given = {
         "Authorization": "Bearer sk-1",
         "X-Api-Key": "sk-1",
@@ -88,11 +95,11 @@ def test_headers_that_prove_or_relay_do_not_go_up() -> None:
         "Content-Type": "application/json",
         "Anthropic-Beta": "files",
     }
-    sent = sent_on(given.items(), ("x-own-key", None))
+    sent = forward_request_headers(given.items(), ("x-own-key", None))
     assert sent == {"content-type": "application/json", "anthropic-beta": "files"}
 
 
-def test_cookies_and_credentials_do_not_come_back() -> None:
+def test_cookies_and_credentials_are_not_returned() -> None:
     given = [
         ("Set-Cookie", "a=b"),
         ("X-Goog-Upload-Url", "https://x/upload?key=AIza-secret-key&id=1"),
@@ -101,7 +108,7 @@ def test_cookies_and_credentials_do_not_come_back() -> None:
         ("X-Request-Id", "1"),
         ("X-Request-Id", "2"),
     ]
-    assert passed_back(given, ("AIza-secret-key",)) == [
+    assert forward_response_headers(given, ("AIza-secret-key",)) == [
         ("x-goog-upload-url", "https://x/upload?key=****&id=1"),
         ("x-request-id", "1"),
         ("x-request-id", "2"),
@@ -131,7 +138,7 @@ def test_cookies_and_credentials_do_not_come_back() -> None:
 def test_every_model_that_a_request_names_is_found(
     provider: str, path: str, body: bytes, found: tuple[str, ...]
 ) -> None:
-    assert named_models(provider, safe_segments(path), JSON, body) == found
+    assert requested_models(provider, safe_segments(path), JSON, body) == found
 
 
 @pytest.mark.parametrize(
@@ -147,12 +154,12 @@ def test_every_model_that_a_request_names_is_found(
 )
 def test_the_model_of_a_form_is_found(name: str) -> None:
     body = f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\nwhisper-1\r\n--x--\r\n".encode()
-    assert named_models("openai", ("v1",), FORM, body) == ("whisper-1",)
+    assert requested_models("openai", ("v1",), FORM, body) == ("whisper-1",)
 
 
 def test_the_model_of_an_encoded_form_is_found() -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    assert named_models("openai", ("v1",), headers, b"a=b&model=gpt-4o") == ("gpt-4o",)
+    assert requested_models("openai", ("v1",), headers, b"a=b&model=gpt-4o") == ("gpt-4o",)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +178,9 @@ def test_the_model_of_an_encoded_form_is_found() -> None:
 )
 def test_a_body_that_hides_its_model_is_refused(headers: dict[str, str], path: str, body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        named_models("openai", safe_segments(path), headers, body)
+        requested_models("openai", safe_segments(path), headers, body)
 
 
 def test_an_encoded_slash_of_bedrock_belongs_to_an_arn() -> None:
     with pytest.raises(InvalidRequest):
-        named_models("bedrock", safe_segments("model%2Fx/converse"), JSON, b"{}")
+        requested_models("bedrock", safe_segments("model%2Fx/converse"), JSON, b"{}")

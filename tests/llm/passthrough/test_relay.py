@@ -1,4 +1,4 @@
-"""What a relayed call brings back: bytes at once, no cookies, no credential, and an honest row in the spend log."""
+"""Relayed responses: bytes at once, no cookies, no credential, and a correct row in the spend log."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_long_refusal_does_not_give_the_credential_away(relay: LiveWorke
     assert answer.content == (b"x" * 50_000 + b"****") * 20
 
 
-async def test_what_acts_on_our_address_in_a_browser_stays_behind(
+async def test_headers_that_act_on_our_origin_in_a_browser_are_dropped(
     relay: LiveWorker, upstream: ScriptedUpstream
 ) -> None:
     headers = {"nel": "{}", "report-to": "{}", "refresh": "0;url=/", "x-litellm-response-cost": "0", "x-kept": "yes"}
@@ -67,7 +67,7 @@ async def test_what_acts_on_our_address_in_a_browser_stays_behind(
     assert set(headers) & set(answer.headers) == {"x-kept"}
 
 
-async def test_leaving_before_the_count_or_not_asking_for_it_is_not_free(
+async def test_leaving_before_the_usage_or_not_asking_for_it_is_not_free(
     relay: LiveWorker, upstream: ScriptedUpstream
 ) -> None:
     key = await relay.new_key()
@@ -84,10 +84,10 @@ async def test_leaving_before_the_count_or_not_asking_for_it_is_not_free(
             if received.count(b"word") >= 10:
                 break
     await upstream.wait_for_disconnects(1)
-    left = (await relay.spend_rows(key, 2))[1]
-    assert (left["status"], left["metadata"]["error_information"]["error_code"]) == ("failure", "499")
-    assert 12 <= left["completion_tokens"] < 100
-    assert left["spend"] > 0
+    abandoned = (await relay.spend_rows(key, 2))[1]
+    assert (abandoned["status"], abandoned["metadata"]["error_information"]["error_code"]) == ("failure", "499")
+    assert 12 <= abandoned["completion_tokens"] < 100
+    assert abandoned["spend"] > 0
 
 
 async def test_what_is_read_again_is_not_billed_again(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
@@ -114,7 +114,7 @@ async def test_a_long_name_of_an_end_user_does_not_cost_the_row_in_the_spend_log
     assert (await relay.spend_row(key))["end_user"] == "c" * 255
 
 
-async def test_names_that_nobody_checked_do_not_fill_the_metrics(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
+async def test_unchecked_model_names_do_not_fill_the_metrics(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
     key = await relay.new_key()
     for number in range(3):
         upstream.plan(Reply(body={"data": []}))
@@ -129,7 +129,7 @@ async def test_every_method_is_relayed(relay: LiveWorker, upstream: ScriptedUpst
     upstream.plan(Reply(raw=b"" if method == "HEAD" else b"{}"))
     answer = await send(relay, await relay.new_key(), "/openai/v1/videos/a-1", method)
     assert answer.status_code == 200
-    assert [(one.method, one.path) for one in upstream.requests] == [(method, "/v1/videos/a-1")]
+    assert [(request.method, request.path) for request in upstream.requests] == [(method, "/v1/videos/a-1")]
 
 
 async def test_refusals_are_relayed_without_the_credential_and_logged_as_failures(
@@ -151,13 +151,13 @@ async def test_a_stream_is_relayed_at_once_and_its_usage_is_billed(
 ) -> None:
     key = await relay.new_key()
     upstream.plan(Stream(("a", "b", "c"), interval=0.2, usage_always=True))
-    began, arrivals = time.monotonic(), []
+    started_at, arrivals = time.monotonic(), []
     body = {**CHAT, "stream": True}
     headers = {"Authorization": f"Bearer {key}"}
     async with relay.http.stream("POST", f"{relay.url}/openai/chat/completions", json=body, headers=headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         async for chunk in answer.aiter_bytes():
-            arrivals.append((time.monotonic() - began, chunk))
+            arrivals.append((time.monotonic() - started_at, chunk))
     assert len(arrivals) >= 3
     assert arrivals[0][0] < arrivals[-1][0] - 0.35
     assert b"".join(chunk for _, chunk in arrivals).endswith(b"data: [DONE]\n\n")

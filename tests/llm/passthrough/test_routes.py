@@ -28,7 +28,7 @@ async def relay(relaying_process: QuarterdeckProcess, http: httpx.AsyncClient) -
 # ---- what goes up --------------------------------------------------------------------------------------------------
 
 
-async def test_the_credential_is_swapped_and_nothing_of_the_caller_goes_up(
+async def test_the_credential_is_replaced_and_none_of_the_caller_s_is_forwarded(
     relay: LiveWorker, upstream: ScriptedUpstream
 ) -> None:
     key = await relay.new_key()
@@ -175,7 +175,7 @@ async def test_a_missing_credential_is_named(relay: LiveWorker, upstream: Script
         "/openai%2Fv1/models",
     ],
 )
-async def test_paths_that_lead_elsewhere_are_refused(relay: LiveWorker, upstream: ScriptedUpstream, path: str) -> None:
+async def test_paths_that_could_escape_are_refused(relay: LiveWorker, upstream: ScriptedUpstream, path: str) -> None:
     key = await relay.new_key()
     reader, writer = await asyncio.open_connection("127.0.0.1", int(relay.url.rpartition(":")[2]))
     lines = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
@@ -251,7 +251,7 @@ async def test_blocked_keys_routes_limits_and_budgets_hold(relay: LiveWorker, up
         "/openai/v1/chat/completions",
     ],
 )
-async def test_what_all_callers_share_at_a_provider_is_for_admins(
+async def test_resources_that_all_callers_share_are_for_admins(
     relay: LiveWorker, upstream: ScriptedUpstream, path: str
 ) -> None:
     error = error_of(await send(relay, await relay.new_key(), path, "GET"), 403)

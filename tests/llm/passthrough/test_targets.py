@@ -1,4 +1,4 @@
-"""Each prefix leads to its provider; a credential goes with the address that it was configured with."""
+"""Each prefix has its provider as target; a credential is sent only to the address that it was configured with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.llm.passthrough.sources import NoCredential, Source
+from app.llm.passthrough.sources import CredentialSource, MissingCredential
 from app.llm.passthrough.targets import PREFIXES, configured_target, target_of
 from app.settings.pass_through import read_endpoint
 
@@ -22,8 +22,8 @@ KEYS = {
 }
 
 
-def lender(name: str = "m", upstream: str = "m", **params: Any) -> Source:
-    return Source(id="d-1", model_name=name, upstream_model=upstream, params=params)
+def source_of(name: str = "m", upstream: str = "m", **params: Any) -> CredentialSource:
+    return CredentialSource(id="d-1", model_name=name, upstream_model=upstream, params=params)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def lender(name: str = "m", upstream: str = "m", **params: Any) -> Source:
         ("vllm", "v1/pooling", "http://vllm.example:8000/v1/pooling", ""),
     ],
 )
-def test_where_each_prefix_leads(name: str, path: str, url: str, headers: str) -> None:
+def test_the_target_of_each_prefix(name: str, path: str, url: str, headers: str) -> None:
     target = target_of(name, tuple(path.split("/")), [], "", KEYS, ())
     assert f"{target.base}{target.path}" == url
     assert target.headers == ({PREFIXES[name].header: headers} if headers else {})
@@ -62,31 +62,31 @@ def test_gemini_s_key_goes_into_the_query() -> None:
         ("https://gw.example/openai/v1", "v1/chat", "https://gw.example/openai/v1/chat"),
     ],
 )
-def test_the_version_of_openai_stands_once(base: str, path: str, url: str) -> None:
+def test_the_version_of_openai_is_in_the_path_once(base: str, path: str, url: str) -> None:
     environment = {**KEYS, "OPENAI_API_BASE": base}
     target = target_of("openai", tuple(path.split("/")), [], "", environment, ())
     assert f"{target.base}{target.path}" == url
 
 
 def test_the_key_of_the_environment_never_goes_to_the_address_of_a_deployment() -> None:
-    with pytest.raises(NoCredential, match="OPENAI_API_KEY"):
-        target_of("openai", ("x",), [], "", KEYS, [lender(api_base="https://other.example")])
-    own = target_of("openai", ("x",), [], "", KEYS, [lender(api_base="https://other.example", api_key="own-key")])
+    with pytest.raises(MissingCredential, match="OPENAI_API_KEY"):
+        target_of("openai", ("x",), [], "", KEYS, [source_of(api_base="https://other.example")])
+    own = target_of("openai", ("x",), [], "", KEYS, [source_of(api_base="https://other.example", api_key="own-key")])
     assert (own.base, own.headers["authorization"]) == ("https://other.example", "Bearer own-key")
-    borrowed = target_of("openai", ("x",), [], "", KEYS, [lender(api_key="own-key", extra_headers={"X-Team": "a"})])
+    borrowed = target_of("openai", ("x",), [], "", KEYS, [source_of(api_key="own-key", extra_headers={"X-Team": "a"})])
     assert borrowed.base == "https://api.openai.com"
     assert borrowed.headers == {"authorization": "Bearer own-key", "x-team": "a"}
 
 
-def test_the_deployment_of_the_model_lends_first() -> None:
-    sources = [lender("a", api_key="key-a"), lender("b", api_key="key-b")]
+def test_the_deployment_of_the_model_lends_its_credential_first() -> None:
+    sources = [source_of("a", api_key="key-a"), source_of("b", api_key="key-b")]
     assert target_of("openai", ("x",), [], "b", {}, sources).headers["authorization"] == "Bearer key-b"
     assert target_of("openai", ("x",), [], "c", {}, sources).headers["authorization"] == "Bearer key-a"
 
 
 @pytest.mark.parametrize("name", PREFIXES)
 def test_without_a_credential_the_variable_is_named(name: str) -> None:
-    with pytest.raises(NoCredential) as refused:
+    with pytest.raises(MissingCredential) as refused:
         target_of(name, ("v1", "x"), [], "", {}, ())
     assert refused.value.status == 503
     assert refused.value.param is not None
@@ -96,13 +96,13 @@ def test_without_a_credential_the_variable_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     "base", ["ftp://x", "https://name:word@x.example", "https://x.example?a=b", "nothing", "http://x:99999"]
 )
-def test_an_address_that_cannot_be_meant_is_refused(base: str) -> None:
-    with pytest.raises(NoCredential):
+def test_an_invalid_address_is_refused(base: str) -> None:
+    with pytest.raises(MissingCredential):
         target_of("openai", ("x",), [], "", {**KEYS, "OPENAI_API_BASE": base}, ())
 
 
 def test_secrets_are_not_shown() -> None:
-    target = target_of("openai", ("x",), [], "", KEYS, [lender(api_key="own-key-of-the-team")])
+    target = target_of("openai", ("x",), [], "", KEYS, [source_of(api_key="own-key-of-the-team")])
     assert "own-key" not in repr(target)
     assert "own-key" not in repr(target.source)
 
@@ -124,7 +124,7 @@ def test_secrets_are_not_shown() -> None:
         ),
     ],
 )
-def test_where_a_configured_endpoint_leads(
+def test_the_target_of_a_configured_endpoint(
     fields: dict[str, Any],
     segments: tuple[str, ...],
     query: list[tuple[str, str]],

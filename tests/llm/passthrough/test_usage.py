@@ -213,7 +213,7 @@ def billed(scanner: UsageScanner, *, is_whole: bool) -> tuple[int, int]:
     return usage.prompt_tokens, usage.completion_tokens
 
 
-def test_a_stream_that_says_no_usage_is_billed_as_it_looks() -> None:
+def test_a_stream_without_usage_is_estimated() -> None:
     words = [{"choices": [{"delta": {"content": "word "}}]} for _ in range(8)]
     assert billed(scanned(SSE, sse(*words)), is_whole=True) == (25, 10)
     assert billed(
@@ -223,7 +223,7 @@ def test_a_stream_that_says_no_usage_is_billed_as_it_looks() -> None:
     assert scanned(JSON, b'{"text": "word"}').billed(25, is_whole=True) is None
 
 
-def test_leaving_before_the_count_is_not_free() -> None:
+def test_leaving_before_the_usage_is_not_free() -> None:
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 100, "output_tokens": 1}}}
     words = [{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x" * 40}} for _ in range(10)]
     assert billed(scanned(SSE, sse(start, *words)), is_whole=False) == (100, 100)
@@ -256,10 +256,10 @@ def test_the_end_of_a_large_answer_is_enough() -> None:
         ("", b""),
     ],
 )
-def test_what_says_nothing_counts_nothing(content_type: str, body: bytes) -> None:
+def test_bodies_without_usage_count_nothing(content_type: str, body: bytes) -> None:
     assert scanned(content_type, body).usage is None
 
 
-def test_nonsense_is_bounded() -> None:
+def test_invalid_input_is_bounded() -> None:
     body = {"usage": {"prompt_tokens": -5, "completion_tokens": 1e300, "prompt_tokens_details": {"cached_tokens": 9}}}
     assert counts(scanned(JSON, json.dumps(body).encode())) == (0, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""A token is asked for once, with a statement that Google can check, and again before it ends."""
+"""A token is requested once, with an assertion that Google can verify, and again before it expires."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Endpoint:
         return self.status, json.dumps(body).encode()
 
 
-async def test_many_calls_at_once_ask_for_one_token_with_a_good_statement() -> None:
+async def test_concurrent_calls_request_one_token_with_a_valid_assertion() -> None:
     endpoint = Endpoint()
     tokens = VertexTokens(endpoint.post)
     account = read_service_account(ACCOUNT, may_read_files=False)
@@ -48,7 +48,7 @@ async def test_many_calls_at_once_ask_for_one_token_with_a_good_statement() -> N
     assert jwt.get_unverified_header(form["assertion"][0])["kid"] == "key-1"
 
 
-async def test_a_token_is_asked_for_again_shortly_before_its_end() -> None:
+async def test_a_token_is_requested_again_shortly_before_it_expires() -> None:
     endpoint, now = Endpoint(), [1_000_000.0]
     tokens = VertexTokens(endpoint.post, lambda: now[0])
     account = read_service_account(ACCOUNT, may_read_files=False)
@@ -71,7 +71,7 @@ async def test_a_caller_who_leaves_does_not_end_the_others_wait() -> None:
 @pytest.mark.parametrize(
     "endpoint", [Endpoint(400, {"error": "invalid_grant"}), Endpoint(500), Endpoint(200, {"access_token": "a\nb"})]
 )
-async def test_a_refusal_is_an_authentication_error_and_is_not_kept(endpoint: Endpoint) -> None:
+async def test_a_refusal_is_an_authentication_error_and_is_not_cached(endpoint: Endpoint) -> None:
     tokens = VertexTokens(endpoint.post)
     account = read_service_account(ACCOUNT, may_read_files=False)
     for _ in range(2):
@@ -93,13 +93,13 @@ def test_an_account_is_read_from_a_file_where_that_is_allowed(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "text", ["{", "[]", "{}", json.dumps({**service_account("file:///etc/passwd")}), "/no/such/file"]
 )
-def test_what_is_no_service_account_is_refused_without_being_shown(text: str) -> None:
+def test_an_invalid_service_account_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(ValueError, match=r"is|has") as problem:
         read_service_account(text, may_read_files=True)
     assert "PRIVATE" not in str(problem.value)
 
 
-async def test_a_key_that_cannot_sign_is_told_without_being_shown() -> None:
+async def test_an_invalid_private_key_is_reported_without_being_shown() -> None:
     facts = {**service_account(ADDRESS), "private_key": "-----BEGIN no key-----"}
     account = read_service_account(json.dumps(facts), may_read_files=False)
     with pytest.raises(UpstreamError, match="holds no private key") as refused:
