@@ -120,7 +120,9 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
     upstream = Upstream(settings)
     router = Router(settings, announcer.announce)
     accounts = ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key)
-    billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_kept=base.spend_logs_retention)
+    billing = BatchBilling(
+        settings, database, accounts, catalog, shared, ledger, log_retention=base.spend_logs_retention
+    )
     answers = open_response_cache(settings, announcer.announce, open_answer_store)
     metrics = Metrics(settings)
     call_log, traces = CallLog(is_verbose=settings.lowest_log_level == "DEBUG"), open_traces(settings)

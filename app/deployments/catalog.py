@@ -67,13 +67,13 @@ class DeploymentCatalog:
         """Model names that are visible to a caller of this team, in the order in which they were configured."""
         shared = [name for name, members in self._by_name.items() if any(not member.is_blocked for member in members)]
         aliases = [(alias, group) for alias, (group, is_hidden) in self._aliases.items() if not is_hidden]
-        shared += [alias for alias, group in aliases if self.behind(group, team_id)]
+        shared += [alias for alias, group in aliases if self.deployments_of(group, team_id)]
         if team_id is None:
             return shared
         own = [member.public_name for member in self.all() if member.team_id == team_id and not member.is_blocked]
         return list(dict.fromkeys([*shared, *own]))
 
-    def behind(self, model: str, team_id: str | None = None) -> tuple[Deployment, ...]:
+    def deployments_of(self, model: str, team_id: str | None = None) -> tuple[Deployment, ...]:
         """The deployments that may serve a model name, or one deployment id: those that are not blocked.
 
         A team's own deployments serve that team only, and for it they replace the shared ones of that name.
@@ -83,7 +83,7 @@ class DeploymentCatalog:
             return members
         return tuple(member for member in members if not member.is_blocked)
 
-    def group_behind(self, model: str, team_id: str | None = None) -> str:
+    def group_of(self, model: str, team_id: str | None = None) -> str:
         """The model group of a name: that of an alias, unless a group has that name itself."""
         alias = self._aliases.get(model)
         return model if alias is None or self._group(model, team_id) else alias[0]
@@ -93,8 +93,8 @@ class DeploymentCatalog:
 
         Those are the group's access groups and, for an alias, the alias itself.
         """
-        group = self.group_behind(model, team_id)
-        grants = self.groups_of(group, team_id)
+        group = self.group_of(model, team_id)
+        grants = self.access_groups_of(group, team_id)
         return group, grants if group == model else grants | {model}
 
     def _group(self, model: str, team_id: str | None) -> tuple[Deployment, ...]:
@@ -115,7 +115,7 @@ class DeploymentCatalog:
         """Whether a name stands for deployments of this team, which need no further grant."""
         return team_id is not None and (team_id, model) in self._by_team
 
-    def groups_of(self, model: str, team_id: str | None = None) -> frozenset[str]:
+    def access_groups_of(self, model: str, team_id: str | None = None) -> frozenset[str]:
         """The access groups (`model_info.access_groups`) that contain a model."""
         return frozenset(group for member in self._find(model, team_id) for group in member.access_groups)
 

@@ -11,7 +11,7 @@ from ..protocols.media_usage import RelayMeter
 from .call import Reply
 from .call_record import CallRecord
 from .upstream.client import Answer
-from .upstream.errors import empty_error
+from .upstream.errors import empty_answer_error
 
 _EVENTS = "text/event-stream"
 # What a browser would run or show as a page of ours must not come from a provider.
@@ -45,7 +45,7 @@ async def relayed(answer: Answer, asked: Usage, record: CallRecord, dialect: Dia
     except BaseException as problem:  # whatever ends the wait, the provider must be told to stop
         answer.close()
         if isinstance(problem, StopAsyncIteration):
-            raise empty_error(answer.deployment) from None
+            raise empty_answer_error(answer.deployment) from None
         raise
     record.timing.first_chunk()
     record.upstream_headers = answer.headers

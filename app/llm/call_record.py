@@ -219,7 +219,7 @@ class CallRecord:
 
     def _record_speed(self, usage: Usage) -> None:
         """How fast the deployment answered, for routing that goes by it."""
-        self._load.answered(
+        self._load.record_success(
             self._running,
             tokens=usage.total_tokens,
             completion_tokens=usage.completion_tokens,

@@ -176,8 +176,8 @@ class Gateway:
         raise AssertionError("a call asks for at least one model")
 
     def _group_of(self, call: Call, model: str) -> Group:
-        name = self._catalog.group_behind(model, call.principal.team_id)
-        return Group(name, self._catalog.behind(name, call.principal.team_id))
+        name = self._catalog.group_of(model, call.principal.team_id)
+        return Group(name, self._catalog.deployments_of(name, call.principal.team_id))
 
     def _admission_request(self, call: Call, request: ClientRequest, model: str, group: Group) -> AdmissionRequest:
         team_id = call.principal.team_id
@@ -186,7 +186,8 @@ class Gateway:
             model=group.name,
             path=call.path,
             deployments=group.deployments,
-            groups=self._catalog.groups_of(group.name, team_id) | ({model} if model != group.name else frozenset()),
+            groups=self._catalog.access_groups_of(group.name, team_id)
+            | ({model} if model != group.name else frozenset()),
             is_own_model=self._catalog.belongs_to_team(group.name, team_id),
             tags=call.tags,
             end_user=call.end_user,
@@ -215,7 +216,7 @@ class Gateway:
         raise last
 
     def _may_fall_back(self, routed: RoutedCall, target: FallbackTarget) -> bool:
-        name = self._catalog.group_behind(target.model, routed.call.principal.team_id)
+        name = self._catalog.group_of(target.model, routed.call.principal.team_id)
         return name not in routed.tried and routed.record.fallbacks < self._settings.max_fallbacks
 
     async def _fall_back(self, routed: RoutedCall, target: FallbackTarget, *, is_configured: bool) -> Reply:
@@ -301,7 +302,7 @@ class Gateway:
         except UpstreamError as error:
             record.end_attempt(error)
             raise
-        self.router.cooldowns.answered(deployment.id)
+        self.router.cooldowns.record_success(deployment.id)
         return reply
 
     # ---- failures --------------------------------------------------------------------------------------------------
@@ -322,7 +323,7 @@ class Gateway:
     def _record_stream_failure(self, deployment: Deployment, error: UpstreamError) -> None:
         """A stream broke after the client had seen it begin."""
         group, team_id = deployment.public_name, deployment.team_id
-        is_alone = len(self._catalog.behind(group, team_id)) <= 1
+        is_alone = len(self._catalog.deployments_of(group, team_id)) <= 1
         has_fallback = bool(possible_targets(group, USUAL, self._settings))
         self._record_failure(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
 

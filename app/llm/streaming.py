@@ -47,7 +47,7 @@ async def translated_frames(
         try:
             events = decoder.feed(chunk)
             if not events:
-                answer.overhear()  # comments, or a part of an event
+                answer.ignore_last_chunk()  # comments, or a part of an event
                 continue
             for event in events:
                 frame = stream.frame(event)

@@ -201,14 +201,14 @@ async def test_a_name_has_all_its_deployments_and_an_id_has_one(sqlite_url: str,
     models = (entry("b", id="1"), entry("a", id="2"), entry("b", id="3"))
     async with catalog_of(sqlite_url, tmp_path, *models) as catalog:
         assert catalog.names() == ["b", "a"]
-        assert [member.id for member in catalog.behind("b")] == ["1", "3"]
-        assert [member.id for member in catalog.behind("3")] == ["3"]
-        assert catalog.behind("nobody") == ()
+        assert [member.id for member in catalog.deployments_of("b")] == ["1", "3"]
+        assert [member.id for member in catalog.deployments_of("3")] == ["3"]
+        assert catalog.deployments_of("nobody") == ()
 
 
 async def test_weights_and_limits_may_stand_beside_the_parameters(sqlite_url: str, tmp_path: Path) -> None:
     async with catalog_of(sqlite_url, tmp_path, {**entry("a", rpm=5), "rpm": 1, "weight": 2}) as catalog:
-        (deployment,) = catalog.behind("a")
+        (deployment,) = catalog.deployments_of("a")
         assert (deployment.weight, deployment.rpm) == (2, 5)
 
 
@@ -224,16 +224,16 @@ async def test_a_stored_deployment_serves_and_is_encrypted(database_url: str, tm
         row = await catalog.add("stored", params, {"id": "s1"}, "alice")
         await catalog.reload()
         assert SECRET not in row.litellm_params
-        (deployment,) = catalog.behind("stored")
+        (deployment,) = catalog.deployments_of("stored")
         assert deployment.is_stored and deployment.model_info["db_model"] is True
         assert deployment.headers["Authorization"] == f"Bearer {SECRET}"
     async with catalog_of(database_url, tmp_path) as other:
         assert other.names() == []
         await other.reload()
-        assert [member.id for member in other.behind("stored")] == ["s1"]
+        assert [member.id for member in other.deployments_of("stored")] == ["s1"]
         await StoredDeployment.filter(model_id="s1").update(blocked=True)
         await other.reload()
-        assert (other.names(), other.behind("stored"), other.behind("s1")) == ([], (), ())
+        assert (other.names(), other.deployments_of("stored"), other.deployments_of("s1")) == ([], (), ())
         assert [member.is_blocked for member in other.all()] == [True]
 
 
@@ -261,7 +261,7 @@ async def test_another_salt_key_leaves_stored_deployments_out(migrated_sqlite_ur
 
 async def test_prices_are_exact(sqlite_url: str, tmp_path: Path) -> None:
     async with catalog_of(sqlite_url, tmp_path, entry("a", input_cost_per_token=1.5e-7)) as catalog:
-        assert catalog.behind("a")[0].input_cost_per_token == Decimal("0.00000015")
+        assert catalog.deployments_of("a")[0].input_cost_per_token == Decimal("0.00000015")
 
 
 # ---- headers and masked credentials --------------------------------------------------------------------------------
@@ -361,29 +361,33 @@ async def test_a_configured_deployment_waits_for_a_stored_credential(database_ur
         await Credential.create(credential_name="stored", credential_values=catalog.encrypt({"api_key": SECRET}))
         await catalog.reload()
         assert catalog.names() == ["a", "b"]
-        assert catalog.behind("a")[0].headers == {"Authorization": f"Bearer {SECRET}"}
-        (same,) = catalog.behind("b")
+        assert catalog.deployments_of("a")[0].headers == {"Authorization": f"Bearer {SECRET}"}
+        (same,) = catalog.deployments_of("b")
         await catalog.reload()
-        assert catalog.behind("b")[0] is same
+        assert catalog.deployments_of("b")[0] is same
 
 
 async def test_blocked_entries_of_the_file_are_listed_and_not_called(sqlite_url: str, tmp_path: Path) -> None:
     blocked = {**entry("a"), "model_info": {"id": "1", "blocked": True}}
     async with catalog_of(sqlite_url, tmp_path, blocked, entry("a", id="2"), entry("b", id="3")) as catalog:
         assert [member.id for member in catalog.all()] == ["1", "2", "3"]
-        assert [member.id for member in catalog.behind("a")] == ["2"]
-        assert catalog.behind("1") == ()
+        assert [member.id for member in catalog.deployments_of("a")] == ["2"]
+        assert catalog.deployments_of("1") == ()
 
 
 async def test_a_team_s_deployment_replaces_the_shared_ones(sqlite_url: str, tmp_path: Path) -> None:
     info = {"id": "t", "team_id": "team", "team_public_model_name": "a", "access_groups": ["beta"]}
     models = (entry("a", id="1"), {**entry("internal"), "model_info": info})
     async with catalog_of(sqlite_url, tmp_path, *models) as catalog:
-        assert [member.id for member in catalog.behind("a")] == ["1"]
-        assert [member.id for member in catalog.behind("a", "other")] == ["1"]
-        assert [member.id for member in catalog.behind("a", "team")] == ["t"]
-        assert (catalog.behind("internal"), catalog.behind("t"), catalog.behind("t", "other")) == ((), (), ())
+        assert [member.id for member in catalog.deployments_of("a")] == ["1"]
+        assert [member.id for member in catalog.deployments_of("a", "other")] == ["1"]
+        assert [member.id for member in catalog.deployments_of("a", "team")] == ["t"]
+        assert (
+            catalog.deployments_of("internal"),
+            catalog.deployments_of("t"),
+            catalog.deployments_of("t", "other"),
+        ) == ((), (), ())
         assert (catalog.names(), catalog.names("team")) == (["a"], ["a"])
-        assert catalog.groups_of("a") == frozenset()
-        assert catalog.groups_of("a", "team") == frozenset({"beta"})
+        assert catalog.access_groups_of("a") == frozenset()
+        assert catalog.access_groups_of("a", "team") == frozenset({"beta"})
         assert [member.id for member in catalog.access_groups()["beta"]] == ["t"]

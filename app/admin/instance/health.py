@@ -174,7 +174,7 @@ async def shared_status() -> Answer:
     last = services().background_checks.last_round_at
     return {
         "shared_health_check_enabled": services().settings.background_health_checks,
-        "is_checking_here": services().background_checks.is_working_here,
+        "is_checking_here": services().background_checks.holds_lock,
         "last_round_at": last.isoformat() if last is not None else None,
         "interval_seconds": services().settings.health_check_interval,
     }

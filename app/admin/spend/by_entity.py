@@ -103,7 +103,7 @@ async def calculate_spend() -> Answer:
 
 def _prices_of(model: str) -> Prices | None:
     """Of a deployment behind the name, else of the price table: `provider/model` or a name of OpenAI."""
-    for deployment in services().deployments.behind(model):
+    for deployment in services().deployments.deployments_of(model):
         if deployment.prices is not None:
             return deployment.prices
     provider, slash, name = model.partition("/")

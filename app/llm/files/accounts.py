@@ -62,7 +62,7 @@ class ProviderAccounts:
         )
 
     def _group(self, principal: Principal, model: str) -> str:
-        return self._catalog.group_behind(principal.aliases.get(model, model), principal.team_id)
+        return self._catalog.group_of(principal.aliases.get(model, model), principal.team_id)
 
     # ---- accounts --------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class ProviderAccounts:
         Raises InvalidRequest (400) when the caller may use none.
         """
         if model is not None:
-            candidates = self._catalog.behind(self._group(principal, model), principal.team_id)
+            candidates = self._catalog.deployments_of(self._group(principal, model), principal.team_id)
         else:
             candidates = tuple(deployment for deployment in self._catalog.all() if self._may_use(principal, deployment))
         providers = (provider,) if provider is not None else None if model is not None else _DEFAULT_PROVIDERS
@@ -104,7 +104,7 @@ class ProviderAccounts:
     def find_at(self, account: Deployment, principal: Principal, model: str) -> tuple[str, Deployment | None]:
         """The group that a model's name stands for, and which of its deployments is at this account."""
         group = self._group(principal, model)
-        deployments = self._catalog.behind(group, principal.team_id)
+        deployments = self._catalog.deployments_of(group, principal.team_id)
         return group, next((member for member in deployments if _account(member) == _account(account)), None)
 
     def by_id(self, id: str) -> Deployment | None:

@@ -67,13 +67,13 @@ class BatchBilling:
         shared: SharedScopes,
         ledger: SpendLedger,
         *,
-        log_kept: timedelta | None = None,
+        log_retention: timedelta | None = None,
         max_bytes: int = _MAX_BYTES,
     ) -> None:
-        """`log_kept`: the retention of spend logs. Up to `max_bytes` of an output file are read and billed."""
+        """`log_retention`: the retention of spend logs. Up to `max_bytes` of an output file are read and billed."""
         self._calendar = settings.budget_calendar
         self._bounds_team_keys_by_user = settings.apply_user_budget_to_team_keys
-        self._log_kept = log_kept
+        self._log_retention = log_retention
         self._database = database
         self._accounts = accounts
         self._catalog = catalog
@@ -83,7 +83,7 @@ class BatchBilling:
 
     async def bill(self, batch: EndedBatch) -> None:
         """Raises UpstreamError, TimeoutError or what the database says when it should be tried again."""
-        if self._log_kept is not None and batch.ended_at <= datetime.now(UTC) - self._log_kept:
+        if self._log_retention is not None and batch.ended_at <= datetime.now(UTC) - self._log_retention:
             # Its rows may have been deleted by now: nothing would show that it was billed before.
             return
         with self._database.active():
@@ -151,7 +151,7 @@ class BatchBilling:
         """The event with the windows and access groups that it counts in."""
         whose = set(event.scopes())
         own = [scope for scope in caller.scopes if (scope.kind, scope.id) in whose and scope.model in ("", group)]
-        shared = [*self._shared.of_call(caller.tags, self._catalog.groups_of(group, caller.team_id))]
+        shared = [*self._shared.of_call(caller.tags, self._catalog.access_groups_of(group, caller.team_id))]
         provider = self._shared.of_provider(event.provider)
         scopes = [*own, *shared, *([provider] if provider is not None else [])]
         groups = [scope.id for scope in shared if scope.kind == "access_group"]

@@ -18,7 +18,7 @@ from ...protocols.json_fields import as_mapping
 from ...protocols.openai import GATEWAY_FIELDS
 from .accounts import ProviderAccounts
 from .batch_watcher import BatchWatcher
-from .files import Wanted, models_of_file
+from .files import AccountSelector, models_of_file
 from .lists import JsonObject, list_own_rows, read_limit
 from .object_ids import ObjectRef
 from .owner import OWNER_METADATA_KEY, owner_of_signature, payer_of
@@ -57,7 +57,9 @@ class ProviderBatches:
         self._watcher.observe(row, account, signature)
         return self._to_client(row, account, file.owner)
 
-    async def list_own(self, principal: Principal, path: str, wanted: Wanted, arguments: dict[str, str]) -> JsonObject:
+    async def list_own(
+        self, principal: Principal, path: str, wanted: AccountSelector, arguments: dict[str, str]
+    ) -> JsonObject:
         """The caller's own batches at one account; an admin sees all."""
         # It may take many calls to the provider, so it counts as a call of the caller's.
         await self._accounts.admit(principal, path, ())

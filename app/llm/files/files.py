@@ -35,7 +35,7 @@ _MAX_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class AccountSelector:
     """The account that a client selects: that of a model or of a provider; the default one without either."""
 
     model: str | None = None
@@ -47,13 +47,13 @@ class ProviderFiles:
         self._accounts = accounts
 
     async def upload(
-        self, principal: Principal, path: str, body: bytes, content_type: str, wanted: Wanted
+        self, principal: Principal, path: str, body: bytes, content_type: str, wanted: AccountSelector
     ) -> JsonObject:
         """Store a file. Models in a batch file must be granted, and are renamed to the provider's names."""
         self._accounts.refuse(principal, path)
         form = parse_form(body, content_type)
         file = _file_of(form)
-        wanted = Wanted(
+        wanted = AccountSelector(
             model=_single_model(form.texts("target_model_names")) or form.text("model") or wanted.model,
             provider=form.text("custom_llm_provider") or wanted.provider,
         )
@@ -61,7 +61,7 @@ class ProviderFiles:
         if form.text("purpose") == "batch":
             models = await asyncio.to_thread(models_of_batch, file.value)
             if wanted.model is None and wanted.provider is None:
-                wanted = Wanted(model=models[0])
+                wanted = AccountSelector(model=models[0])
         admitted = dict.fromkeys((*models, *([wanted.model] if wanted.model is not None else [])))
         await self._accounts.admit(principal, path, tuple(admitted))
         account = self._accounts.choose(principal, wanted.model, wanted.provider)
@@ -73,7 +73,9 @@ class ProviderFiles:
         row = await self._accounts.request_json(account, "POST", _PATH, (), *encoded)
         return self._to_client(row, account, owner)
 
-    async def list_own(self, principal: Principal, path: str, wanted: Wanted, arguments: dict[str, str]) -> JsonObject:
+    async def list_own(
+        self, principal: Principal, path: str, wanted: AccountSelector, arguments: dict[str, str]
+    ) -> JsonObject:
         """The caller's own files at one account, in the provider's order; an admin sees all."""
         # It may take many calls to the provider, so it counts as a call of the caller's.
         await self._accounts.admit(principal, path, ())

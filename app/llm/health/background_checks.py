@@ -37,7 +37,7 @@ class BackgroundChecks:
         self._catalog = catalog
         self._probe = probe
         self.last_round_at: datetime | None = None
-        self.is_working_here = False
+        self.holds_lock = False
 
     async def run_forever(self) -> None:
         """Probe all deployments, again and again. Returns at once when the setting is off."""
@@ -45,7 +45,7 @@ class BackgroundChecks:
             return
         name = sha256(self._settings.database_url.encode()).hexdigest()[:16]
         descriptor = await _acquire_lock(self._settings.state_dir / f"health-checks-{name}.lock")
-        self.is_working_here = True
+        self.holds_lock = True
         try:
             while True:
                 started = time.monotonic()
@@ -57,7 +57,7 @@ class BackgroundChecks:
                     log.error("background health checks failed", reason=type(problem).__name__)
                 await asyncio.sleep(max(1.0, started + self._settings.health_check_interval - time.monotonic()))
         finally:
-            self.is_working_here = False
+            self.holds_lock = False
             os.close(descriptor)
 
     async def run_once(self) -> int:

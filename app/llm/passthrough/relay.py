@@ -175,7 +175,7 @@ class PassThrough:
 
     def _admission_request(self, call: Call, provider: str, model: str) -> AdmissionRequest:
         team_id = call.principal.team_id
-        groups = self._catalog.groups_of(model, team_id) if model else frozenset()
+        groups = self._catalog.access_groups_of(model, team_id) if model else frozenset()
         names = (model, f"{provider}/{model}") if model and provider else (model,)
         name = next((name for name in names if allows(call.principal, name, groups)), model)
         return AdmissionRequest(

@@ -15,7 +15,7 @@ from ...protocols.json_fields import object_of
 from ...services import services
 from ..byte_stream import safe_type
 from ..files.batches import ProviderBatches
-from ..files.files import ProviderFiles, Wanted
+from ..files.files import AccountSelector, ProviderFiles
 from ..upstream.client import Answer
 from .openai import read_body
 
@@ -41,12 +41,12 @@ def _batches() -> ProviderBatches:
     return ProviderBatches(services().accounts, services().batch_watcher)
 
 
-def _wanted(provider: str | None) -> Wanted:
+def _wanted(provider: str | None) -> AccountSelector:
     """Which account the address, a query or a header names; a form may name one too, and then it wins."""
     query, headers = request.args, request.headers
     models = query.get("target_model_names") or query.get("model") or headers.get("x-litellm-model")
     named = query.get("provider") or query.get("custom_llm_provider") or headers.get("custom-llm-provider")
-    return Wanted(model=(models or "").partition(",")[0].strip() or None, provider=provider or named or None)
+    return AccountSelector(model=(models or "").partition(",")[0].strip() or None, provider=provider or named or None)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

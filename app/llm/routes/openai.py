@@ -103,7 +103,7 @@ async def list_models() -> Response:
     names, groups = _visible(), list[str]()
     if _asks_for("include_model_access_groups") or _asks_for("only_model_access_groups"):
         catalog, team_id = services().deployments, current_principal().team_id
-        reached = {catalog.group_behind(name, team_id) for name in names}
+        reached = {catalog.group_of(name, team_id) for name in names}
         groups = [name for name, members in catalog.access_groups().items() if _any_of(members, reached)]
     shown = groups if _asks_for("only_model_access_groups") else [*names, *groups]
     return jsonify({"data": [_model(name) for name in dict.fromkeys(shown)], "object": "list"})

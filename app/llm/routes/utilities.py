@@ -146,7 +146,7 @@ def _deployment(principal: Principal, model: str) -> Deployment:
     group, groups = catalog.grants_of(principal.aliases.get(model, model), team_id)
     refuse_model_of_key(principal, group, groups)
     refuse_model_of_others(principal, group, groups, is_own_model=catalog.belongs_to_team(group, team_id))
-    deployments = catalog.behind(group, team_id)
+    deployments = catalog.deployments_of(group, team_id)
     if not deployments:
         raise InvalidRequest(
             f"litellm.BadRequestError: You passed in model={model}. There are no healthy deployments for this model",

@@ -23,7 +23,7 @@ _MIN_ANNOUNCED_SECONDS = 1.0
 _MAX_ANNOUNCED_ID = 400
 
 
-def is_its_fault(error: UpstreamError) -> bool:
+def is_deployment_failure(error: UpstreamError) -> bool:
     """Whether a failure is the deployment's, and not that of what a client sent. A 403 may be either: it counts as a
     failure, but starts no cooldown."""
     return error.status >= 500 or error.status in _COOLDOWN_STATUSES or error.status == 403
@@ -75,12 +75,14 @@ class Cooldowns:
 
     # ---- recording -------------------------------------------------------------------------------------------------
 
-    def answered(self, id: str) -> None:
+    def record_success(self, id: str) -> None:
         """Record a success: the deployment is half-open no more."""
         if self._half_open:
             self._half_open.discard(id)
 
-    def failed(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> float:
+    def record_failure(
+        self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool
+    ) -> float:
         """Record a failure; returns for how many seconds the deployment cools down now, 0 when it does not.
 
         `is_alone`: no other deployment of its group could take over. A cooldown would only turn the provider's own

@@ -79,7 +79,7 @@ class DeploymentLoad:
         load = self.of(id)
         load.running = max(0, load.running - 1)
 
-    def failed(self, id: str, *, is_timeout: bool) -> None:
+    def record_failure(self, id: str, *, is_timeout: bool) -> None:
         load = self.of(id)
         load.failures += 1
         if is_timeout:
@@ -87,7 +87,7 @@ class DeploymentLoad:
             load.latencies.append(_TIMEOUT_LATENCY)
             load.first_chunks.append(_TIMEOUT_LATENCY)
 
-    def answered(
+    def record_success(
         self, id: str, *, tokens: int, completion_tokens: int, seconds: float, first_chunk: float | None
     ) -> None:
         """Record a success: tokens, and seconds in all and to the first chunk of a stream."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ...deployments.deployment import Deployment
 from ...errors import Unauthenticated, UpstreamError
 from ...settings.routing import RoutingSettings
-from .cooldown import Cooldowns, is_its_fault
+from .cooldown import Cooldowns, is_deployment_failure
 from .load import DeploymentLoad
 from .strategies import choose, has_room
 
@@ -90,9 +90,9 @@ class Router:
 
         What is the client's own mistake does not count: one tenant must not cool a deployment down for all.
         """
-        if is_its_fault(error):
-            self.load.failed(deployment.id, is_timeout=error.error_class == "Timeout")
-        return self.cooldowns.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
+        if is_deployment_failure(error):
+            self.load.record_failure(deployment.id, is_timeout=error.error_class == "Timeout")
+        return self.cooldowns.record_failure(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
 
     # ---- filters ---------------------------------------------------------------------------------------------------
 

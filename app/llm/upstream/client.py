@@ -105,9 +105,9 @@ class Answer:
             raise transport_error(problem, self._deployment) from problem
         return chunk or (None if answer.has_ended else b"")
 
-    def overhear(self) -> None:
+    def ignore_last_chunk(self) -> None:
         """The last chunk had no content: it does not reset the timeout for silence."""
-        self._answer.overhear()
+        self._answer.ignore_last_chunk()
 
     def close(self) -> None:
         """Abort the connection unless the response was read to its end: an unread stream must stop costing."""

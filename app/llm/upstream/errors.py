@@ -104,7 +104,7 @@ def invalid_answer_error(deployment: Deployment) -> UpstreamError:
     return UpstreamError(message, status=500, is_retryable=True, error_class="InternalServerError")
 
 
-def empty_error(deployment: Deployment) -> UpstreamError:
+def empty_answer_error(deployment: Deployment) -> UpstreamError:
     """A success status with an empty body or stream."""
     message = _error_message("InternalServerError", deployment, "the provider's answer is empty")
     return UpstreamError(message, status=500, is_retryable=True, error_class="InternalServerError")

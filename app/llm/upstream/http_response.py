@@ -106,7 +106,7 @@ class HttpResponse:
         self._unread_bytes = 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def overhear(self) -> None:
+    def ignore_last_chunk(self) -> None:
         """What was read last is no content: the provider counts as silent since before it."""
         self._waiting_since = self._previous_waiting_since
 

@@ -37,7 +37,7 @@ async def test_a_word_is_put_on_models_changed_and_taken_off(admin: Caller, inst
     answer = (await admin.post("/access_group/new", access_group="beta", model_names=["a"])).json()
     assert answer == {"access_group": "beta", "model_names": ["a"], "deployment_count": 2, "models_updated": 2}
     catalog = instance.extensions[EXTENSION].deployments
-    assert (catalog.groups_of("a"), catalog.groups_of("b")) == ({"beta"}, frozenset())
+    assert (catalog.access_groups_of("a"), catalog.access_groups_of("b")) == ({"beta"}, frozenset())
     answer = (await _send(admin, "PUT", "/access_group/beta/update", model_ids=["a2", "b1"])).json()
     assert (answer["model_names"], answer["models_updated"]) == (["a", "b"], 2)
     assert (await admin.get("/access_group/beta/info")).json()["deployment_count"] == 2
@@ -45,7 +45,7 @@ async def test_a_word_is_put_on_models_changed_and_taken_off(admin: Caller, inst
     assert (info["mode"], info["access_groups"]) == ("chat", ["beta"])
     assert [row["access_group"] for row in await _groups(admin)] == ["beta"]
     assert (await _send(admin, "DELETE", "/access_group/beta/delete")).json()["models_updated"] == 2
-    assert (await _groups(admin), catalog.groups_of("a")) == ([], frozenset())
+    assert (await _groups(admin), catalog.access_groups_of("a")) == ([], frozenset())
 
 
 async def test_wrong_groups_are_refused(admin: Caller) -> None:

@@ -78,17 +78,17 @@ async def test_of_a_short_or_odd_secret_nothing_is_shown(admin: Caller, secret: 
 async def test_deployments_of_file_and_database_use_it_at_once(admin: Caller, instance: Quart) -> None:
     catalog = _services(instance).deployments
     assert catalog.names() == ["by-file", "own"]
-    assert catalog.behind("by-file")[0].headers["Authorization"] == f"Bearer {FROM_FILE}"
+    assert catalog.deployments_of("by-file")[0].headers["Authorization"] == f"Bearer {FROM_FILE}"
     await _credential(admin)
     params = {"model": "openai/m", "litellm_credential_name": "shared", "api_base": "http://127.0.0.1:8/v1"}
     await admin.post("/model/new", model_name="stored", litellm_params=params)
-    (by_database,), (stored,) = catalog.behind("by-database"), catalog.behind("stored")
+    (by_database,), (stored,) = catalog.deployments_of("by-database"), catalog.deployments_of("stored")
     assert (by_database.api_base, stored.api_base) == ("http://127.0.0.1:9/v1", "http://127.0.0.1:8/v1")
     assert by_database.headers == stored.headers == {"Authorization": f"Bearer {SECRET}"}
     assert (await _send(admin, "PATCH", "/credentials/shared", credential_values={"api_key": "sk-next"})).json()[
         "success"
     ]
-    assert catalog.behind("stored")[0].headers == {"Authorization": "Bearer sk-next"}
+    assert catalog.deployments_of("stored")[0].headers == {"Authorization": "Bearer sk-next"}
     assert SECRET not in (await admin.get("/model/info")).text
     assert stored.params == params
 
@@ -108,7 +108,7 @@ async def test_a_credential_in_use_stays_unless_it_is_forced(admin: Caller, inst
     refusal = await _send(admin, "DELETE", "/credentials/shared")
     assert (refusal.status_code, "by-database" in refusal.json()["error"]["message"]) == (409, True)
     assert (await _send(admin, "DELETE", "/credentials/shared?force=true")).json()["success"] is True
-    assert _services(instance).deployments.behind("by-database") == ()
+    assert _services(instance).deployments.deployments_of("by-database") == ()
     assert (await admin.get("/credentials/by_name/shared")).status_code == 404
 
 

@@ -114,14 +114,17 @@ async def test_a_change_merges_and_holds_at_once(admin: Caller, instance: Quart)
     assert answer.status_code == 200, answer.text
     assert "sk-next" not in answer.text
     assert answer.json()["model_info"] == {"id": "dyn-1", "mode": "chat"}
-    (deployment,) = _catalog(instance).behind("more")
+    (deployment,) = _catalog(instance).deployments_of("more")
     assert (deployment.rpm, deployment.headers) == (5, {"Authorization": "Bearer sk-next"})
     assert deployment.api_base == PARAMS["api_base"]
     answer = await admin.post(
         "/model/update", model_name="renamed", litellm_params={"rpm": None}, model_info={"id": "dyn-1"}
     )
     assert (answer.json()["model_name"], answer.json()["version"]) == ("renamed", 3)
-    assert (_catalog(instance).behind("more"), _catalog(instance).behind("renamed")[0].rpm) == ((), None)
+    assert (_catalog(instance).deployments_of("more"), _catalog(instance).deployments_of("renamed")[0].rpm) == (
+        (),
+        None,
+    )
     with instance.extensions[EXTENSION].database.active():
         written = str([(row.before_value, row.updated_values) async for row in AuditLog.filter(object_id="dyn-1")])
     assert "sk-next" not in written and SECRET not in written
@@ -151,9 +154,9 @@ async def test_a_blocked_model_is_listed_and_not_called(admin: Caller, instance:
     assert (await admin.post("/model/block", id="dyn-1")).json()["blocked"] is True
     info = (await admin.get("/model/info", litellm_model_id="dyn-1")).json()["data"][0]["model_info"]
     assert info["blocked"] is True
-    assert (_catalog(instance).behind("more"), _catalog(instance).names()) == ((), ["sample-chat"])
+    assert (_catalog(instance).deployments_of("more"), _catalog(instance).names()) == ((), ["sample-chat"])
     assert (await admin.post("/model/unblock", model_id="dyn-1")).json()["blocked"] is False
-    assert len(_catalog(instance).behind("more")) == 1
+    assert len(_catalog(instance).deployments_of("more")) == 1
     assert (await admin.post("/model/block", id="configured-1")).status_code == 400
     assert (await admin.post("/model/block")).status_code == 400
 
@@ -193,7 +196,7 @@ async def test_a_model_of_a_team_serves_that_team_only(admin: Caller, instance: 
     catalog = _catalog(instance)
 
     def ids(name: str, team_id: str | None = None) -> list[str]:
-        return [one.id for one in catalog.behind(name, team_id)]
+        return [one.id for one in catalog.deployments_of(name, team_id)]
 
     assert (ids("sample-chat"), ids("sample-chat", "t2")) == (["configured-1"], ["configured-1"])
     assert (ids("sample-chat", "t1"), ids(row["model_name"], "t1"), ids("dyn-1", "t1")) == (["dyn-1"],) * 3
@@ -224,10 +227,10 @@ async def test_an_admin_moves_a_model_to_a_team_and_back(admin: Caller, instance
     await _team(admin, "t1")
     await _new(admin)
     assert (await _patch(admin, "dyn-1", model_info={"team_id": "t1"})).status_code == 200
-    assert (_catalog(instance).behind("more"), len(_catalog(instance).behind("more", "t1"))) == ((), 1)
+    assert (_catalog(instance).deployments_of("more"), len(_catalog(instance).deployments_of("more", "t1"))) == ((), 1)
     assert (await _patch(admin, "dyn-1", model_info={"team_id": "zz"})).status_code == 404
     assert (await _patch(admin, "dyn-1", model_info={"team_id": None})).json()["model_name"] == "more"
-    assert len(_catalog(instance).behind("more")) == 1
+    assert len(_catalog(instance).deployments_of("more")) == 1
 
 
 async def test_a_team_sends_no_key_of_the_instance_and_reaches_nothing_inside(admin: Caller, alice: Caller) -> None:

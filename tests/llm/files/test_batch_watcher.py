@@ -186,7 +186,7 @@ async def test_the_beginning_of_an_output_that_is_too_large_is_billed(instance: 
 
 async def test_a_batch_older_than_the_spend_logs_is_not_billed(instance: Instance) -> None:
     old = int((datetime.now(UTC) - timedelta(hours=2)).timestamp())
-    async with running(instance.watcher(log_kept=timedelta(hours=1))) as watcher:
+    async with running(instance.watcher(log_retention=timedelta(hours=1))) as watcher:
         instance.observe(watcher, "completed", "batch_old", completed_at=old)
         instance.observe(watcher, "completed")
         await until(lambda: instance.services.ledger.waiting == 1)

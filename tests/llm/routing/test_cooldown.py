@@ -8,7 +8,7 @@ import pytest
 
 from app.deployments.deployment import Deployment, build_deployment
 from app.errors import UpstreamError
-from app.llm.routing.cooldown import Cooldowns, is_its_fault
+from app.llm.routing.cooldown import Cooldowns, is_deployment_failure
 from app.llm.routing.load import DeploymentLoad
 from app.settings.routing import FAILURE_KINDS, RoutingSettings
 
@@ -42,8 +42,8 @@ class Process:
     ) -> float:
         target = target or deployment()
         self.load.begin(target.id)
-        self.load.failed(target.id, is_timeout=False)
-        return self.cooldowns.failed(target, error, is_alone=is_alone, has_fallback=has_fallback)
+        self.load.record_failure(target.id, is_timeout=False)
+        return self.cooldowns.record_failure(target, error, is_alone=is_alone, has_fallback=has_fallback)
 
 
 @pytest.mark.parametrize("status", [401, 402, 404, 429])
@@ -195,7 +195,7 @@ def test_after_a_cooldown_one_more_failure_is_enough_until_a_success() -> None:
     process.now += 61
     assert process.fail(failure(500)) == 5
     process.now += 61
-    process.cooldowns.answered("a")
+    process.cooldowns.record_success("a")
     assert process.fail(failure(500)) == 0
 
 
@@ -264,12 +264,12 @@ def test_the_number_of_cooldowns_is_bounded() -> None:
 
 @pytest.mark.parametrize("status", [400, 409, 413, 418, 422])
 def test_a_client_s_mistake_does_not_count_against_a_deployment(status: int) -> None:
-    assert not is_its_fault(failure(status))
+    assert not is_deployment_failure(failure(status))
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 408, 429, 500, 503, 599])
 def test_a_failure_of_the_provider_counts(status: int) -> None:
-    assert is_its_fault(failure(status))
+    assert is_deployment_failure(failure(status))
 
 
 def test_an_unknown_model_behind_a_wildcard_cools_down_no_other() -> None:

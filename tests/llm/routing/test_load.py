@@ -21,8 +21,8 @@ def test_totals_are_of_the_current_minute_and_running_calls_go_on() -> None:
     clock = Clock()
     load = DeploymentLoad(clock)
     load.begin("a")
-    load.failed("a", is_timeout=False)
-    load.answered("a", tokens=30, completion_tokens=10, seconds=2, first_chunk=None)
+    load.record_failure("a", is_timeout=False)
+    load.record_success("a", tokens=30, completion_tokens=10, seconds=2, first_chunk=None)
     clock.now += 59
     assert (load.of("a").requests, load.of("a").failures, load.of("a").tokens) == (1, 1, 30)
     clock.now += 1
@@ -43,25 +43,25 @@ def test_running_calls_are_never_negative(steps: list[str]) -> None:
 def test_latency_is_per_token_for_answers_and_to_the_first_chunk_for_streams() -> None:
     load = DeploymentLoad()
     assert load.of("a").latency(is_stream=False) is None
-    load.answered("a", tokens=0, completion_tokens=0, seconds=3, first_chunk=None)
-    load.answered("a", tokens=30, completion_tokens=10, seconds=10, first_chunk=0.5)
+    load.record_success("a", tokens=0, completion_tokens=0, seconds=3, first_chunk=None)
+    load.record_success("a", tokens=30, completion_tokens=10, seconds=10, first_chunk=0.5)
     assert load.of("a").latency(is_stream=False) == pytest.approx(2)
     assert load.of("a").latency(is_stream=True) == pytest.approx(0.5)
 
 
 def test_only_the_last_ten_measurements_count() -> None:
     load = DeploymentLoad()
-    load.failed("a", is_timeout=True)
+    load.record_failure("a", is_timeout=True)
     assert load.of("a").latency(is_stream=True) == load.of("a").latency(is_stream=False) == 1000
     for _ in range(10):
-        load.answered("a", tokens=1, completion_tokens=1, seconds=1, first_chunk=1)
+        load.record_success("a", tokens=1, completion_tokens=1, seconds=1, first_chunk=1)
     assert load.of("a").latency(is_stream=False) == 1
 
 
 def test_a_timeout_is_forgotten_after_an_hour_so_that_the_deployment_gets_another_chance() -> None:
     clock = Clock()
     load = DeploymentLoad(clock)
-    load.failed("a", is_timeout=True)
+    load.record_failure("a", is_timeout=True)
     clock.now += 59 * 60
     assert load.of("a").latency(is_stream=False) == 1000
     clock.now += 60
@@ -72,6 +72,6 @@ def test_the_number_of_deployments_is_bounded_and_running_calls_stay_counted() -
     load = DeploymentLoad()
     load.begin("running")
     for number in range(20_001):
-        load.failed(str(number), is_timeout=False)
+        load.record_failure(str(number), is_timeout=False)
     assert load.of("running").running == 1
     assert load.of("0").failures == 0

@@ -80,7 +80,7 @@ def test_every_strategy_chooses_one_of_them_whatever_was_measured(
     group, load = deployments(*({} if value is None else {metric: value} for value in values)), DeploymentLoad()
     for number, tokens, seconds in answers:
         load.begin(str(number))
-        load.answered(str(number), tokens=tokens, completion_tokens=tokens, seconds=seconds, first_chunk=None)
+        load.record_success(str(number), tokens=tokens, completion_tokens=tokens, seconds=seconds, first_chunk=None)
     assert choose(group, load, RoutingSettings(routing_strategy=strategy), rng, is_stream=is_stream) in group
 
 
@@ -98,7 +98,7 @@ def test_the_least_busy_has_the_fewest_calls_running() -> None:
 
 def answered(load: DeploymentLoad, id: str, seconds: float, *, first_chunk: float | None = None) -> None:
     load.begin(id)
-    load.answered(id, tokens=20, completion_tokens=10, seconds=seconds, first_chunk=first_chunk)
+    load.record_success(id, tokens=20, completion_tokens=10, seconds=seconds, first_chunk=first_chunk)
     load.end(id)
 
 
@@ -125,14 +125,14 @@ def test_one_that_has_only_failed_is_not_tried_first() -> None:
     group, load = deployments({}, {}), DeploymentLoad()
     answered(load, "1", 5.0)
     load.begin("0")
-    load.failed("0", is_timeout=False)
+    load.record_failure("0", is_timeout=False)
     assert choices(group, load, "latency-based-routing") == {"1": 100}
 
 
 def test_all_of_them_failing_leaves_a_choice() -> None:
     group, load = deployments({}, {}), DeploymentLoad()
     for id in ("0", "1"):
-        load.failed(id, is_timeout=False)
+        load.record_failure(id, is_timeout=False)
     assert set(choices(group, load, "latency-based-routing")) == {"0", "1"}
 
 
