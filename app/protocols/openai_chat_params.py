@@ -29,7 +29,7 @@ _EFFORTS = ((4096, "high"), (2048, "medium"), (0, "low"))
 def read_body(fields: RawFields) -> ChatBody:
     """The fields that are known, decoded. Raises InvalidRequest (400) for one that is not what it must be."""
     for name in ("functions", "function_call"):
-        if name in fields:
+        if bytes(fields.get(name, b"null")) != b"null":
             raise refused(name, "cannot be translated for this model's provider; use 'tools' and 'tool_choice'")
     try:
         return _body(_encode({name: fields[name] for name in _KNOWN.intersection(fields)}))
