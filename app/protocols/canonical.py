@@ -28,11 +28,12 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture, a sound or a document: by its address, or as base64 with its media type."""
+    """A picture, a sound or a document: by its address, as base64 with its media type, or by its provider's file id."""
 
     kind: Literal["image", "audio", "document"]
     url: str = ""
     data: str = ""
+    file_id: str = ""
     media_type: str = ""
     name: str = ""
     detail: str = ""
@@ -59,6 +60,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     arguments: str = "{}"
+    cache: Mapping[str, Any] | None = None
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,11 +114,15 @@ class OutputFormat(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: Mapping[str, Any] | None = None
     name: str = ""
+    description: str = ""
     is_strict: bool | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for. None: the client left it open. `others` are parameters that no field here stands for."""
+    """What is asked for. None: the client left it open.
+
+    `others` are parameters that no field here stands for, in the words of `dialect`.
+    """
 
     messages: Sequence[Message]
     system: Sequence[Text] = ()
@@ -137,6 +143,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     is_stream: bool = False
     others: Mapping[str, Any] = {}
+    dialect: str = ""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,10 +156,10 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer. `usage` None: its provider counted nothing."""
+    """A whole answer. `usage` None: its provider counted nothing. No `id` or `created`: its dialect has none."""
 
-    id: str
-    created: int
+    id: str = ""
+    created: int = 0
     choices: Sequence[Choice]
     usage: Usage | None = None
 
@@ -161,15 +168,18 @@ class ChatAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """The first event of a stream, once."""
+    """The first event of a stream, once. No `id` or `created`: the provider's dialect has none."""
 
-    id: str
-    created: int
+    id: str = ""
+    created: int = 0
 
 
 class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """`logprobs` as in `Choice`, of this piece."""
+
     text: str
     choice: int = 0
+    logprobs: Mapping[str, Any] | None = None
 
 
 class ReasoningDelta(msgspec.Struct, frozen=True, kw_only=True):
