@@ -19,7 +19,7 @@ from ..errors import GatewayError
 from .base import Usage
 from .call_options import USUAL, CallOptions
 from .canonical import ChatAnswer, ChatEvent, ChatRequest
-from .json_fields import RawFields
+from .json_fields import RawFields, error_message
 
 
 class InvalidAnswer(Exception):
@@ -35,7 +35,8 @@ class Endpoint(ABC):
     """One operation of a dialect as clients call it. `dialect` is its name in dialects.py.
 
     `path` stands below the version prefix of a route and below a provider's address; `call_type` is the word for the
-    operation in the spend log. `required` is the field that a body cannot do without.
+    operation in the spend log. `required` is the field that a body cannot do without. `is_chat`: it is the operation
+    that the dialect's `ChatCodec` has words for.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Endpoint(ABC):
     required: str
     may_stream: bool = True
     dialect: str = field(default="openai", kw_only=True)
+    is_chat: bool = field(default=False, kw_only=True)
 
     @abstractmethod
     def read(self, body: bytes, path_model: str | None, content_type: str) -> ClientRequest:
@@ -282,6 +284,10 @@ class Dialect(ABC):
     @abstractmethod
     def error_frame(self, message: str, status: str) -> bytes:
         """An error inside a stream that has already begun, and the end of the stream."""
+
+    def error_message(self, body: bytes) -> str | None:
+        """A provider's own words in the body of an error; None where there are none."""
+        return error_message(body)
 
     def assembler(self, endpoint: Endpoint) -> AnswerAssembler | None:
         """Puts a stream of one of its operations together; None where nobody knows how."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..errors import InvalidRequest
 from .dialect import ClientRequest, Dialect, Exchange
 from .openai_dialect import AzureDialect, OpenAIDialect
+from .translation import TranslatedExchange
 
 OPENAI = OpenAIDialect()
 DIALECTS: dict[str, Dialect] = {}
@@ -36,13 +37,16 @@ def dialect_of_path(path: str) -> Dialect:
 def exchange_for(request: ClientRequest, dialect: Dialect) -> Exchange:
     """What a provider of this dialect is sent for a client's request: the request as it is, or translated.
 
-    Raises InvalidRequest (400) for an operation that the dialect has no words for.
+    Raises InvalidRequest (400) for what the dialect has no words for: an operation, or something that is asked for.
     """
     exchange = dialect.exchange(request)
-    if exchange is None:
-        raise InvalidRequest(
-            f"{request.endpoint.path} cannot be served by model={request.model}: its provider speaks the "
-            f"{dialect.name} dialect, which has no such operation",
-            param="model",
-        )
-    return exchange
+    if exchange is not None:
+        return exchange
+    codec = client_dialect(request).chat
+    if request.endpoint.is_chat and codec is not None and dialect.chat is not None:
+        return TranslatedExchange(request, codec, dialect.chat)
+    raise InvalidRequest(
+        f"{request.endpoint.path} cannot be served by model={request.model}: its provider speaks the "
+        f"{dialect.name} dialect, which has no such operation",
+        param="model",
+    )

@@ -66,7 +66,7 @@ class OpenAIEndpoint(Endpoint):
         return restamp(body, request.model)
 
 
-CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages")
+CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages", is_chat=True)
 COMPLETIONS = OpenAIEndpoint("/completions", "atext_completion", "prompt")
 EMBEDDINGS = OpenAIEndpoint("/embeddings", "aembedding", "input", may_stream=False)
 

@@ -10,6 +10,7 @@ from ..errors import GatewayError
 from .dialect import AnswerAssembler, ClientRequest, Dialect, Endpoint, Exchange
 from .openai import CHAT, COMPLETIONS, PING_FRAME, OpenAIRequest, error_frame
 from .openai_assembly import StreamAssembler, is_complete, replay
+from .openai_chat import OpenAIChat
 
 _AZURE_VERSION = "2024-10-21"
 # Versions of Azure's API whose addresses are those of OpenAI.
@@ -19,6 +20,7 @@ _AZURE_PLAIN = ("v1", "latest", "preview")
 class OpenAIDialect(Dialect):
     name = "openai"
     ping_frame = PING_FRAME
+    chat = OpenAIChat()
 
     def exchange(self, request: ClientRequest) -> Exchange | None:
         return request if isinstance(request, OpenAIRequest) else None

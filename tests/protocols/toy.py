@@ -104,7 +104,7 @@ class ToyEndpoint(Endpoint):
         )
 
 
-TALK = ToyEndpoint("/talk", "acompletion", "turns", dialect="toy")
+TALK = ToyEndpoint("/talk", "acompletion", "turns", dialect="toy", is_chat=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -346,6 +346,12 @@ class ToyDialect(Dialect):
 
     def error_body(self, error: GatewayError) -> dict[str, Any]:
         return {"oops": error.message}
+
+    def error_message(self, body: bytes) -> str | None:
+        try:
+            return str(_object(body)["oops"])
+        except (*BROKEN_JSON, KeyError):
+            return None
 
     def error_frame(self, message: str, status: str) -> bytes:
         return _line({"oops": message})

@@ -15,10 +15,12 @@ from typing import Any
 import msgspec
 
 from ...deployments.deployment import Deployment, build_deployment, listed_price, named_credential
-from ...errors import UpstreamError
+from ...errors import InvalidRequest, UpstreamError
 from ...protocols.base import Usage
-from ...protocols.dialect import Endpoint
-from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, restamp
+from ...protocols.dialect import Endpoint, Exchange, InvalidAnswer
+from ...protocols.dialects import exchange_for
+from ...protocols.json_fields import BROKEN_JSON
+from ...protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
 from ...spend.events import SpendEvent
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import cost_of
@@ -66,13 +68,12 @@ class HealthProbe:
         seconds = _positive(info.get("health_check_timeout"), _HEALTH_TIMEOUT_SECONDS)
         started_at = datetime.now(UTC)
         try:
-            answer = await _smallest_call(
-                self._upstream, deployment, mode, model, max_tokens=max_tokens, seconds=seconds
-            )
-            _, usage = restamp(answer, model)
-        except UpstreamError as error:
+            exchange = _smallest_exchange(deployment, mode, model, max_tokens=max_tokens)
+            answer = await _answer_to(exchange, self._upstream, deployment, model, seconds=seconds)
+            _, usage = exchange.answered(answer, "application/json")
+        except (UpstreamError, InvalidRequest) as error:
             return deployment.redacted(error.message)[:_MAX_ERROR_LENGTH]
-        except BROKEN_JSON:
+        except (InvalidAnswer, *BROKEN_JSON):
             return "the answer is not valid JSON"
         self._ledger.record(_probe_event(deployment, mode, model, usage or Usage(), started_at))
         return None
@@ -97,27 +98,27 @@ class ConnectionTest:
         if deployment.mock_response is not None:
             return {"status": "success"}
         try:
-            await _smallest_call(
-                self._upstream,
-                deployment,
-                mode,
-                deployment.upstream_model,
-                max_tokens=_CONNECTION_MAX_TOKENS,
-                seconds=_CONNECTION_TIMEOUT_SECONDS,
-            )
-        except UpstreamError as error:
+            model = deployment.upstream_model
+            exchange = _smallest_exchange(deployment, mode, model, max_tokens=_CONNECTION_MAX_TOKENS)
+            await _answer_to(exchange, self._upstream, deployment, model, seconds=_CONNECTION_TIMEOUT_SECONDS)
+        except (UpstreamError, InvalidRequest) as error:
             return {"status": "error", "error": deployment.redacted(error.message)}
         return {"status": "success"}
 
 
-async def _smallest_call(
-    upstream: Upstream, deployment: Deployment, mode: str, model: str, *, max_tokens: int, seconds: float
-) -> bytes:
-    """The answer to the cheapest call of a mode. Raises UpstreamError."""
+def _smallest_exchange(deployment: Deployment, mode: str, model: str, *, max_tokens: int) -> Exchange:
+    """The cheapest call of a mode, in the provider's dialect. Raises InvalidRequest where that has no words for it."""
     endpoint, body = _PROBES[mode]
     fields = {**body, "model": model} | ({} if endpoint is EMBEDDINGS else {"max_tokens": max_tokens})
-    encoded = msgspec.json.encode(fields)
-    async with await upstream.post(deployment, endpoint.path, encoded, is_stream=False, seconds=seconds) as answer:
+    return exchange_for(endpoint.read(msgspec.json.encode(fields), None, "application/json"), deployment.dialect)
+
+
+async def _answer_to(
+    exchange: Exchange, upstream: Upstream, deployment: Deployment, model: str, *, seconds: float
+) -> bytes:
+    """Raises UpstreamError."""
+    body = exchange.upstream_body(model, {})
+    async with await upstream.post(deployment, exchange.path, body, is_stream=False, seconds=seconds) as answer:
         return await answer.read()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
-from ...protocols.json_fields import error_detail, error_message
+from ...protocols.json_fields import error_detail
 
 # What a connection to a provider raises.
 TRANSPORT_PROBLEMS = (OSError, TimeoutError)
@@ -40,7 +40,7 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
     )
     if 300 <= status < 400 or status < 200 or mapped_status > 599:
         name, mapped_status, type, is_retryable = "APIError", 502, "internal_server_error", True
-    text = error_message(body) or f"the provider answered {status}"
+    text = deployment.dialect.error_message(body) or f"the provider answered {status}"
     param = None
     if status == 400:
         name, param = _error_class_of_400(name, error_detail(body, "code") or "", text), error_detail(body, "param")
