@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..errors import InvalidRequest
 from .dialect import ClientRequest, Dialect, Exchange
-from .openai_dialect import AzureDialect, OpenAIDialect
+from .openai.dialect import AzureDialect, OpenAIDialect
 from .translation import TranslatedExchange
 
 OPENAI = OpenAIDialect()

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from .openai import CHAT, DONE, EMBEDDINGS
-from .openai_media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from .openai.completions import CHAT, DONE, EMBEDDINGS
+from .openai.media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
 _PIECE = 3

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from app.protocols.mock import MOCK_ERRORS, mock_answer, mock_events
-from app.protocols.openai import CHAT, COMPLETIONS, DONE, EMBEDDINGS, read_usage, restamp
+from app.protocols.openai.completions import CHAT, COMPLETIONS, DONE, EMBEDDINGS, read_usage, restamp
 
 
 def test_a_chat_answer_has_the_text_and_the_contract_s_usage() -> None:

@@ -55,7 +55,7 @@ from app.protocols.dialect import (
     ProviderFault,
 )
 from app.protocols.json_fields import BROKEN_JSON, read_fields
-from app.protocols.openai_chat_params import own_parameters, with_defaults
+from app.protocols.openai.chat_params import own_parameters, with_defaults
 from app.protocols.translation import TranslatedExchange
 
 _any = msgspec.json.Decoder().decode

@@ -17,7 +17,7 @@ from ...deployments.catalog import Deployment
 from ...errors import PlainDenial
 from ...models.columns import json_value
 from ...protocols.dialects import DIALECTS
-from ...protocols.openai_params import params_of_mode
+from ...protocols.openai.params import params_of_mode
 from ...protocols.providers import PROVIDERS, Provider
 from ...spend.pricing import Prices, listed_prices
 from ...web.fields import Table, flag, identifier, read_query, takes

@@ -17,7 +17,8 @@ from msgspec import Raw
 from ...auth.principal import Principal
 from ...errors import Forbidden, InvalidRequest
 from ...protocols.dialect import ClientRequest
-from ...protocols.openai import BROKEN_JSON, EMBEDDINGS
+from ...protocols.json_fields import BROKEN_JSON
+from ...protocols.openai.completions import EMBEDDINGS
 from ...settings.response_cache import CacheParams, is_namespace
 
 _any = msgspec.json.Decoder().decode

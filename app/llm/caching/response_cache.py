@@ -22,8 +22,9 @@ from ...errors import UpstreamError
 from ...protocols.base import Usage
 from ...protocols.dialect import AnswerAssembler, ClientRequest
 from ...protocols.dialects import client_dialect
-from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, restamp
-from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
+from ...protocols.json_fields import BROKEN_JSON
+from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS, restamp
+from ...protocols.openai.vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
 from ...settings.response_cache import CacheParams, read_cache_params
 from ..call import Call, Reply

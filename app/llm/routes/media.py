@@ -7,7 +7,7 @@ from typing import Any
 from quart import Blueprint, Response
 
 from ...protocols.dialect import Endpoint
-from ...protocols.openai_media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from ...protocols.openai.media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from .openai import answer_call, refuse_unfit_keys
 
 media_blueprint = Blueprint("media", __name__)

@@ -13,9 +13,9 @@ from ...auth.principal import Principal, current_principal
 from ...deployments.deployment import Deployment
 from ...errors import InvalidRequest
 from ...protocols.json_fields import object_of
-from ...protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS
-from ...protocols.openai_media import IMAGES, MODERATIONS, RERANK, SPEECH
-from ...protocols.openai_params import params_of_mode
+from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS
+from ...protocols.openai.media import IMAGES, MODERATIONS, RERANK, SPEECH
+from ...protocols.openai.params import params_of_mode
 from ...security.encrypted_settings import shown
 from ...services import services
 from ..token_count import count_tokens

@@ -22,10 +22,11 @@ from app.protocols.canonical import (
     ToolCallStarted,
 )
 from app.protocols.dialect import InvalidAnswer, ProviderFault
-from app.protocols.openai import BROKEN_JSON, DONE, DONE_FRAME
-from app.protocols.openai_chat import OpenAIChat
-from tests.protocols.chunk_grammar import chunks_of
+from app.protocols.json_fields import BROKEN_JSON
+from app.protocols.openai.chat import OpenAIChat
+from app.protocols.openai.completions import DONE, DONE_FRAME
 from tests.protocols.conversations import streams
+from tests.protocols.openai.chunk_grammar import chunks_of
 
 CODEC = OpenAIChat()
 HEAD = Started(id="a", created=1)

@@ -24,8 +24,8 @@ from app.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )
-from app.protocols.openai import CHAT, parse_request
-from app.protocols.openai_chat import OpenAIChat
+from app.protocols.openai.chat import OpenAIChat
+from app.protocols.openai.completions import CHAT, parse_request
 from tests.protocols.conversations import CHATS
 
 CODEC = OpenAIChat()

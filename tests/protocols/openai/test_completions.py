@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequest
-from app.protocols.openai import (
-    BROKEN_JSON,
+from app.protocols.json_fields import BROKEN_JSON
+from app.protocols.openai.completions import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,

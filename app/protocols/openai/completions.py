@@ -14,13 +14,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ..errors import InvalidRequest
-from .base import Usage
-from .call_options import read_options
-from .dialect import ClientRequest, Endpoint, ProviderFault
-from .json_fields import BROKEN_JSON as BROKEN_JSON
-from .json_fields import RawFields, as_count, as_mapping, error_message, read_fields
-from .sse import SSEDecoder
+from ...errors import InvalidRequest
+from ..base import Usage
+from ..call_options import read_options
+from ..dialect import ClientRequest, Endpoint, ProviderFault
+from ..json_fields import BROKEN_JSON, RawFields, as_count, as_mapping, error_message, read_fields
+from ..sse import SSEDecoder
 
 _text = msgspec.json.Decoder(str).decode
 _any = msgspec.json.Decoder().decode

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InvalidRequest
-from .base import Usage
-from .canonical import (
+from ...errors import InvalidRequest
+from ..base import Usage
+from ..canonical import (
     ChatEvent,
     Counted,
     Reasoning,
@@ -24,12 +24,12 @@ from .canonical import (
     ToolCallDelta,
     ToolCallStarted,
 )
-from .dialect import InvalidAnswer, ProviderFault
-from .json_fields import error_message
-from .openai import DONE, DONE_FRAME, read_usage
-from .openai_chat_answer import answer_head, finish_reason, identity, stop_reason, write_usage
-from .openai_chat_messages import thinking_block, words
-from .openai_chat_wire import Call, CalledFunction, ChatMessage, Chunk, ChunkChoice
+from ..dialect import InvalidAnswer, ProviderFault
+from ..json_fields import error_message
+from .chat_answer import answer_head, finish_reason, identity, stop_reason, write_usage
+from .chat_fields import Call, CalledFunction, ChatMessage, Chunk, ChunkChoice
+from .chat_messages import thinking_block, words
+from .completions import DONE, DONE_FRAME, read_usage
 
 _chunk = msgspec.json.Decoder(Chunk).decode
 _encode = msgspec.json.Encoder().encode

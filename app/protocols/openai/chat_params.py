@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from .canonical import ChatRequest, OutputFormat, ReasoningWish, Tool, ToolChoice
-from .json_fields import BROKEN_JSON, RawFields
-from .openai import GATEWAY_FIELDS
-from .openai_chat_wire import ChatBody, Format, NamedTool, Thinking, ToolDefinition, refused, undecodable
+from ..canonical import ChatRequest, OutputFormat, ReasoningWish, Tool, ToolChoice
+from ..json_fields import BROKEN_JSON, RawFields
+from .chat_fields import ChatBody, Format, NamedTool, Thinking, ToolDefinition, refused, undecodable
+from .completions import GATEWAY_FIELDS
 
 _any = msgspec.json.Decoder().decode
 _body = msgspec.json.Decoder(ChatBody).decode

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Raw
 
-from .openai import BROKEN_JSON, read_usage
+from ..json_fields import BROKEN_JSON
+from .completions import read_usage
 
 _encode = msgspec.json.Encoder().encode
 

@@ -14,8 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from .canonical import ChatRequest, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from .openai_chat_wire import Call, ChatMessage, ContentPart, File, Image, refused
+from ..canonical import ChatRequest, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from .chat_fields import Call, ChatMessage, ContentPart, File, Image, refused
 
 _Value = TypeVar("_Value")
 

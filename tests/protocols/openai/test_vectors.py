@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from app.protocols.openai_vectors import item_sizes, merged_vectors, read_vectors, shares
+from app.protocols.openai.vectors import item_sizes, merged_vectors, read_vectors, shares
 
 
 def row(index: int, embedding: Any = (0.5,)) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from ..errors import InvalidRequest
+from ...errors import InvalidRequest
 
 PATH = "/chat/completions"
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")

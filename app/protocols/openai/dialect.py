@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import GatewayError
-from .dialect import AnswerAssembler, ClientRequest, Dialect, Endpoint, Exchange
-from .openai import CHAT, COMPLETIONS, PING_FRAME, OpenAIRequest, error_frame
-from .openai_assembly import StreamAssembler, is_complete, replay
-from .openai_chat import OpenAIChat
+from ...errors import GatewayError
+from ..dialect import AnswerAssembler, ClientRequest, Dialect, Endpoint, Exchange
+from .assembly import StreamAssembler, is_complete, replay
+from .chat import OpenAIChat
+from .completions import CHAT, COMPLETIONS, PING_FRAME, OpenAIRequest, error_frame
 
 _AZURE_VERSION = "2024-10-21"
 # Versions of Azure's API whose addresses are those of OpenAI.

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
-from .canonical import ChatAnswer, ChatRequest
-from .dialect import ChatReader, ChatWriter, ClientRequest, EventDecoder
-from .openai_chat_answer import read_answer, write_answer
-from .openai_chat_messages import read_messages, write_messages
-from .openai_chat_params import (
+from ..canonical import ChatAnswer, ChatRequest
+from ..dialect import ChatReader, ChatWriter, ClientRequest, EventDecoder
+from ..sse import SSEDecoder
+from .chat_answer import read_answer, write_answer
+from .chat_fields import PATH, refused
+from .chat_messages import read_messages, write_messages
+from .chat_params import (
     canonical_params,
     limit_name,
     own_parameters,
@@ -24,9 +26,7 @@ from .openai_chat_params import (
     with_defaults,
     write_params,
 )
-from .openai_chat_stream import OpenAIChatReader, OpenAIChatWriter
-from .openai_chat_wire import PATH, refused
-from .sse import SSEDecoder
+from .chat_stream import OpenAIChatReader, OpenAIChatWriter
 
 _encode = msgspec.json.Encoder().encode
 

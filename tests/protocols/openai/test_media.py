@@ -10,8 +10,8 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.protocols.multipart import Form, Part, form_type, parse_form
-from app.protocols.openai import OpenAIRequest
-from app.protocols.openai_media import (
+from app.protocols.openai.completions import OpenAIRequest
+from app.protocols.openai.media import (
     IMAGE_EDITS,
     IMAGES,
     MODERATIONS,

@@ -12,8 +12,9 @@ from openai.types.chat import ChatCompletion
 from app.protocols.base import Usage
 from app.protocols.canonical import ChatAnswer, Choice, Media, Reasoning, Text, ToolCall
 from app.protocols.dialect import InvalidAnswer
-from app.protocols.openai import BROKEN_JSON, read_usage
-from app.protocols.openai_chat import OpenAIChat
+from app.protocols.json_fields import BROKEN_JSON
+from app.protocols.openai.chat import OpenAIChat
+from app.protocols.openai.completions import read_usage
 from tests.protocols.conversations import ANSWERS
 
 CODEC = OpenAIChat()

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from .base import Usage
-from .dialect import Endpoint
-from .openai import BROKEN_JSON, CHAT, DONE, DONE_FRAME
+from ..base import Usage
+from ..dialect import Endpoint
+from ..json_fields import BROKEN_JSON
+from .completions import CHAT, DONE, DONE_FRAME
 
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

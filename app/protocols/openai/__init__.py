@@ -1,0 +1,1 @@
+"""OpenAI's dialect: chat and text completions, embeddings, media; and Azure's variant of it."""
