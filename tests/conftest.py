@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
 from playwright.async_api import Browser, Page
 from redis import Redis
@@ -40,6 +41,13 @@ _LONGEST = (
     "tests/spend/test_ledger_storm.py",
     "tests/console/",
 )
+
+
+# On a machine that others use, how long an example took says nothing about it.
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 
 
 class _WorkerNode(Protocol):
