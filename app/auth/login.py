@@ -106,7 +106,7 @@ async def logout() -> Response:
     if not principal.is_session:
         raise PlainDenial("Only a session key can be revoked here", status=403, is_nested=True)
     revoked = await VirtualKey.filter(token=principal.key_hash).delete()
-    services().keys.forget(principal.key_hash)
+    services().keys.forget(f"key:{principal.key_hash}")
     response = jsonify({"message": "Session revoked." if revoked else "Session already revoked."})
     response.delete_cookie("token")
     return response

@@ -15,7 +15,6 @@ from ...models import Budget, Organization, VirtualKey
 from ...models.budget_period import start_new_period
 from ...models.virtual_key import SESSION_TEAM_ID
 from ...security.credentials import key_hash_of
-from ...services import services
 from ...web.fields import (
     Field,
     Table,
@@ -30,7 +29,7 @@ from ...web.fields import (
     text,
     text_list,
 )
-from ..changes import VERSION, expected_version
+from ..changes import VERSION, expected_version, transaction
 from .access import KeyAccess, check_may_set, check_permission, is_team_admin, limited_to_calls, refused
 from .changes import block_key, change_key, delete_keys, find_key, issue_key, key_answer, need_key
 from .fields import CHANGED_KEY, NEW_KEY
@@ -119,10 +118,8 @@ async def delete_key() -> Answer:
         raise ValidationFailed([("keys", "Send keys or key_aliases", "missing")])
     doomed = await _doomed(given, aliases)
     await KeyAccess(current_principal()).check_may_change(doomed, deed="delete", route="/key/delete")
-    async with services().database.transaction():
-        hashes = await delete_keys(doomed, current_principal())
-    for token in hashes:
-        services().keys.forget(token)
+    async with transaction():
+        await delete_keys(doomed, current_principal())
     found = {key.token for key in doomed}, {key.key_alias for key in doomed}
     deleted = [name for name in given if key_hash_of(name) in found[0]]
     return {"deleted_keys": deleted + [alias for alias in aliases if alias in found[1]]}

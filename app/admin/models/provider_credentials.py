@@ -15,7 +15,7 @@ from ...models import Credential
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, json_object, may_exist, read_body, read_query, takes
 from ..audit.trail import CREDENTIALS, record_change
-from ..changes import VERSION, change_row, deployments_changed, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, size_field
 
 blueprint = Blueprint("admin_credentials", __name__)
@@ -137,8 +137,9 @@ async def create_credential() -> Answer:
         raise Conflict(f"Credential '{name}' is in the configuration file already", param="credential_name")
     user_id = current_principal().user_id
     try:
-        async with services().database.transaction():
-            row = await Credential.create(
+        async with transaction():
+            row = await create_row(
+                Credential,
                 credential_name=name,
                 credential_values=services().deployments.encrypt(_checked(values)),
                 credential_info=sent.get("credential_info") or {},
@@ -148,7 +149,6 @@ async def create_credential() -> Answer:
             await record_change("created", CREDENTIALS, name, after={**row.to_json(), "values": sorted(values)})
     except IntegrityError:
         raise Conflict(f"Credential '{name}' already exists", param="credential_name") from None
-    await deployments_changed()
     return _done("Credential created successfully")
 
 
@@ -210,7 +210,6 @@ async def update_credential(credential_name: str) -> Answer:
     # Without a version of the caller's: the one that the values were read at, or a change in between would be lost.
     version = expected_version(sent) or row.version
     await change_row(row, columns, table=CREDENTIALS, object_id=row.credential_name, version=version)
-    await deployments_changed()
     return _done("Credential updated successfully")
 
 
@@ -230,8 +229,7 @@ async def delete_credential(credential_name: str) -> Answer:
     if users and not read_query()["force"]:
         listed = ", ".join(f"{one.public_name} ({one.id})" for one in users[:10])
         raise Conflict(f"Credential '{row.credential_name}' is used by {len(users)} deployments: {listed}")
-    async with services().database.transaction():
-        await row.delete()
+    async with transaction():
+        await delete_row(row)
         await record_change("deleted", CREDENTIALS, row.credential_name, before=row.to_json())
-    await deployments_changed()
     return _done("Credential deleted successfully")

@@ -15,7 +15,7 @@ from ...models.columns import json_value
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, read_body, read_query, takes, text, text_list
 from ..audit.trail import BUDGETS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, read_page, rows_of, size_field
 from .budget_fields import BUDGET, WITH_BUDGET, budget_columns, unlink, uses_of
 
@@ -71,9 +71,9 @@ async def create_budget() -> Answer:
     sent = await _read_budget()
     budget_id, user_id = sent.get("budget_id") or str(uuid.uuid4()), current_principal().user_id
     try:
-        async with services().database.transaction():
-            budget = await Budget.create(
-                budget_id=budget_id, **budget_columns(sent), created_by=user_id, updated_by=user_id
+        async with transaction():
+            budget = await create_row(
+                Budget, budget_id=budget_id, **budget_columns(sent), created_by=user_id, updated_by=user_id
             )
             await record_change("created", BUDGETS, budget_id, after=budget.to_json())
     except IntegrityError:
@@ -88,7 +88,6 @@ async def update_budget() -> Answer:
     budget = await _need(sent.get("budget_id"))
     columns = {**budget_columns(sent), "updated_by": current_principal().user_id}
     await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id, version=expected_version(sent))
-    services().keys.forget_all()
     return budget.to_json()
 
 
@@ -186,14 +185,13 @@ async def delete_budget() -> Answer:
     """Refused while somebody uses it: whoever did would be unlimited. `force` unlinks all but organizations first."""
     sent = await read_body()
     budget = await _need(sent.get("id") or sent.get("budget_id"))
-    async with services().database.transaction():
+    async with transaction():
         uses = await uses_of(budget.budget_id)
         if "organizations" in uses or (uses and not sent.get("force")):
             raise Conflict(_in_use(budget.budget_id, uses), param="id")
         await unlink(budget.budget_id)
-        await budget.delete()
+        await delete_row(budget)
         await record_change("deleted", BUDGETS, budget.budget_id, before={**budget.to_json(), "unlinked": uses})
-    services().keys.forget_all()
     return budget.to_json()
 
 

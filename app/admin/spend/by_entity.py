@@ -28,6 +28,7 @@ from ...web.fields import (
     whole,
 )
 from ..audit.trail import KEYS, TEAMS, record_change
+from ..changes import announced_once, transaction, update_rows
 from ..paging import order_of, page_field, rows_of, size_field
 from .daily_figures import Answer
 
@@ -121,9 +122,9 @@ async def reset_spend() -> Answer:
     Spend that is still on its way to the database is written first, so that it does not come back afterwards.
     """
     await services().ledger.flush()
-    keys = await _reset(VirtualKey, "token", KEYS)
-    teams = await _reset(Team, "team_id", TEAMS)
-    services().keys.forget_all()
+    async with announced_once():
+        keys = await _reset(VirtualKey, "token", KEYS)
+        teams = await _reset(Team, "team_id", TEAMS)
     return {
         "message": "Spend for all API Keys and Teams reset successfully",
         "status": "success",
@@ -139,9 +140,9 @@ async def _reset(model: type[VirtualKey] | type[Team], unique: str, table: str) 
         ids: Sequence[str] = await _next_ids(model, unique, after)
         if not ids:
             return number
-        async with services().database.transaction():
+        async with transaction():
             rows = model.filter(**{f"{unique}__in": ids})
-            await rows.update(spend=Decimal(0), spend_epoch=F("spend_epoch") + 1, version=F("version") + 1)
+            await update_rows(rows, spend=Decimal(0), spend_epoch=F("spend_epoch") + 1, version=F("version") + 1)
             await record_change("updated", table, _EVERYTHING, after={"spend": 0, "from": ids[0], "to": ids[-1]})
         number, after = number + len(ids), ids[-1]
 

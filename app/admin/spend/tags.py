@@ -15,7 +15,7 @@ from ...models import Tag
 from ...services import services
 from ...web.fields import Table, identifier, read_body, read_query, takes, text, text_list
 from ..audit.trail import TAGS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, size_field
 from .budget_fields import WITH_BUDGET, budget_link, budgets_of, drop_own_budget, with_budget
 from .visibility import check_days, day, usd
@@ -62,13 +62,13 @@ async def create_tag() -> Answer:
     if name is None:
         raise _denied("name must not be empty", 400)
     try:
-        async with services().database.transaction():
+        async with transaction():
             link = await budget_link(None, sent, prefix=OWN_BUDGET)
-            tag = await Tag.create(tag_name=name, **_columns(sent), **link, created_by=current_principal().user_id)
+            by = current_principal().user_id
+            tag = await create_row(Tag, tag_name=name, **_columns(sent), **link, created_by=by)
             await record_change("created", TAGS, name, after=tag.to_json())
     except IntegrityError:
         raise _denied(f"Tag {name} already exists", 400) from None
-    services().keys.forget_all()
     return {"message": f"Tag {name} created successfully", "tag": await with_budget(tag.to_json())}
 
 
@@ -77,10 +77,9 @@ async def create_tag() -> Answer:
 async def update_tag() -> Answer:
     sent = await read_body()
     tag = await _need(sent["name"])
-    async with services().database.transaction():
+    async with transaction():
         columns = {**_columns(sent), **await budget_link(tag.budget_id, sent, prefix=OWN_BUDGET)}
         await change_row(tag, columns, table=TAGS, object_id=tag.tag_name, version=expected_version(sent))
-    services().keys.forget_all()
     return {"message": f"Tag {tag.tag_name} updated successfully", "tag": await with_budget(tag.to_json())}
 
 
@@ -172,9 +171,8 @@ def _summary(row: Answer) -> Answer:
 @takes(body={"name": identifier().required})
 async def delete_tag() -> Answer:
     tag = await _need((await read_body())["name"])
-    async with services().database.transaction():
-        await tag.delete()
+    async with transaction():
+        await delete_row(tag)
         await drop_own_budget(tag.budget_id, prefix=OWN_BUDGET)
         await record_change("deleted", TAGS, tag.tag_name, before=tag.to_json())
-    services().keys.forget_all()
     return {"message": f"Tag {tag.tag_name} deleted successfully"}

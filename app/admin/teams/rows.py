@@ -13,10 +13,9 @@ from tortoise.models import Model
 from ...errors import Conflict, PlainDenial
 from ...models import Budget, DeletedTeam, Team, TeamMembership, User
 from ...security.callback_credentials import shown_metadata
-from ...services import services
 from ...web.fields import may_exist
 from ..audit.trail import TEAMS
-from ..changes import change_row
+from ..changes import change_row, transaction
 
 Answer = dict[str, Any]
 
@@ -89,7 +88,7 @@ async def change_team(
     while True:
         tries -= 1
         try:
-            async with services().database.transaction():
+            async with transaction():
                 team = await need_team(team_id)
                 columns = await columns_of(team)
                 read = version if version is not None else team.version
@@ -100,7 +99,6 @@ async def change_team(
                 raise
             await asyncio.sleep(random.uniform(0.001, 0.02))  # noqa: S311 (a pause, no secret)
         else:
-            services().keys.forget_team(team_id)
             return team
 
 

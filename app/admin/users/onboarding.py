@@ -29,6 +29,7 @@ from ...security.credentials import (
 from ...services import services
 from ...web.fields import Table, flag, identifier, read_body, read_query, takes, text
 from ..audit.trail import USERS, record_change
+from ..changes import transaction, write_row
 from .routes import end_sessions
 
 blueprint = Blueprint("admin_onboarding", __name__)
@@ -110,7 +111,7 @@ async def claim_invitation() -> Answer:
 async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
     """Raises 401 when the link was used, closed or deleted since it was read."""
     now = datetime.now(UTC)
-    async with services().database.transaction():
+    async with transaction():
         is_first = await Invitation.filter(id=invitation.id, is_accepted=False, expires_at__gt=now).update(
             is_accepted=True, accepted_at=now, updated_at=now, updated_by=user.user_id
         )
@@ -118,8 +119,8 @@ async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
             raise _refused("Invitation link has already been used")
         # Other links to the same user would set the password once more.
         await Invitation.filter(user_id=user.user_id, is_accepted=False).update(is_accepted=True, updated_at=now)
-        await user.write({"password": hashed})
-        await end_sessions(user.user_id)
+        await write_row(user, {"password": hashed})
+        await end_sessions(user)
         # No caller yet, so the audit row names the user who came.
         await AuditLog.create(
             id=str(uuid.uuid4()),
@@ -130,7 +131,6 @@ async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
             before_value={},
             updated_values={"password": "****"},
         )
-    services().keys.forget_user(user.user_id)
 
 
 _TABLE = "LiteLLM_InvitationLink"
@@ -152,7 +152,7 @@ async def create_invitation() -> Answer:
     if not await User.exists(user_id=user_id):
         raise NotFound(f"User not found: {user_id}", param="user_id")
     expires_at = datetime.now(UTC) + _INVITATION_LIFE
-    async with services().database.transaction():
+    async with transaction():
         invitation = await Invitation.create(
             id=new_invitation_id(), user_id=user_id, expires_at=expires_at, created_by=caller, updated_by=caller
         )
@@ -183,7 +183,7 @@ async def update_invitation() -> Answer:
     invitation.is_accepted = sent["is_accepted"]
     invitation.accepted_at = datetime.now(UTC) if sent["is_accepted"] else None
     invitation.updated_by = current_principal().user_id
-    async with services().database.transaction():
+    async with transaction():
         await invitation.save(update_fields=["is_accepted", "accepted_at", "updated_by", "updated_at"])
         await record_change("updated", _TABLE, invitation.user_id, before=before, after=_audited(invitation))
     return invitation.to_json()
@@ -193,7 +193,7 @@ async def update_invitation() -> Answer:
 @takes(body=_WHICH)
 async def delete_invitation() -> Answer:
     invitation = await _need(await read_body())
-    async with services().database.transaction():
+    async with transaction():
         await invitation.delete()
         await record_change("deleted", _TABLE, invitation.user_id, before=_audited(invitation))
     return invitation.to_json()
@@ -242,10 +242,9 @@ async def _check_current(user: User, password: str) -> None:
 
 async def _write(user: User, hashed: str, principal: Principal) -> None:
     try:
-        async with services().database.transaction():
-            await user.write({"password": hashed})
-            await end_sessions(user.user_id, but=principal.key_hash)
+        async with transaction():
+            await write_row(user, {"password": hashed})
+            await end_sessions(user, but=principal.key_hash)
             await record_change("updated", USERS, user.user_id, before={}, after={"password": "changed"})
     except DoesNotExist:
         raise PlainDenial("Your user was deleted meanwhile", status=403, is_nested=True) from None
-    services().keys.forget_user(user.user_id)

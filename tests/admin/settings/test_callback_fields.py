@@ -139,7 +139,7 @@ async def test_rows_from_before_are_starred_and_keep_their_address(admin: Caller
     old = {"success_callback": ["langfuse"], "callback_vars": {"secret": SECRET}}
     with database_of(instance).active():
         await VirtualKey.filter(token=made["token"]).update(metadata={"logging": plain, "callback_settings": old})
-    instance.extensions[EXTENSION].keys.forget(made["token"])
+    instance.extensions[EXTENSION].keys.forget(f"key:{made['token']}")
     answer = await admin.get("/key/info", key=made["key"])
     metadata = answer.json()["info"]["metadata"]
     assert SECRET not in answer.text
