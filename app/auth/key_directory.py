@@ -27,7 +27,7 @@ from .roles import Role
 
 log = structlog.get_logger(__name__)
 
-# How spend logs name calls that were made with the master key (contract management.md §0.1).
+# How spend logs name calls that were made with the master key; tools that read them look for this name.
 MASTER_KEY_HASH = "litellm_proxy_master_key"
 
 _MAX_SNAPSHOTS = 50_000
@@ -97,7 +97,7 @@ class KeyDirectory:
         self._announce(message)
 
     def on_message(self, message: str) -> None:
-        """Another process says what it changed."""
+        """A message of another process about what it changed."""
         kind, _, id = message.partition(":")
         if kind == "key":
             self._forget_key(id)

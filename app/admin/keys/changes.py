@@ -1,4 +1,4 @@
-"""Writing virtual keys: issue, change, delete. Each deed is one transaction with its audit row.
+"""Writing virtual keys: issue, change, delete. Each is one transaction with its audit row.
 
 Which key has which access group is written on both sides: `access_group_ids` and `assigned_key_ids`.
 """
@@ -23,7 +23,7 @@ from .fields import IN_METADATA, key_columns
 
 _CUSTOM_KEY = re.compile(r"sk-[\x21-\x7e]+")
 _MIN_KEY = 16
-_TRIES = 3
+_TRIES, _GROUP_TRIES = 3, 5
 
 
 async def issue_key(sent: Mapping[str, Any], principal: Principal) -> tuple[VirtualKey, str]:
@@ -106,8 +106,8 @@ async def block_key(
     key: VirtualKey, principal: Principal, *, is_blocked: bool, version: int | None = None
 ) -> VirtualKey:
     columns = {"blocked": is_blocked, "updated_by": principal.user_id}
-    deed = "blocked" if is_blocked else "unblocked"
-    await change_row(key, columns, table=KEYS, object_id=key.token, action=deed, version=version)
+    action = "blocked" if is_blocked else "unblocked"
+    await change_row(key, columns, table=KEYS, object_id=key.token, action=action, version=version)
     return key
 
 
@@ -158,7 +158,7 @@ def key_answer(key: VirtualKey, secret: str) -> dict[str, Any]:
     return {**moved, **row, "key": secret, "token_id": key.token, "litellm_budget_table": None}
 
 
-_GROUP_TRIES = 5
+# ---- access groups ---------------------------------------------------------------------------------------------------
 
 
 async def assign_access_groups(key: VirtualKey, before: Iterable[str], after: Iterable[str]) -> None:

@@ -55,7 +55,7 @@ async def _regenerated(given: str, sent: dict[str, Any]) -> Answer:
     key = await find_key(given)
     if key is None:
         raise NotFound(f"Key {_shown(given)} not found.", param="key")
-    await KeyAccess(principal).check_may_change([key], deed="regenerate", route=_ROUTE)
+    await KeyAccess(principal).check_may_change([key], action="regenerate", route=_ROUTE)
     refuse_session(key)
     chosen, grace = sent.pop("new_key", None), _grace(sent.pop("grace_period", None))
     refuse_custom_secret(chosen)

@@ -83,12 +83,12 @@ async def create_group() -> tuple[Answer, int]:
 @takes(query=_LISTED)
 async def list_groups() -> list[Answer]:
     """By name: the first 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
+    params = read_query(page=1, page_size=1000)
     query = AccessGroup.all()
-    if asked["search"]:
-        query = query.filter(access_group_name__icontains=asked["search"])
-    start = (asked["page"] - 1) * asked["page_size"]
-    return [row.to_json() for row in await query.order_by("access_group_name").offset(start).limit(asked["page_size"])]
+    if params["search"]:
+        query = query.filter(access_group_name__icontains=params["search"])
+    start = (params["page"] - 1) * params["page_size"]
+    return [row.to_json() for row in await query.order_by("access_group_name").offset(start).limit(params["page_size"])]
 
 
 @blueprint.get("/v1/access_group/<path:access_group_id>")
@@ -154,7 +154,7 @@ async def _change_rows(
     if unknown:
         raise bad_request(f"Unknown: {', '.join(unknown[:20])}", param)
     for id, row in sorted(rows.items()):
-        others = [one for one in row.access_group_ids if one != group_id]
+        others = [other for other in row.access_group_ids if other != group_id]
         groups = [*others, group_id] if id in gained else others
         if groups == row.access_group_ids:
             continue
@@ -166,7 +166,7 @@ async def _change_rows(
 
 async def _rows(table: type[Team] | type[VirtualKey], key: str, ids: Iterable[str]) -> list[Any]:
     listed = sorted(ids)
-    found: list[Any] = []
+    rows: list[Any] = []
     for start in range(0, len(listed), 500):
-        found += await table.filter(**{f"{key}__in": listed[start : start + 500]})
-    return found
+        rows += await table.filter(**{f"{key}__in": listed[start : start + 500]})
+    return rows

@@ -28,7 +28,7 @@ _NEW: Table = {**_MODELS, "access_group": identifier().required}
 
 
 def _group_row(group: str, members: Sequence[Deployment]) -> Answer:
-    names = list(dict.fromkeys(one.public_name for one in members))
+    names = list(dict.fromkeys(deployment.public_name for deployment in members))
     return {"access_group": group, "model_names": names, "deployment_count": len(members)}
 
 
@@ -78,11 +78,11 @@ async def _write(group: str, model_ids: set[str], action: str) -> int:
     try:
         async with transaction():
             for row in await StoredDeployment.all().order_by("model_id"):
-                groups = [str(one) for one in row.model_info.get("access_groups") or []]
+                groups = [str(name) for name in row.model_info.get("access_groups") or []]
                 is_wanted = row.model_id in model_ids
                 if (group in groups) is is_wanted:
                     continue
-                groups = [*groups, group] if is_wanted else [one for one in groups if one != group]
+                groups = [*groups, group] if is_wanted else [name for name in groups if name != group]
                 columns: Answer = {"model_info": {**row.model_info, "access_groups": groups}}
                 columns["updated_by"] = current_principal().user_id
                 await write_row(row, columns, expected_version=row.version)
@@ -119,7 +119,7 @@ async def update_group(access_group: str) -> Answer:
 @blueprint.delete("/access_group/<path:access_group>/delete")
 async def delete_group(access_group: str) -> Answer:
     """Take the word off all stored models. 400 when only the configuration file uses it."""
-    if not any(one.is_stored for one in _members(access_group)):
+    if not any(deployment.is_stored for deployment in _members(access_group)):
         raise bad_request("This access group is in the configuration file; change it there", "access_group")
     changed = await _write(access_group, set(), "deleted")
     async with transaction():

@@ -84,15 +84,15 @@ def _file_rows() -> dict[str, Answer]:
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values that may be stored: null is not there. Raises 400 for a reference, and an address that is none."""
-    kept = {name: value for name, value in values.items() if value not in (None, "")}
+    given = {name: value for name, value in values.items() if value not in (None, "")}
     try:
-        refuse_references(kept)
+        refuse_references(given)
         for name in ("api_base", "base_url"):
-            if name in kept:
-                check_address(kept[name])
+            if name in given:
+                check_address(given[name])
     except ValueError as problem:
         raise bad_request(str(problem), "credential_values") from None
-    return kept
+    return given
 
 
 def _sent_values(sent: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -160,12 +160,12 @@ def _done(message: str) -> Answer:
 @takes(query=_LISTED)
 async def list_credentials() -> Answer:
     """Those of the configuration file, then the stored ones by name: the first 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
-    start = (asked["page"] - 1) * asked["page_size"]
-    stored = await Credential.all().order_by("credential_name").offset(start).limit(asked["page_size"])
+    params = read_query(page=1, page_size=1000)
+    start = (params["page"] - 1) * params["page_size"]
+    stored = await Credential.all().order_by("credential_name").offset(start).limit(params["page_size"])
     from_file = _file_rows()
     rows = [_stored_row(row) for row in stored if row.credential_name not in from_file]
-    return {"success": True, "credentials": [*(from_file.values() if asked["page"] == 1 else ()), *rows]}
+    return {"success": True, "credentials": [*(from_file.values() if params["page"] == 1 else ()), *rows]}
 
 
 @blueprint.get("/credentials/by_name/<path:credential_name>")
@@ -225,9 +225,11 @@ def _values_of(row: Credential) -> dict[str, Any]:
 async def delete_credential(credential_name: str) -> Answer:
     """Refused while a deployment refers to it, since its calls would fail; `?force=true` deletes all the same."""
     row = await _need(credential_name)
-    users = [one for one in services().deployments.all() if one.credential_name == row.credential_name]
+    users = [
+        deployment for deployment in services().deployments.all() if deployment.credential_name == row.credential_name
+    ]
     if users and not read_query()["force"]:
-        listed = ", ".join(f"{one.public_name} ({one.id})" for one in users[:10])
+        listed = ", ".join(f"{deployment.public_name} ({deployment.id})" for deployment in users[:10])
         raise Conflict(f"Credential '{row.credential_name}' is used by {len(users)} deployments: {listed}")
     async with transaction():
         await delete_row(row)

@@ -77,7 +77,7 @@ def _team_of(info: Mapping[str, Any]) -> str | None:
 
 def _written(info: Mapping[str, Any]) -> Answer:
     groups = info.get("access_groups")
-    if groups is not None and not (isinstance(groups, list) and all(isinstance(one, str) for one in groups)):
+    if groups is not None and not (isinstance(groups, list) and all(isinstance(group, str) for group in groups)):
         raise bad_request("model_info.access_groups must be a list of texts", "model_info.access_groups")
     return {name: value for name, value in info.items() if name not in _NOT_WRITTEN}
 

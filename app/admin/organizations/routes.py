@@ -64,14 +64,14 @@ _LIST: Table = {
     "page_size": size_field(1000),
 }
 _ONE: Table = {"organization_id": identifier().required}
-_ASKED: Table = {"organizations": text_list().required}
+_SEVERAL: Table = {"organizations": text_list().required}
 
 
-def _check_is_admin(principal: Principal, deed: str) -> None:
+def _check_is_admin(principal: Principal, action: str) -> None:
     """Raises 401, as clients expect of these two routes."""
     if not principal.is_admin:
         raise Unauthenticated(
-            f"Only proxy admins can {deed} organizations. You are {principal.role.value}", param="user_role"
+            f"Only proxy admins can {action} organizations. You are {principal.role.value}", param="user_role"
         )
 
 
@@ -116,8 +116,8 @@ def _columns(sent: Mapping[str, Any], stored: Mapping[str, Any]) -> Answer:
     columns = {name: sent[name] for name in ("organization_alias", "models", "budget_id") if name in sent}
     moved = {name: json_value(sent[name]) for name in _OF_METADATA if name in sent}
     if "metadata" in sent or moved:
-        kept = {name: stored[name] for name in _OF_METADATA if name in stored}
-        columns["metadata"] = {**sent.get("metadata", stored), **kept, **moved}
+        limits = {name: stored[name] for name in _OF_METADATA if name in stored}
+        columns["metadata"] = {**sent.get("metadata", stored), **limits, **moved}
     return columns
 
 
@@ -221,17 +221,17 @@ async def _drop(organizations: Sequence[Organization], ids: list[str]) -> None:
 @takes(query=_LIST)
 async def list_organizations() -> list[Answer]:
     """The newest organizations that the caller may see, 100 unless `page_size` says otherwise."""
-    principal, asked = current_principal(), read_query(page=1, page_size=_MAX_ORGANIZATIONS)
+    principal, params = current_principal(), read_query(page=1, page_size=_MAX_ORGANIZATIONS)
     query = rows_of(Organization)
     visible = await organizations_of(principal)
     if visible is not None:
         query = query.filter(organization_id__in=visible)
-    if asked["org_id"]:
-        query = query.filter(organization_id=asked["org_id"])
-    if asked["org_alias"]:
-        query = query.filter(organization_alias__icontains=asked["org_alias"])
-    size = asked["page_size"]
-    rows = query.order_by("-created_at", "organization_id").offset((asked["page"] - 1) * size).limit(size)
+    if params["org_id"]:
+        query = query.filter(organization_id=params["org_id"])
+    if params["org_alias"]:
+        query = query.filter(organization_alias__icontains=params["org_alias"])
+    size = params["page_size"]
+    rows = query.order_by("-created_at", "organization_id").offset((params["page"] - 1) * size).limit(size)
     return await organization_rows(await rows, principal)
 
 
@@ -248,7 +248,7 @@ async def organization_info() -> Answer:
 
 
 @blueprint.post("/organization/info")
-@takes(body=_ASKED)
+@takes(body=_SEVERAL)
 async def organizations_info() -> list[Answer]:
     """Several organizations at once (deprecated); those that the caller may not see are left out. Raises 404."""
     principal = current_principal()
@@ -257,7 +257,7 @@ async def organizations_info() -> list[Answer]:
         raise bad_request("Send at least one organization", "organizations")
     visible = await organizations_of(principal)
     ids = wanted if visible is None else [organization_id for organization_id in wanted if organization_id in visible]
-    found = await Organization.filter(organization_id__in=ids).order_by("organization_id")
-    if not found:
+    organizations = await Organization.filter(organization_id__in=ids).order_by("organization_id")
+    if not organizations:
         raise NotFound("Organizations not found", param="organizations")
-    return await organization_rows(found, principal)
+    return await organization_rows(organizations, principal)

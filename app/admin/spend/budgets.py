@@ -23,7 +23,7 @@ blueprint = Blueprint("admin_budgets", __name__)
 
 Answer = dict[str, Any]
 _CHANGED: Table = {**WITH_BUDGET, **VERSION}
-_DOOMED: Table = {"id": identifier(), "budget_id": identifier(), "force": flag()}
+_DELETION: Table = {"id": identifier(), "budget_id": identifier(), "force": flag()}
 _LISTED: Table = {"page": page_field(), "page_size": size_field(1000)}
 _PAGED: Table = {"page": page_field(), "page_size": size_field(100), "sort": text(64), "search": identifier()}
 _SORTS = ("created_at", "updated_at", "budget_id", "max_budget", "budget_reset_at")
@@ -105,20 +105,20 @@ async def budgets_by_id() -> list[Answer]:
 @takes(query=_LISTED)
 async def list_budgets() -> list[Answer]:
     """The newest 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
-    rows = Budget.all().order_by("-created_at", "budget_id").offset((asked["page"] - 1) * asked["page_size"])
-    return [row.to_json() for row in await rows.limit(asked["page_size"])]
+    params = read_query(page=1, page_size=1000)
+    rows = Budget.all().order_by("-created_at", "budget_id").offset((params["page"] - 1) * params["page_size"])
+    return [row.to_json() for row in await rows.limit(params["page_size"])]
 
 
 @blueprint.get("/management/v1/budgets")
 @takes(query=_PAGED)
 async def list_budgets_in_pages() -> Answer:
     """`sort` is a column, descending with `-` before or `:desc` behind it; newest first without."""
-    asked = read_query(page=1, page_size=25)
+    params = read_query(page=1, page_size=25)
     query = rows_of(Budget)
-    if asked["search"]:
-        query = query.filter(budget_id__icontains=asked["search"])
-    page = await read_page(query, asked["page"], asked["page_size"], *_order(asked["sort"]))
+    if params["search"]:
+        query = query.filter(budget_id__icontains=params["search"])
+    page = await read_page(query, params["page"], params["page_size"], *_order(params["sort"]))
     return {
         "data": [row.to_json() for row in page.rows],
         "total": page.total,
@@ -180,7 +180,7 @@ async def provider_budgets() -> Answer:
 
 
 @blueprint.post("/budget/delete")
-@takes(body=_DOOMED)
+@takes(body=_DELETION)
 async def delete_budget() -> Answer:
     """Refused while somebody uses it: whoever did would be unlimited. `force` unlinks all but organizations first."""
     sent = await read_body()

@@ -34,35 +34,43 @@ from .daily_figures import Answer
 
 blueprint = Blueprint("admin_spend_rows", __name__)
 
-_MOST = 1000
-_LIST: Table = {"user_id": identifier(), "limit": whole(1, _MOST), "page": page_field(), "page_size": size_field(_MOST)}
+_MAX_ROWS = 1000
+_BATCH = 1000
+# Object id of the audit row of a change to many.
+_EVERYTHING = "*"
+_LIST: Table = {
+    "user_id": identifier(),
+    "limit": whole(1, _MAX_ROWS),
+    "page": page_field(),
+    "page_size": size_field(_MAX_ROWS),
+}
 
 
 @blueprint.get("/spend/keys")
 @takes(query=_LIST)
 async def keys_that_spend() -> list[Answer]:
     """Rows of keys, the largest spend first, at most a thousand a page."""
-    asked = read_query(page=1)
+    params = read_query(page=1)
     query = rows_of(VirtualKey).filter(VirtualKey.not_of_sessions())
-    if asked["user_id"]:
-        query = query.filter(user_id=asked["user_id"])
-    return await _rows(query, asked, "token")
+    if params["user_id"]:
+        query = query.filter(user_id=params["user_id"])
+    return await _rows(query, params, "token")
 
 
 @blueprint.get("/spend/users")
 @takes(query=_LIST)
 async def users_that_spend() -> list[Answer]:
     """Rows of users, the same way."""
-    asked = read_query(page=1)
+    params = read_query(page=1)
     query = rows_of(User)
-    if asked["user_id"]:
-        query = query.filter(user_id=asked["user_id"])
-    return await _rows(query, asked, "user_id")
+    if params["user_id"]:
+        query = query.filter(user_id=params["user_id"])
+    return await _rows(query, params, "user_id")
 
 
-async def _rows(query: Any, asked: Answer, unique: str) -> list[Answer]:
-    size = asked["page_size"] or asked["limit"] or _MOST
-    rows = await query.order_by(*order_of("spend", "desc", unique)).offset((asked["page"] - 1) * size).limit(size)
+async def _rows(query: Any, params: Answer, unique: str) -> list[Answer]:
+    size = params["page_size"] or params["limit"] or _MAX_ROWS
+    rows = await query.order_by(*order_of("spend", "desc", unique)).offset((params["page"] - 1) * size).limit(size)
     return [row.to_json() for row in rows]
 
 
@@ -111,8 +119,7 @@ def _prices_of(model: str) -> Prices | None:
     return listed_prices(provider, name) if slash else listed_prices("openai", model)
 
 
-_BATCH = 1000
-_EVERYTHING = "*"
+# ---- back to zero ----------------------------------------------------------------------------------------------------
 
 
 @blueprint.post("/global/spend/reset")

@@ -50,6 +50,14 @@ _TERMS: Table = {
     "tpm_limit": whole(),
     "rpm_limit": whole(),
 }
+# What an addition may say of the membership's own budget -> column of that budget.
+_BUDGET_COLUMNS = {
+    "max_budget_in_team": "max_budget",
+    "budget_duration": "budget_duration",
+    "allowed_models": "allowed_models",
+    "tpm_limit": "tpm_limit",
+    "rpm_limit": "rpm_limit",
+}
 _MEMBERS: Field = records(MEMBER)
 _ADDITION: Table = {**_TERMS, "team_id": identifier().required, "member": _MEMBERS.required}
 _BULK: Table = {**_TERMS, "team_id": identifier().required, "members": _MEMBERS, "all_users": flag()}
@@ -85,7 +93,11 @@ async def _permissions_to_add(principal: Principal, team: Team, sent: Mapping[st
     if permissions >= TeamPermissions.TEAM_ADMIN:
         return permissions
     is_self = [member.get("user_id") for member in sent["member"]] == [principal.user_id]
-    is_plain = is_self and sent["member"][0].get("role") in (None, "user") and not any(name in sent for name in TERMS)
+    is_plain = (
+        is_self
+        and sent["member"][0].get("role") in (None, "user")
+        and not any(name in sent for name in _BUDGET_COLUMNS)
+    )
     if principal.user_id is None or not is_plain or team.team_id not in await available_team_ids():
         raise Forbidden("Only an admin of this instance, of the organization or of the team may add members")
     return permissions
@@ -188,14 +200,7 @@ async def membership_of(team_id: str, sent: Mapping[str, Any]) -> TeamMembership
     return await TeamMembership.get_or_none(team_id=team_id, user_id=user_id)
 
 
-# What an addition may say of the membership's own budget -> column of that budget.
-TERMS = {
-    "max_budget_in_team": "max_budget",
-    "budget_duration": "budget_duration",
-    "allowed_models": "allowed_models",
-    "tpm_limit": "tpm_limit",
-    "rpm_limit": "rpm_limit",
-}
+# ---- the user and the membership -------------------------------------------------------------------------------------
 
 
 async def user_of(member: Mapping[str, Any], *, may_create: bool, organization_id: str | None = None) -> User:
@@ -233,10 +238,10 @@ async def _created(user_id: str, email: str | None, organization_id: str | None)
             await record_change("created", USERS, user_id, after=user.to_json())
     except IntegrityError:
         # Somebody created the same user in between.
-        found = await _known(user_id, None) or await _known(None, email)
-        if found is None:
+        existing = await _known(user_id, None) or await _known(None, email)
+        if existing is None:
             raise
-        return found
+        return existing
     return user
 
 
@@ -244,7 +249,9 @@ async def join(team: Team, user_id: str, role: str | None, terms: Mapping[str, A
     """Add one membership, with a budget of its own when `terms` say so. Raises 400 for a member."""
     if await TeamMembership.exists(team_id=team.team_id, user_id=user_id):
         raise _already_in(user_id)
-    own = await new_member_budget({column: terms[name] for name, column in TERMS.items() if name in terms}, team)
+    own = await new_member_budget(
+        {column: terms[name] for name, column in _BUDGET_COLUMNS.items() if name in terms}, team
+    )
     default = await default_budget(team)
     reset_at = own.budget_reset_at if own is not None else default.budget_reset_at if default is not None else None
     try:

@@ -128,10 +128,10 @@ async def patch_team(team_id: str) -> Answer:
 
 async def _update(team_id: str, sent: Mapping[str, Any], *, is_merge: bool) -> Team:
     principal = current_principal()
-    found = await find_team(team_id)
-    if found is None:
+    current = await find_team(team_id)
+    if current is None:
         raise NotFound(f"Team not found, passed team_id={team_id}", type="internal_server_error")
-    permissions = await check_may_manage(principal, found)
+    permissions = await check_may_manage(principal, current)
 
     async def columns_of(team: Team) -> Answer:
         is_restricted = permissions < TeamPermissions.UNRESTRICTED
@@ -181,9 +181,11 @@ async def _set_blocked(*, is_blocked: bool) -> Answer:
     async def columns_of(_: Team) -> Answer:
         return {"blocked": is_blocked}
 
-    deed = "blocked" if is_blocked else "unblocked"
-    return await team_row(await change_team(team.team_id, columns_of, action=deed, version=expected_version(sent)))
+    action = "blocked" if is_blocked else "unblocked"
+    return await team_row(await change_team(team.team_id, columns_of, action=action, version=expected_version(sent)))
 
+
+# ---- deletion --------------------------------------------------------------------------------------------------------
 
 _MAX_TEAMS = 1000
 _TEAMS: Table = {"team_ids": text_list().required}
@@ -217,9 +219,9 @@ async def archive_teams(teams: Sequence[Team], principal: Principal) -> None:
     await delete_rows(memberships, owners=teams)
     for team in teams:
         await drop_default_budget(team)
-        kept = {name: getattr(team, name) for name in team._meta.fields_map if name != "version"}
+        columns = {name: getattr(team, name) for name in team._meta.fields_map if name != "version"}
         await DeletedTeam.create(
-            **kept,
+            **columns,
             members=members[team.team_id],
             deleted_by=principal.user_id,
             deleted_by_api_key=principal.key_hash[:64],

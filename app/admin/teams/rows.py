@@ -31,14 +31,14 @@ _MAX_TRIES = 60
 
 async def members_of(team_ids: Iterable[str]) -> dict[str, list[Answer]]:
     """`members_with_roles` per team, in the order of joining."""
-    found: dict[str, list[Answer]] = {team_id: [] for team_id in team_ids}
-    rows = await TeamMembership.filter(team_id__in=list(found)).order_by("id").limit(_MAX_MEMBERS)
+    members: dict[str, list[Answer]] = {team_id: [] for team_id in team_ids}
+    rows = await TeamMembership.filter(team_id__in=list(members)).order_by("id").limit(_MAX_MEMBERS)
     users = {user.user_id: user for user in await User.filter(user_id__in={row.user_id for row in rows})}
     for row in rows:
         user = users.get(row.user_id)
         email = user.user_email if user is not None else None
-        found[row.team_id].append({"user_id": row.user_id, "user_email": email, "role": row.role})
-    return found
+        members[row.team_id].append({"user_id": row.user_id, "user_email": email, "role": row.role})
+    return members
 
 
 async def count_per_team(table: type[Model], team_ids: Iterable[str]) -> dict[str, int]:

@@ -96,14 +96,14 @@ async def customer_info() -> Answer:
 @takes(query=_LISTED)
 async def list_customers() -> list[Answer]:
     """In the order of their ids: the first 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
+    params = read_query(page=1, page_size=1000)
     query = EndUser.all()
-    if asked["search"]:
-        query = query.filter(user_id__startswith=asked["search"])
-    if asked["blocked"] is not None:
-        query = query.filter(blocked=asked["blocked"])
-    start = (asked["page"] - 1) * asked["page_size"]
-    rows = await query.order_by("user_id").offset(start).limit(asked["page_size"])
+    if params["search"]:
+        query = query.filter(user_id__startswith=params["search"])
+    if params["blocked"] is not None:
+        query = query.filter(blocked=params["blocked"])
+    start = (params["page"] - 1) * params["page_size"]
+    rows = await query.order_by("user_id").offset(start).limit(params["page_size"])
     budgets = await budgets_of(row.budget_id for row in rows)
     return [{**row.to_json(), "litellm_budget_table": budgets.get(row.budget_id or "")} for row in rows]
 

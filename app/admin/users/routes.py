@@ -154,7 +154,7 @@ async def available_roles() -> Answer:
     return {role.value: {"description": text, "ui_label": label} for role, (text, label) in ROLES.items()}
 
 
-async def _asked_user(principal: Principal) -> tuple[str | None, User | None]:
+async def _requested_user(principal: Principal) -> tuple[str | None, User | None]:
     """The user that a request is about: the one it names, else the caller. Raises 403 for somebody else's."""
     user_id = read_query()["user_id"] or principal.user_id
     if not await may_see_user(principal, user_id):
@@ -178,7 +178,7 @@ async def _teams_of(user_id: str) -> list[Team]:
 @takes(query=_WHO)
 async def user_info() -> Answer:
     """A user with the newest of their keys (at most 100) and their teams, as far as the caller may see them."""
-    user_id, user = await _asked_user(current_principal())
+    user_id, user = await _requested_user(current_principal())
     if user is None:
         raise NotFound(f"User {user_id} not found", param="user_id")
     teams = await _teams_of(user.user_id)
@@ -202,12 +202,14 @@ async def _memberships(user: User) -> Answer:
 @blueprint.get("/v2/user/info")
 @takes(query=_WHO)
 async def user_info_flat() -> Answer:
-    user_id, user = await _asked_user(current_principal())
+    user_id, user = await _requested_user(current_principal())
     if user is None:
         raise PlainDenial(f"User not found: {user_id}", status=404)
     teams = [team.team_id for team in await _teams_of(user.user_id)]
     return {**user.to_json(), **await _memberships(user), "teams": teams}
 
+
+# ---- many in one call ------------------------------------------------------------------------------------------------
 
 _BULK: Table = {"users": objects(CHANGED_USER), "all_users": flag(), "user_updates": json_object()}
 _OF_ONE_USER = ("user_id", "user_email", "password", "sso_user_id", "version")
