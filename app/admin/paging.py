@@ -19,8 +19,8 @@ def page_field() -> Field:
     return whole(lowest=1, highest=1_000_000)
 
 
-def size_field(most: int = 100) -> Field:
-    return whole(lowest=1, highest=most)
+def size_field(highest: int = 100) -> Field:
+    return whole(lowest=1, highest=highest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ def rows_of(model: type[Model]) -> QuerySet[Any]:
     return model.all()
 
 
+# ---- tables that grow without end ------------------------------------------------------------------------------------
+
 _MAX_COUNTED = 10_000
 
 
@@ -79,10 +81,10 @@ async def read_capped_page(
     return Page(rows[:size], max(most_counted, reached), number, size, is_capped=True)
 
 
-async def _count(query: QuerySet[Any], most: int) -> int:
+async def _count(query: QuerySet[Any], bound: int) -> int:
     """How many rows match, at most `most`: the database stops there. The ORM would count them all first."""
     meta = query.model._meta
-    inner = query.limit(most).values_list(meta.pk_attr, flat=True)
+    inner = query.limit(bound).values_list(meta.pk_attr, flat=True)
     inner.sql()  # builds `inner.query`
     statement, parameters = inner.query.get_parameterized_sql()
     # The statement is the ORM's own; what a caller sent is in `parameters`.

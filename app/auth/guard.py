@@ -29,7 +29,7 @@ def access_of_routes(app: Quart, route_groups: Mapping[str, str]) -> dict[tuple[
 
     Raises RuntimeError with every route that the table does not name.
     """
-    found: dict[tuple[str, str], Access | str] = {}
+    accesses: dict[tuple[str, str], Access | str] = {}
     missing: list[str] = []
     for rule in app.url_map.iter_rules():
         group = route_groups.get(rule.endpoint.partition(".")[0], "")
@@ -39,10 +39,10 @@ def access_of_routes(app: Quart, route_groups: Mapping[str, str]) -> dict[tuple[
             if access is None:
                 missing.append(f"{method} {rule.rule}")
             else:
-                found[method, rule.rule] = access
+                accesses[method, rule.rule] = access
     if missing:
         raise RuntimeError(f"app/auth/policy.py does not say who may call: {', '.join(missing)}")
-    return found
+    return accesses
 
 
 def guard(app: Quart, accesses: Mapping[tuple[str, str], Access | str]) -> None:

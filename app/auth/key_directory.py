@@ -27,7 +27,7 @@ from .roles import Role
 
 log = structlog.get_logger(__name__)
 
-# How spend logs name calls that were made with the master key (contract management.md §0.1).
+# How spend logs name calls that were made with the master key; tools that read them look for this name.
 MASTER_KEY_HASH = "litellm_proxy_master_key"
 
 _MAX_SNAPSHOTS = 50_000
@@ -87,30 +87,17 @@ class KeyDirectory:
             )
         return snapshot.principal
 
-    def forget(self, token: str) -> None:
-        """Drop what is known of a key, so that a change to it holds from the next call on."""
-        self._forget_key(token)
-        self._announce(f"key:{token}")
+    def forget(self, message: str) -> None:
+        """Drop what is known of the keys that a change concerns, so that it holds from the next call on.
 
-    def forget_user(self, user_id: str) -> None:
-        self._forget_where("user_id", user_id)
-        self._announce(f"user:{user_id}")
-
-    def forget_team(self, team_id: str) -> None:
-        self._forget_where("team_id", team_id)
-        self._announce(f"team:{team_id}")
-
-    def forget_organization(self, organization_id: str) -> None:
-        self._forget_where("organization_id", organization_id)
-        self._announce(f"organization:{organization_id}")
-
-    def forget_all(self) -> None:
-        """Something that many keys share has changed: a budget, a tag, an end user, an access group."""
-        self._forget_all()
-        self._announce("all")
+        `message` says which they are, as other processes are told it too: `key:<hash>`, `user:<id>`, `team:<id>`,
+        `organization:<id>`, or `all` for something that many keys share.
+        """
+        self.on_message(message)
+        self._announce(message)
 
     def on_message(self, message: str) -> None:
-        """Another process says what it changed."""
+        """A message of another process about what it changed."""
         kind, _, id = message.partition(":")
         if kind == "key":
             self._forget_key(id)

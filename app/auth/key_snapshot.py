@@ -109,7 +109,7 @@ async def _key_of(token: str) -> tuple[VirtualKey | None, datetime | None]:
 
 
 async def _read_shared(rows: _Rows) -> None:
-    """Budgets and access groups, each in one question."""
+    """Budgets and access groups, each in one query."""
     wanted = {rows.key.budget_id, rows.member_budget_id}
     if rows.organization is not None:
         wanted.add(rows.organization.budget_id)
@@ -121,10 +121,10 @@ async def _read_shared(rows: _Rows) -> None:
     names = [name for row in (*holders, rows.user) if row is not None for name in row.models]
     if group_ids or names:
         groups = AccessGroup.filter(Q(access_group_id__in=group_ids) | Q(access_group_name__in=names))
-        found: dict[str, list[str]] = {}
+        models_of: dict[str, list[str]] = {}
         async for group in groups:
-            found[group.access_group_id] = found[group.access_group_name] = list(group.access_model_names)
-        rows.group_models = found
+            models_of[group.access_group_id] = models_of[group.access_group_name] = list(group.access_model_names)
+        rows.group_models = models_of
 
 
 async def _start_new_periods(rows: _Rows, calendar: BudgetCalendar) -> None:
@@ -138,7 +138,7 @@ async def _start_new_periods(rows: _Rows, calendar: BudgetCalendar) -> None:
         await start_new_period(rows.organization, rows.budget(rows.organization.budget_id), calendar=calendar)
 
 
-# ---- budgets, in the contract's order of refusal (management.md §4) ------------------------------------------------
+# ---- budgets, in the order in which clients are told of the first that refuses ---------------------------------------
 
 
 def _scopes(rows: _Rows, bounds_team_keys_by_user: bool) -> Iterator[BudgetScope]:
@@ -242,7 +242,7 @@ def _windows_of(rows: _Rows, bounds_team_keys_by_user: bool) -> Iterator[WindowC
 
 
 def _limits(rows: _Rows) -> Iterator[RateLimit]:
-    """The limits that say something, in the contract's order. Like its budget, a user's own spare a team's keys."""
+    """The limits that say something, in the order of refusal. Like its budget, a user's own spare a team's keys."""
     return (limit for limit in _all_limits(rows) if limit.says_something)
 
 
@@ -374,5 +374,5 @@ def _member_models(rows: _Rows) -> tuple[str, ...]:
 
 def _aliases(rows: _Rows) -> dict[str, str]:
     """Names that stand for other models: the team's, over which the key's own win."""
-    found = {**(rows.team.model_aliases if rows.team is not None else {}), **(rows.key.aliases or {})}
-    return {name: model for name, model in found.items() if isinstance(model, str)}
+    aliases = {**(rows.team.model_aliases if rows.team is not None else {}), **(rows.key.aliases or {})}
+    return {name: model for name, model in aliases.items() if isinstance(model, str)}

@@ -1,4 +1,4 @@
-"""Sign-in of a worker: discovery, the password routes, the one-time code, logout (contract auth.md §1, §2)."""
+"""Sign-in of a worker: discovery, the password routes, the one-time code, logout."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def logout() -> Response:
     if not principal.is_session:
         raise PlainDenial("Only a session key can be revoked here", status=403, is_nested=True)
     revoked = await VirtualKey.filter(token=principal.key_hash).delete()
-    services().keys.forget(principal.key_hash)
+    services().keys.forget(f"key:{principal.key_hash}")
     response = jsonify({"message": "Session revoked." if revoked else "Session already revoked."})
     response.delete_cookie("token")
     return response
@@ -159,7 +159,7 @@ async def _user_of(username: str, password: str) -> User | None:
 
 
 async def open_session(user: User) -> str:
-    """Write the session's virtual key and wrap it into the token of the contract."""
+    """Write the session's virtual key and wrap it into the token that dashboards read."""
     settings = services().settings
     key, expires_at = new_virtual_key(), datetime.now(UTC) + settings.session_duration
     await VirtualKey.filter(team_id=SESSION_TEAM_ID, expires__lt=datetime.now(UTC)).delete()
@@ -209,7 +209,7 @@ def _landing() -> str:
 
 
 def _with_cookie(response: Any, token: str) -> Response:
-    """The contract's cookie; ours is HttpOnly, since the body carries the token for scripts."""
+    """The cookie that dashboards look for, but HttpOnly: the body carries the token for scripts."""
     base = services().settings.proxy_base_url
     is_secure = urlsplit(base).scheme == "https" if base else request.is_secure
     response.set_cookie("token", token, path="/", httponly=True, samesite="Lax", secure=is_secure)

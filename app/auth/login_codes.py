@@ -29,14 +29,14 @@ class LoginCodes:
         self._salt_key = salt_key
 
     async def issue(self, payload: dict[str, Any]) -> str:
-        """Keep `payload` for a minute under a fresh code."""
+        """Store `payload` for a minute under a fresh code."""
         code = new_login_code()
         encrypted = encrypt(json.dumps(payload), self._salt_key, purpose="login codes")
         if self._cache.is_shared:
             try:
                 await self._cache.set(_name(code), encrypted, LIFETIME_SECONDS)
             except CacheAway as problem:
-                log.warning("login code goes to the database", reason=type(problem).__name__)
+                log.warning("login code stored in the database, Redis unreachable", reason=type(problem).__name__)
                 # Another one: Redis may have kept the first and only answered late, and in two places it is good twice.
                 code = new_login_code()
             else:
@@ -65,7 +65,7 @@ class LoginCodes:
         try:
             return await self._cache.take(_name(code))
         except CacheAway as problem:
-            log.warning("login code cannot be taken from Redis", reason=type(problem).__name__)
+            log.warning("login code not read, Redis unreachable", reason=type(problem).__name__)
             return None
 
     async def _take_stored(self, code: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Slows down guessing of passwords (contract auth.md §2.5).
+"""Slows down guessing of passwords.
 
 Source and user name count together. The source counts by itself as well once `trusted_proxy_ranges` says that it is a
 person's address and not a proxy's, behind which everyone would be shut out.

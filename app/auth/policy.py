@@ -1,7 +1,7 @@
 """The policy table: who may call which route. A route that is not in it does not exist, since the app does not start.
 
-A role opens the door of a route; what a caller may see or change behind it (own keys, teams that they administer) is
-the view's own rule. The order of refusals is the contract's: unknown key, route, blocked, expired, role.
+A role admits a caller to a route; what they may see or change there (own keys, teams that they administer) is the
+view's own rule. Refusals come in this order: unknown key, route, blocked, expired, role.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .roles import ANYONE, MEMBERS, READERS, USERS, Role
 
 
 class Refusal(Enum):
-    """How a caller whose role is too low is told, as clients of each route expect."""
+    """How a caller whose role is too low is refused, as clients of each route expect; shapes as in app/errors.py."""
 
     ADMIN_ONLY = "401 E1, 403 E1 for a viewer"
     FORBIDDEN = "403 E1"

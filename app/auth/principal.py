@@ -17,11 +17,11 @@ from quart import g
 from ..errors import PlainDenial, Unauthenticated
 from ..spend.scopes import BudgetScope, RateLimit
 from .roles import READERS, Role
-from .route_words import route_matches
+from .route_patterns import route_matches
 
 _AWS_SIGNER = re.compile(r"Credential=([^/,\s]+)/")
 
-# Headers that may carry a key, first present wins (contract auth.md §7).
+# Headers that may carry a key, first present wins, as clients that send several expect.
 _KEY_HEADERS = (
     "x-litellm-api-key",
     "authorization",
@@ -88,7 +88,7 @@ class Principal:
             )
 
     def refuse_unfit(self, path: str, group: str) -> None:
-        """401 or 403 for a key that may not be used here, or no more: in the contract's order."""
+        """401 or 403 for a key that may not be used here, or no more; clients count on which comes first."""
         self.refuse_route(path, group)
         self.refuse_blocked()
         self.refuse_expired()

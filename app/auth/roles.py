@@ -1,4 +1,4 @@
-"""The roles of the contract (management.md §0.3)."""
+"""The roles that keys, users and dashboards name."""
 
 from __future__ import annotations
 

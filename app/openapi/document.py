@@ -1,4 +1,4 @@
-"""/openapi.json: the HTTP contract of one instance, read from its routes, the policy table and the fields of its views.
+"""/openapi.json: the HTTP API of one instance, read from its routes, the policy table and the fields of its views.
 
 Bodies and query parameters come from the tables that views declare (`takes` of app/web/fields.py), so that what the
 document says and what a view reads are one thing. Pages of the console and groups that are closed are left out.
@@ -161,25 +161,25 @@ class _Operation:
         for name in _PARAMETER.findall(self.rule.rule):
             schema = {"type": "string", "minLength": 1}
             yield {"name": name, "in": "path", "required": True, "schema": schema}
-        for name, one in self.query.items():
-            required = {"required": True} if one.is_required else {}
-            yield {"name": name, "in": "query", **required, "schema": dict(one.schema)}
+        for name, field in self.query.items():
+            required = {"required": True} if field.is_required else {}
+            yield {"name": name, "in": "query", **required, "schema": dict(field.schema)}
         if self.method in _CHANGING and self.group == "admin":
             yield ref("parameters", "ChangedBy")
 
     def _successes(self) -> Schema:
-        found = {}
+        responses = {}
         for status, kind in SUCCESSES.get(f"{self.method} {self.rule.rule}", {200: JSON}).items():
             schema: Schema = ANSWERS.get(self.name, {}) if kind == JSON else {"type": "string"}
             content: Schema = {} if kind is None else {kind: {"schema": schema}}
             if self.group == "llm" and self.name != "embeddings":
                 content[STREAM] = {"schema": {"type": "string"}}
-            found[str(status)] = {
+            responses[str(status)] = {
                 "description": "Done" if self.method in _CHANGING else "Found",
                 **({"content": content} if content else {}),
                 **({"headers": _UNKNOWN_FIELDS} if self.body is not None and self.group == "admin" else {}),
             }
-        return found
+        return responses
 
     def _refusals(self) -> Schema:
         taken = SUCCESSES.get(f"{self.method} {self.rule.rule}", {})
@@ -231,8 +231,8 @@ def _resource(path: str, group: str) -> str:
 
 def _unique(rule: Rule, method: str, named: set[str]) -> str:
     """The name of the view; for another path or method of the same view, with what tells them apart."""
-    words = re.sub(r"\W+", "_", rule.rule).strip("_")
-    for name in (rule.endpoint, f"{rule.endpoint}.{words}", f"{rule.endpoint}.{words}.{method.lower()}"):
+    path = re.sub(r"\W+", "_", rule.rule).strip("_")
+    for name in (rule.endpoint, f"{rule.endpoint}.{path}", f"{rule.endpoint}.{path}.{method.lower()}"):
         if name not in named:
             named.add(name)
             return name

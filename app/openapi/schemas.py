@@ -94,12 +94,12 @@ REFUSAL_NAMES: dict[int, str] = {status: name for status, (name, _, _) in _REFUS
 
 def refusal_responses() -> Schema:
     """`components.responses`: what each status above 399 looks like."""
-    found: Schema = {}
+    responses: Schema = {}
     for status, (name, description, headers) in _REFUSALS.items():
         shapes = ["Error", "Detail", *(["Problems"] if status == 422 else [])]
         body = {JSON: {"schema": {"anyOf": [ref("schemas", shape) for shape in shapes]}}}
-        found[name] = {"description": description, "content": body, **({"headers": headers} if headers else {})}
-    return found
+        responses[name] = {"description": description, "content": body, **({"headers": headers} if headers else {})}
+    return responses
 
 
 # ---- who is calling ------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""What every answer carries, and which error a caller reads when something was raised. Both ways in answer from here.
+"""What every answer carries, and which error a caller reads when something was raised.
 
-The ways in: the framework's views, and app/llm/fast_path.py, which answers the hottest routes without it.
+For the framework's views, and for app/llm/fast_path.py, which answers the hottest routes without it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_gateway_error(problem: Exception, path: str) -> GatewayError:
     if isinstance(problem, HTTPException):
         return _of_framework(problem)
     if isinstance(problem, DATABASE_AWAY) and not (isinstance(problem, OSError) and problem.filename is not None):
-        log.warning("the database cannot be reached", reason=type(problem).__name__)
+        log.warning("database unreachable", reason=type(problem).__name__)
         return ServiceUnavailable("The database cannot be reached; try again")
     # A bug of ours, or a file of ours that cannot be opened. The log says where, without the values that were in play;
     # the answer says nothing.
@@ -46,7 +46,7 @@ def to_gateway_error(problem: Exception, path: str) -> GatewayError:
 
 
 def _of_framework(error: HTTPException) -> GatewayError:
-    """Unknown paths and methods, in the shape of the framework that the contract was measured on."""
+    """Unknown paths and methods, in the shape that clients know from FastAPI."""
     if isinstance(error, RequestEntityTooLarge):
         return PayloadTooLarge("The request body is larger than this gateway accepts")
     denial = PlainDenial(error.name, status=error.code or 500)

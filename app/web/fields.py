@@ -1,8 +1,8 @@
 """What a caller sent, read by a table of fields: clear refusals, exact money, and nothing dropped silently.
 
 A table maps a name to a `Field`. Wrong types and missing fields answer 422, all at once (E3). Values that cannot be
-meant, such as a negative budget, answer 400 (E1). Fields that a table does not know are accepted, as the contract
-demands, and named in the response header `x-quarterdeck-unknown-fields`.
+meant, such as a negative budget, answer 400 (E1). Fields that a table does not know are accepted, as clients
+expect, and named in the response header `x-quarterdeck-unknown-fields`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class WrongValue(ValueError):
-    """A value of the wrong shape. `type` is the machine-readable word of the contract's 422."""
+    """A value of the wrong shape. `type` is the machine-readable part of the 422."""
 
     def __init__(self, message: str, type: str = "value_error") -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ Table = Mapping[str, Field]
 
 
 def bad_request(message: str, param: str | None = None) -> InvalidRequest:
-    """400 in the management API's words."""
+    """400 as the management API writes it."""
     return InvalidRequest(message, type="bad_request_error", param=param)
 
 
@@ -97,8 +97,8 @@ async def read_body(table: Table | None = None) -> dict[str, Any]:
     except RecursionError:
         raise ValidationFailed([("", "The body is nested too deeply", "json_invalid")]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        found = _POSITION.search(str(error))
-        raise ValidationFailed([(found[1] if found else "0", "JSON decode error", "json_invalid")]) from None
+        position = _POSITION.search(str(error))
+        raise ValidationFailed([(position[1] if position else "0", "JSON decode error", "json_invalid")]) from None
     if not isinstance(body, dict):
         raise ValidationFailed([("", "The body must be a JSON object", "model_attributes_type")])
     _name_unknown(sorted(set(body) - set(table)))
@@ -117,13 +117,13 @@ def read_fields(sent: Mapping[str, Any], table: Table, *, source: str = "body") 
     """Check `sent` against a table. Raises ValidationFailed with every problem, or InvalidRequest for the first."""
     problems: list[tuple[str, str, str]] = []
     values: dict[str, Any] = {}
-    for name, one in table.items():
+    for name, declared in table.items():
         if name not in sent:
-            if one.is_required:
+            if declared.is_required:
                 problems.append((name, "This field is required", "missing"))
             continue
         try:
-            values[name] = _value(sent[name], one)
+            values[name] = _value(sent[name], declared)
         except WrongValue as wrong:
             problems.append((name, str(wrong), wrong.type))
         except InvalidRequest as refusal:
@@ -253,10 +253,10 @@ def flag() -> Field:
     def read(value: Any) -> bool:
         if isinstance(value, bool):
             return value
-        word = value.strip().lower() if isinstance(value, str) else ""
-        if word not in _TRUE + _FALSE:
+        lowered = value.strip().lower() if isinstance(value, str) else ""
+        if lowered not in _TRUE + _FALSE:
             raise WrongValue("This must be true or false", "bool_parsing")
-        return word in _TRUE
+        return lowered in _TRUE
 
     return Field(read, empty=False, schema={"type": "boolean"})
 
@@ -309,8 +309,8 @@ def moment() -> Field:
         if not value.strip():
             return None
         try:
-            found = datetime.fromisoformat(value)
-            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+            parsed = datetime.fromisoformat(value)
+            return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
         except (ValueError, OverflowError):
             raise WrongValue("This must be a time as 2026-11-21T20:18:00Z", "datetime_parsing") from None
 
@@ -322,10 +322,10 @@ def range_edge(*, is_end: bool) -> Field:
 
     def read(value: Any) -> datetime:
         try:
-            found = datetime.fromisoformat(str(value))
+            parsed = datetime.fromisoformat(str(value))
             if is_end and len(str(value)) <= 10:
-                found += timedelta(days=1, microseconds=-1)
-            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+                parsed += timedelta(days=1, microseconds=-1)
+            return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
         except (ValueError, OverflowError):
             raise WrongValue("This must be a day or a time as 2026-11-21 00:00:00", "datetime_parsing") from None
 
@@ -350,9 +350,11 @@ def records(table: Table) -> Field:
 def table_schema(table: Table) -> dict[str, Any]:
     """A table as JSON schema. Unknown fields are welcome, null is a value of most."""
     properties = {}
-    for name, one in table.items():
-        properties[name] = {"anyOf": [one.schema, {"type": "null"}]} if one.is_nullable else dict(one.schema)
-    required = [name for name, one in table.items() if one.is_required]
+    for name, declared in table.items():
+        properties[name] = (
+            {"anyOf": [declared.schema, {"type": "null"}]} if declared.is_nullable else dict(declared.schema)
+        )
+    required = [name for name, declared in table.items() if declared.is_required]
     return {"type": "object", "properties": properties, **({"required": required} if required else {})}
 
 
@@ -373,9 +375,11 @@ def _plain(value: Any, depth: int = 0) -> Any:
     return value
 
 
-_LONGEST = 255
+# ---- names in paths --------------------------------------------------------------------------------------------------
+
+_MAX_NAME = 255
 
 
 def may_exist(name: str) -> bool:
     """Whether a column of names could hold this one at all; the database would refuse even to look for another."""
-    return 0 < len(name) <= _LONGEST and "\x00" not in name
+    return 0 < len(name) <= _MAX_NAME and "\x00" not in name

@@ -1,4 +1,4 @@
-"""Whether this instance lives, is ready, or serves from its last known state. Cheap, public, without secrets."""
+"""Whether this instance lives and is ready: cheap, public, without secrets. And its metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ..services import services
 from ..version import VERSION
 
 health_blueprint = Blueprint("health", __name__)
+metrics_blueprint = Blueprint("metrics", __name__)
 
 
 @health_blueprint.get("/health/liveliness")
@@ -34,7 +35,7 @@ async def readiness() -> tuple[Response, int]:
     return jsonify(body), 200 if is_ready else 503
 
 
-metrics_blueprint = Blueprint("metrics", __name__)
+# ---- metrics ---------------------------------------------------------------------------------------------------------
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

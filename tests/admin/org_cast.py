@@ -20,7 +20,7 @@ async def organization(instance: Quart, name: str, **members: str) -> str:
         for user_id, role in members.items():
             await OrganizationMembership.create(organization_id=name, user_id=user_id, user_role=role)
     for user_id in members:
-        services_of(instance).keys.forget_user(user_id)
+        services_of(instance).keys.forget(f"user:{user_id}")
     return name
 
 

@@ -33,10 +33,10 @@ _MAY_BE_AWAY = ("/health", "/cache/ping", "/cache/flushall", "/cache/delete", "/
 
 def _tables(instance: Quart, method: str, kind: str) -> dict[str, list[str]]:
     """Path -> the fields that its view declares to read (`body_table` or `query_table`)."""
-    found: dict[str, list[str]] = {}
+    tables: dict[str, list[str]] = {}
     for path, endpoint in _routes(instance, method):
-        found[path] = sorted(getattr(instance.view_functions[endpoint], kind, None) or ())
-    return found
+        tables[path] = sorted(getattr(instance.view_functions[endpoint], kind, None) or ())
+    return tables
 
 
 def _routes(instance: Quart, method: str) -> list[tuple[str, str]]:

@@ -60,8 +60,8 @@ async def test_what_a_sign_in_page_asks_for_needs_no_key(client: httpx.AsyncClie
 
 async def test_the_routes_of_an_instance_are_listed(client: httpx.AsyncClient) -> None:
     routes = (await client.get("/routes")).json()["routes"]
-    found = {(route["path"], *route["methods"]) for route in routes}
-    assert {("/fallback/{model}", "GET"), ("/key/info", "GET"), ("/routes", "GET")} <= found
+    listed = {(route["path"], *route["methods"]) for route in routes}
+    assert {("/fallback/{model}", "GET"), ("/key/info", "GET"), ("/routes", "GET")} <= listed
     assert not any("<" in route["path"] for route in routes)
 
 

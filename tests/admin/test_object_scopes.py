@@ -147,8 +147,8 @@ V GET /organization/info {"organization_id": "rival"}
 
 @pytest.fixture
 async def cast(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Everyone]:
-    async with everyone(migrated_sqlite_url, tmp_path / "state") as found:
-        yield found
+    async with everyone(migrated_sqlite_url, tmp_path / "state") as everybody:
+        yield everybody
 
 
 async def _wrong(cast: Everyone, table: str, usual: set[int]) -> list[str]:

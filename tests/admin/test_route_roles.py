@@ -1,6 +1,6 @@
 """Every route of the policy table, called by everyone: who gets in, and how the others are told.
 
-tests/admin/route_roles.txt is written from the contract (management.md §0.3), not from app/auth/policy.py. A `=` line
+tests/admin/route_roles.txt is written from what clients expect of each role, not from app/auth/policy.py. A `=` line
 heads a section: who is admitted, then how the others are refused; `*` is everyone who is not named. Each line below is
 a route, then who is refused otherwise than its section says. Callers by letter:
 
@@ -36,7 +36,7 @@ BODY = {"model": "sample", "messages": [{"role": "user", "content": "Hello"}], "
 
 def expected_statuses() -> dict[str, dict[str, int | None]]:
     """Route -> caller -> status of the refusal; None is admitted."""
-    found: dict[str, dict[str, int | None]] = {}
+    statuses: dict[str, dict[str, int | None]] = {}
     admitted, refusals = "", {}
     for line in TABLE.read_text().splitlines():
         words = line.split()
@@ -46,12 +46,12 @@ def expected_statuses() -> dict[str, dict[str, int | None]]:
             admitted, refusals = words[1], _refusals(words[2:])
             continue
         route, own = " ".join(words[:2]), _refusals(words[2:])
-        assert route not in found, f"{route} is there twice"
-        found[route] = {
+        assert route not in statuses, f"{route} is there twice"
+        statuses[route] = {
             caller: own.get(caller) or (None if caller in admitted else _refusal(caller, refusals))
             for caller in CALLERS
         }
-    return found
+    return statuses
 
 
 def _refusals(words: list[str]) -> dict[str, int]:

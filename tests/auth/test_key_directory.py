@@ -81,7 +81,7 @@ async def test_a_known_key_is_read_from_memory(worker: Instance) -> None:
     with worker.services.database.active():
         await VirtualKey.filter(token=hash_key(KEY)).update(blocked=True)
     assert await worker.services.keys.principal_of(KEY) is first
-    worker.services.keys.forget(hash_key(KEY))
+    worker.services.keys.forget(f"key:{hash_key(KEY)}")
     assert (await worker.services.keys.principal_of(KEY)).is_blocked
 
 
@@ -95,11 +95,11 @@ async def test_a_change_of_user_or_team_is_seen_at_once(worker: Instance) -> Non
     with worker.services.database.active():
         await User.filter(user_id="alice").update(user_role="proxy_admin")
         await Team.filter(team_id="crew").update(blocked=True)
-    keys.forget_user("bob")
+    keys.forget("user:bob")
     assert (await keys.principal_of(KEY)).role is Role.INTERNAL_USER
-    keys.forget_user("alice")
+    keys.forget("user:alice")
     assert (await keys.principal_of(KEY)).is_admin
-    keys.forget_team("crew")
+    keys.forget("team:crew")
     assert (await keys.principal_of(KEY)).is_team_blocked
 
 
@@ -115,7 +115,7 @@ async def test_a_change_of_a_key_holds_for_the_secret_that_it_had_before(worker:
     assert (await keys.principal_of("sk-alice-before-0123456789")).key_hash == hash_key(KEY)
     with worker.services.database.active():
         await VirtualKey.filter(token=hash_key(KEY)).update(blocked=True)
-    keys.forget(hash_key(KEY))
+    keys.forget(f"key:{hash_key(KEY)}")
     assert (await keys.principal_of("sk-alice-before-0123456789")).is_blocked
 
 

@@ -91,7 +91,7 @@ async def test_a_public_address_leads_the_way_on(migrated_sqlite_url: str, tmp_p
         assert answer.json()["redirect_url"] == "https://gw.example.com/ai/ui?login=success"
 
 
-# ---- what is refused (contract auth.md §2.4) -----------------------------------------------------------------------
+# ---- what is refused -------------------------------------------------------------------------------------------------
 
 _WRONG = {"message": "", "type": "auth_error", "param": "invalid_credentials", "code": "401"}
 

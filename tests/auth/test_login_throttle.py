@@ -29,12 +29,12 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     await opened.close()
 
 
-async def failures_until_blocked(throttle: LoginThrottle, address: str | None, username: str, most: int = 30) -> int:
-    for count in range(most):
+async def failures_until_blocked(throttle: LoginThrottle, address: str | None, username: str, limit: int = 30) -> int:
+    for count in range(limit):
         if await seconds_blocked(throttle, address, username):
             return count
         await throttle.count_failure(address, username)
-    return most
+    return limit
 
 
 async def seconds_blocked(throttle: LoginThrottle, address: str | None, username: str) -> int:

@@ -12,7 +12,7 @@ from app.auth.principal import Principal, key_from
 from app.auth.roles import Role
 from app.errors import PlainDenial, Unauthenticated
 
-# First present wins (contract auth.md §7).
+# First present wins.
 _PRECEDENCE = [
     "x-litellm-api-key",
     "Authorization",

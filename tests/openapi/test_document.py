@@ -31,8 +31,8 @@ async def worker(migrated_sqlite_url: str, tmp_path: Path) -> AsyncIterator[Inst
 async def document_of(instance: Instance) -> Document:
     answer = await instance.http.get("/openapi.json")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
-    found: Document = answer.json()
-    return found
+    document: Document = answer.json()
+    return document
 
 
 def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
@@ -63,9 +63,9 @@ async def test_every_operation_has_a_name_of_its_own_and_says_what_it_is(worker:
 async def test_every_pointer_leads_somewhere_and_every_schema_is_one(worker: Instance) -> None:
     document = await document_of(worker)
     for pointer in set(re.findall(r'"#/([^"]+)"', json.dumps(document))):
-        found: Any = document
+        target: Any = document
         for part in pointer.split("/"):
-            found = found[part]
+            target = target[part]
     for schema in _schemas(document["paths"]):
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 

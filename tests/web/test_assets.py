@@ -45,7 +45,7 @@ def _icons_used() -> set[str]:
     )
     tables = re.findall(r'\("\w+", "[A-Z]\w+", "([a-z-]+)"', text)
     arrows = ["arrow-up", "arrow-down"]
-    flat = [name for found in chosen for name in ([found] if isinstance(found, str) else found)]
+    flat = [name for icons in chosen for name in ([icons] if isinstance(icons, str) else icons)]
     return {*direct, *flat, *tables, *arrows}
 
 

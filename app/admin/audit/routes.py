@@ -41,13 +41,13 @@ _LIST: Table = {
 @takes(query=_LIST)
 async def list_changes() -> Answer:
     """Changes, newest first; totals are counted up to 10,000."""
-    asked = read_query(page=1, page_size=10, sort_by="updated_at", sort_order="desc")
-    if asked["sort_by"] not in _SORTS:
+    params = read_query(page=1, page_size=10, sort_by="updated_at", sort_order="desc")
+    if params["sort_by"] not in _SORTS:
         raise bad_request(f"sort_by must be one of {', '.join(_SORTS)}", "sort_by")
-    if asked["sort_order"].lower() not in ("asc", "desc"):
+    if params["sort_order"].lower() not in ("asc", "desc"):
         raise bad_request("sort_order must be asc or desc", "sort_order")
-    order = order_of(asked["sort_by"], asked["sort_order"], "id")
-    page = await read_capped_page(_query(asked), asked["page"], asked["page_size"], *order)
+    order = order_of(params["sort_by"], params["sort_order"], "id")
+    page = await read_capped_page(_query(params), params["page"], params["page_size"], *order)
     return {
         "audit_logs": [_to_json(row) for row in page.rows],
         "total": page.total,
@@ -58,18 +58,18 @@ async def list_changes() -> Answer:
     }
 
 
-def _query(asked: Answer) -> QuerySet[Any]:
+def _query(params: Answer) -> QuerySet[Any]:
     query = rows_of(AuditLog)
     for name in _EXACT:
-        if asked[name]:
-            query = query.filter(**{name: asked[name]})
-    if asked["start_date"] is not None:
-        query = query.filter(updated_at__gte=asked["start_date"])
-    if asked["end_date"] is not None:
-        query = query.filter(updated_at__lte=asked["end_date"])
-    if asked["search"]:
-        word = asked["search"]
-        query = query.filter(Q(object_id__icontains=word) | Q(changed_by__icontains=word))
+        if params[name]:
+            query = query.filter(**{name: params[name]})
+    if params["start_date"] is not None:
+        query = query.filter(updated_at__gte=params["start_date"])
+    if params["end_date"] is not None:
+        query = query.filter(updated_at__lte=params["end_date"])
+    if params["search"]:
+        search = params["search"]
+        query = query.filter(Q(object_id__icontains=search) | Q(changed_by__icontains=search))
     return query
 
 

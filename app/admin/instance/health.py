@@ -19,28 +19,28 @@ from ..models.rows import visible_deployments
 blueprint = Blueprint("admin_health", __name__)
 
 Answer = dict[str, Any]
-_CALLS_LOOKED_AT = 1000
-_CHECKS_LOOKED_AT = 5000
+_MAX_CALLS = 1000
+_MAX_CHECKS = 5000
 # A round takes its time; only what three of them did not renew is out of date.
-_ROUNDS_LOOKED_AT = 3
+_MAX_ROUNDS = 3
 # Failures that say something about the target, not about what a client sent.
 _FAULTS_OF_THE_TARGET = ("401", "403", "404", "408", "429")
-_ASKED: Table = {"model": identifier(), "model_id": identifier()}
+_PARAMS: Table = {"model": identifier(), "model_id": identifier()}
 
 
 @blueprint.get("/health")
-@takes(query=_ASKED)
+@takes(query=_PARAMS)
 async def health() -> tuple[Answer, int]:
     """The deployments by the newest that is known of them: a call, or a background check.
 
     One that nothing is known of counts as healthy. 503 when none is.
     """
-    asked = read_query()
+    params = read_query()
     failures = _failures(await _last_calls(), await _last_checks())
     shows_details = services().settings.shows_health_details
     healthy, unhealthy = [], []
     for deployment in await visible_deployments(current_principal()):
-        if asked["model"] not in (None, deployment.model_name) or asked["model_id"] not in (None, deployment.id):
+        if params["model"] not in (None, deployment.model_name) or params["model_id"] not in (None, deployment.id):
             continue
         row = _endpoint(deployment)
         if deployment.id in failures:
@@ -63,22 +63,22 @@ def _endpoint(deployment: Deployment) -> Answer:
 
 
 # Model id -> when something was found, and what is wrong; None when it was well.
-_Found = Mapping[str, tuple[datetime, str | None]]
+_Findings = Mapping[str, tuple[datetime, str | None]]
 
 
-def _failures(*sources: _Found) -> dict[str, str]:
+def _failures(*sources: _Findings) -> dict[str, str]:
     """Deployment id -> what is wrong, for those that the newest finding is bad of."""
     newest: dict[str, tuple[datetime, str | None]] = {}
     for source in sources:
-        for model_id, found in source.items():
-            if model_id not in newest or newest[model_id][0] < found[0]:
-                newest[model_id] = found
+        for model_id, finding in source.items():
+            if model_id not in newest or newest[model_id][0] < finding[0]:
+                newest[model_id] = finding
     return {model_id: error for model_id, (_, error) in newest.items() if error is not None}
 
 
-async def _last_calls() -> _Found:
+async def _last_calls() -> _Findings:
     """Of the newest calls, the last of each deployment that says something about it."""
-    rows = SpendLog.all().order_by("-start_time", "-request_id").limit(_CALLS_LOOKED_AT)
+    rows = SpendLog.all().order_by("-start_time", "-request_id").limit(_MAX_CALLS)
     newest: dict[str, tuple[datetime, str | None]] = {}
     for row in await rows.values("model_id", "status", "metadata", "end_time"):
         status = None if row["status"] == "success" else _error_code(row["metadata"])
@@ -88,16 +88,16 @@ async def _last_calls() -> _Found:
     return newest
 
 
-async def _last_checks() -> _Found:
+async def _last_checks() -> _Findings:
     """What the last rounds of background checks found; older ones say nothing any more. Errors as on /health/latest."""
     settings = services().settings
     if not settings.background_health_checks:
         return {}
-    since = datetime.now(UTC) - timedelta(seconds=_ROUNDS_LOOKED_AT * settings.health_check_interval)
+    since = datetime.now(UTC) - timedelta(seconds=_MAX_ROUNDS * settings.health_check_interval)
     rows = HealthCheck.filter(checked_by=BACKGROUND_CHECK, checked_at__gte=since).order_by("-checked_at")
     newest: dict[str, tuple[datetime, str | None]] = {}
     shows_errors = current_principal().can_read_all
-    for row in await rows.limit(_CHECKS_LOOKED_AT):
+    for row in await rows.limit(_MAX_CHECKS):
         error = None if row.status == "healthy" else "The health check failed"
         if error is not None and shows_errors:
             error = row.error_message or error

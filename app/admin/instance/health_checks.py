@@ -25,7 +25,7 @@ _MAX_MODELS = 1000
 _MAX_ERROR = 2000
 # Shorter values are no secrets, and would be masked out of ordinary words.
 _MIN_SECRET = 6
-_OWN_EYES = ("error_message", "details", "checked_by")
+_FOR_READERS = ("error_message", "details", "checked_by")
 _MODES = (
     "chat",
     "completion",
@@ -89,12 +89,12 @@ async def _error_of(model: str, params: Mapping[str, Any], mode: str) -> str | N
     if tester is None:
         raise ServiceUnavailable("This instance makes no calls to providers")
     try:
-        found = await tester.test(model, params, mode)
+        result = await tester.test(model, params, mode)
     except (ValueError, InvalidRequest) as problem:
         return _redacted(str(problem), params)
     except GatewayError as problem:
         return _redacted(problem.message, params)
-    return None if found.get("status") == "success" else _redacted(str(found.get("error") or "It failed"), params)
+    return None if result.get("status") == "success" else _redacted(str(result.get("error") or "It failed"), params)
 
 
 def _redacted(text: str, params: Mapping[str, Any]) -> str:
@@ -135,32 +135,34 @@ async def latest_checks() -> Answer:
     )
     times = {row["model_name"]: row["newest_at"] for row in newest}
     rows = await HealthCheck.filter(model_name__in=list(times), checked_at__in=list(times.values())) if times else []
-    found = {row.model_name: _wire(row) for row in rows if row.checked_at == times[row.model_name]}
-    return {"latest_health_checks": found, "total_models": len(found)}
+    checks = {row.model_name: _to_json(row) for row in rows if row.checked_at == times[row.model_name]}
+    return {"latest_health_checks": checks, "total_models": len(checks)}
 
 
 @blueprint.get("/health/history")
 @takes(query=_HISTORY)
 async def check_history() -> Answer:
     """Checks, the newest first, by model and by outcome."""
-    asked = read_query(limit=100, offset=0)
+    params = read_query(limit=100, offset=0)
     query = HealthCheck.all()
-    if asked["model"]:
-        query = query.filter(model_name=asked["model"])
-    if asked["status_filter"]:
-        query = query.filter(status=asked["status_filter"])
-    rows = await query.order_by("-checked_at", "-health_check_id").offset(asked["offset"]).limit(asked["limit"])
+    if params["model"]:
+        query = query.filter(model_name=params["model"])
+    if params["status_filter"]:
+        query = query.filter(status=params["status_filter"])
+    rows = await query.order_by("-checked_at", "-health_check_id").offset(params["offset"]).limit(params["limit"])
     return {
-        "health_checks": [_wire(row) for row in rows],
+        "health_checks": [_to_json(row) for row in rows],
         "total_records": await query.count(),
-        "limit": asked["limit"],
-        "offset": asked["offset"],
+        "limit": params["limit"],
+        "offset": params["offset"],
     }
 
 
-def _wire(row: HealthCheck) -> Answer:
+def _to_json(row: HealthCheck) -> Answer:
     shown = row.to_json()
-    return shown if current_principal().can_read_all else {name: shown[name] for name in shown if name not in _OWN_EYES}
+    return (
+        shown if current_principal().can_read_all else {name: shown[name] for name in shown if name not in _FOR_READERS}
+    )
 
 
 @blueprint.get("/health/services")

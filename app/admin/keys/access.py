@@ -1,4 +1,4 @@
-"""What a caller may write into a key, which keys a list may show them, and what they may do to whose keys."""
+"""What a caller may do to whose keys, which keys a list may show them, and what they may write into a key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from ...models.virtual_key import SESSION_TEAM_ID
 from ...web.fields import bad_request
 from .fields import KEY_TYPES
 
-__all__ = ["check_may_set", "is_team_admin", "limited_to_calls", "refused", "visible_keys"]
-
 # What only an admin may set on a key.
 _ADMIN_FIELDS = (
     "permissions",
@@ -30,6 +28,151 @@ _ADMIN_FIELDS = (
 )
 _CALLS_ONLY = ("llm_api_routes", "openai_routes")
 _OWN_LIMITS = ("max_budget", "tpm_limit", "rpm_limit", "max_parallel_requests")
+# Teams of one caller that a list takes into account.
+_MAX_TEAMS = 1000
+
+
+# ---- whose keys ------------------------------------------------------------------------------------------------------
+
+
+def refused(message: str, *, param: str | None = None) -> Forbidden:
+    """403 in the words of the key routes."""
+    return Forbidden(message, type="internal_server_error", param=param)
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRole:
+    """A caller in one team. `permissions` are the routes that the team gives its plain members."""
+
+    is_admin: bool = False
+    is_member: bool = False
+    permissions: tuple[str, ...] = ()
+
+    def allows(self, route: str) -> bool:
+        """Whether a member may call a key route for keys of the team; `/key/{key}/regenerate` is `/key/regenerate`."""
+        spellings = {route, route.replace("/key/", "/key/{key}/")}
+        return self.is_admin or (self.is_member and not spellings.isdisjoint(self.permissions))
+
+
+_NOBODY = TeamRole()
+
+
+class KeyAccess:
+    """A caller's role in teams, looked up once per team and request."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+        self._known: dict[str, TeamRole] = {}
+
+    async def in_team(self, team_id: str | None) -> TeamRole:
+        """The caller's role; admins of the team's organization administer the team."""
+        user_id = self.principal.user_id
+        if user_id is None or team_id is None or team_id == SESSION_TEAM_ID:
+            return _NOBODY
+        if team_id not in self._known:
+            membership = await TeamMembership.get_or_none(team_id=team_id, user_id=user_id)
+            team = await Team.get_or_none(team_id=team_id)
+            is_of_organization = team is not None and team.organization_id in self.principal.organizations
+            self._known[team_id] = TeamRole(
+                is_admin=is_of_organization or (membership is not None and membership.is_admin),
+                is_member=membership is not None,
+                permissions=tuple(team.team_member_permissions) if team is not None else (),
+            )
+        return self._known[team_id]
+
+    def owns(self, key: VirtualKey) -> bool:
+        return self.principal.user_id is not None and key.user_id == self.principal.user_id
+
+    async def administers(self, key: VirtualKey) -> bool:
+        """Whether the caller is an admin of the instance, of the key's team, or of its organization."""
+        if self.principal.is_admin or (await self.in_team(key.team_id)).is_admin:
+            return True
+        return key.organization_id is not None and key.organization_id in self.principal.organizations
+
+    async def may_read(self, key: VirtualKey) -> bool:
+        """Own keys, those of the caller's teams (the contract's baseline for members), and all for who reads all."""
+        if self.principal.can_read_all or self.principal.key_hash == key.token or self.owns(key):
+            return True
+        return await self.administers(key) or (await self.in_team(key.team_id)).is_member
+
+    async def check_may_change(self, keys: Iterable[VirtualKey], *, action: str, route: str) -> None:
+        """Raises 403 for somebody else's key, 401 for a key of a team that does not let its members do this."""
+        for key in keys:
+            if await self.administers(key):
+                continue
+            is_of_team = key.team_id is not None and key.team_id != SESSION_TEAM_ID
+            role = await self.in_team(key.team_id)
+            if is_of_team and role.is_member:
+                check_permission(role, route)
+            elif is_of_team or not self.owns(key):
+                raise refused(f"You are not authorized to {action} this key")
+
+
+def check_permission(role: TeamRole, route: str) -> None:
+    """Raises 401, as clients expect, when the team does not give its members this route."""
+    if not role.allows(route):
+        raise Unauthenticated(
+            f"Team member does not have permissions for endpoint: {route}. Ask an admin of the team.",
+            type="team_member_permission_error",
+            param=route,
+        )
+
+
+async def administered_teams(principal: Principal) -> list[str]:
+    """The teams whose admin the caller is, by membership or by organization; at most 1000 of each kind."""
+    if principal.user_id is None:
+        return []
+    rows = TeamMembership.filter(user_id=principal.user_id, role="admin").limit(_MAX_TEAMS)
+    team_ids = [membership.team_id async for membership in rows]
+    if principal.organizations:
+        teams = Team.filter(organization_id__in=principal.organizations).limit(_MAX_TEAMS).only("team_id")
+        team_ids += [team.team_id async for team in teams]
+    return list(dict.fromkeys(team_ids))
+
+
+async def is_team_admin(principal: Principal, team_id: str | None) -> bool:
+    """Whether the caller administers the team, by membership or by its organization."""
+    return (await KeyAccess(principal).in_team(team_id)).is_admin
+
+
+# ---- keys in lists ---------------------------------------------------------------------------------------------------
+
+
+async def visible_keys(
+    principal: Principal,
+    *,
+    user_id: str | None,
+    team_id: str | None,
+    organization_id: str | None = None,
+    with_team_keys: bool,
+    with_created_keys: bool,
+) -> Q:
+    """The condition of the keys that a list may show. Raises 403 for somebody else's."""
+    if principal.can_read_all:
+        return Q()
+    if principal.user_id is None or principal.role is Role.KEY_ONLY:
+        raise GatewayError(
+            "This key belongs to no user, so it has no keys to list.",
+            status=403,
+            type="bad_request_error",
+            param="user_id",
+        )
+    if organization_id is not None and organization_id in principal.organizations:
+        return Q(organization_id=organization_id)
+    role = await KeyAccess(principal).in_team(team_id)
+    if team_id is not None and role.allows("/key/list"):
+        return Q(team_id=team_id)
+    if user_id is not None and user_id != principal.user_id:
+        raise refused("You are not authorized to check another user's keys")
+    if team_id is not None and not role.is_member:
+        raise refused("You are not authorized to check this team's keys")
+    condition = Q(user_id=principal.user_id)
+    if with_team_keys:
+        condition |= Q(team_id__in=await administered_teams(principal))
+    return condition | Q(created_by=principal.user_id) if with_created_keys else condition
+
+
+# ---- what may be written ---------------------------------------------------------------------------------------------
 
 
 async def check_may_set(
@@ -118,9 +261,11 @@ async def _check_limits(sent: Mapping[str, Any], key: VirtualKey | None, princip
     else:
         row, whose = await User.get_or_none(user_id=user_id or ""), f"user={user_id}"
     for name in _OWN_LIMITS:
-        most, asked = getattr(row, name, None), sent.get(name)
-        if most is not None and asked is not None and asked > most:
-            raise bad_request(f"{name} of a key cannot exceed that of its {whose}: {asked} is more than {most}", name)
+        ceiling, value = getattr(row, name, None), sent.get(name)
+        if ceiling is not None and value is not None and value > ceiling:
+            raise bad_request(
+                f"{name} of a key cannot exceed that of its {whose}: {value} is more than {ceiling}", name
+            )
 
 
 def limited_to_calls(
@@ -162,141 +307,3 @@ def _within_own_routes(
             f"The key of this request may give no more routes than its own: {allowed}", param="allowed_routes"
         )
     return {**sent, "allowed_routes": list(routes)}
-
-
-async def visible_keys(
-    principal: Principal,
-    *,
-    user_id: str | None,
-    team_id: str | None,
-    organization_id: str | None = None,
-    with_team_keys: bool,
-    with_created_keys: bool,
-) -> Q:
-    """The condition of the keys that a list may show. Raises 403 for somebody else's."""
-    if principal.can_read_all:
-        return Q()
-    if principal.user_id is None or principal.role is Role.KEY_ONLY:
-        raise GatewayError(
-            "This key belongs to no user, so it has no keys to list.",
-            status=403,
-            type="bad_request_error",
-            param="user_id",
-        )
-    if organization_id is not None and organization_id in principal.organizations:
-        return Q(organization_id=organization_id)
-    role = await KeyAccess(principal).in_team(team_id)
-    if team_id is not None and role.allows("/key/list"):
-        return Q(team_id=team_id)
-    if user_id is not None and user_id != principal.user_id:
-        raise refused("You are not authorized to check another user's keys")
-    if team_id is not None and not role.is_member:
-        raise refused("You are not authorized to check this team's keys")
-    condition = Q(user_id=principal.user_id)
-    if with_team_keys:
-        condition |= Q(team_id__in=await administered_teams(principal))
-    return condition | Q(created_by=principal.user_id) if with_created_keys else condition
-
-
-# Teams of one caller that a list takes into account.
-_MAX_TEAMS = 1000
-
-
-def refused(message: str, *, param: str | None = None) -> Forbidden:
-    """403 in the words of the key routes."""
-    return Forbidden(message, type="internal_server_error", param=param)
-
-
-@dataclass(frozen=True, slots=True)
-class TeamRole:
-    """A caller in one team. `permissions` are the routes that the team gives its plain members."""
-
-    is_admin: bool = False
-    is_member: bool = False
-    permissions: tuple[str, ...] = ()
-
-    def allows(self, route: str) -> bool:
-        """Whether a member may call a key route for keys of the team; `/key/{key}/regenerate` is `/key/regenerate`."""
-        spellings = {route, route.replace("/key/", "/key/{key}/")}
-        return self.is_admin or (self.is_member and not spellings.isdisjoint(self.permissions))
-
-
-_NOBODY = TeamRole()
-
-
-class KeyAccess:
-    """A caller's role in teams, looked up once per team and request."""
-
-    def __init__(self, principal: Principal) -> None:
-        self.principal = principal
-        self._known: dict[str, TeamRole] = {}
-
-    async def in_team(self, team_id: str | None) -> TeamRole:
-        """The caller's role; admins of the team's organization administer the team."""
-        user_id = self.principal.user_id
-        if user_id is None or team_id is None or team_id == SESSION_TEAM_ID:
-            return _NOBODY
-        if team_id not in self._known:
-            membership = await TeamMembership.get_or_none(team_id=team_id, user_id=user_id)
-            team = await Team.get_or_none(team_id=team_id)
-            is_of_organization = team is not None and team.organization_id in self.principal.organizations
-            self._known[team_id] = TeamRole(
-                is_admin=is_of_organization or (membership is not None and membership.is_admin),
-                is_member=membership is not None,
-                permissions=tuple(team.team_member_permissions) if team is not None else (),
-            )
-        return self._known[team_id]
-
-    def owns(self, key: VirtualKey) -> bool:
-        return self.principal.user_id is not None and key.user_id == self.principal.user_id
-
-    async def administers(self, key: VirtualKey) -> bool:
-        """Whether the caller is an admin of the instance, of the key's team, or of its organization."""
-        if self.principal.is_admin or (await self.in_team(key.team_id)).is_admin:
-            return True
-        return key.organization_id is not None and key.organization_id in self.principal.organizations
-
-    async def may_read(self, key: VirtualKey) -> bool:
-        """Own keys, those of the caller's teams (the contract's baseline for members), and all for who reads all."""
-        if self.principal.can_read_all or self.principal.key_hash == key.token or self.owns(key):
-            return True
-        return await self.administers(key) or (await self.in_team(key.team_id)).is_member
-
-    async def check_may_change(self, keys: Iterable[VirtualKey], *, deed: str, route: str) -> None:
-        """Raises 403 for somebody else's key, 401 for a key of a team that does not let its members do this."""
-        for key in keys:
-            if await self.administers(key):
-                continue
-            is_of_team = key.team_id is not None and key.team_id != SESSION_TEAM_ID
-            role = await self.in_team(key.team_id)
-            if is_of_team and role.is_member:
-                check_permission(role, route)
-            elif is_of_team or not self.owns(key):
-                raise refused(f"You are not authorized to {deed} this key")
-
-
-def check_permission(role: TeamRole, route: str) -> None:
-    """Raises 401, as clients expect, when the team does not give its members this route."""
-    if not role.allows(route):
-        raise Unauthenticated(
-            f"Team member does not have permissions for endpoint: {route}. Ask an admin of the team.",
-            type="team_member_permission_error",
-            param=route,
-        )
-
-
-async def administered_teams(principal: Principal) -> list[str]:
-    """The teams whose admin the caller is, by membership or by organization; at most 1000 of each kind."""
-    if principal.user_id is None:
-        return []
-    rows = TeamMembership.filter(user_id=principal.user_id, role="admin").limit(_MAX_TEAMS)
-    found = [membership.team_id async for membership in rows]
-    if principal.organizations:
-        teams = Team.filter(organization_id__in=principal.organizations).limit(_MAX_TEAMS).only("team_id")
-        found += [team.team_id async for team in teams]
-    return list(dict.fromkeys(found))
-
-
-async def is_team_admin(principal: Principal, team_id: str | None) -> bool:
-    """Whether the caller administers the team, by membership or by its organization."""
-    return (await KeyAccess(principal).in_team(team_id)).is_admin

@@ -1,4 +1,4 @@
-"""Writing virtual keys: issue, change, delete. Each deed is one transaction with its audit row.
+"""Writing virtual keys: issue, change, delete. Each is one transaction with its audit row.
 
 Which key has which access group is written on both sides: `access_group_ids` and `assigned_key_ids`.
 """
@@ -6,8 +6,7 @@ Which key has which access group is written on both sides: `access_group_ids` an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
@@ -19,12 +18,12 @@ from ...security.credentials import KEY_PREFIX, hash_key, key_hash_of, key_name,
 from ...services import services
 from ...web.fields import bad_request
 from ..audit.trail import KEYS, changed_by, record_change
-from ..changes import change_row
+from ..changes import change_row, create_row, delete_rows, row_written, transaction, write_row
 from .fields import IN_METADATA, key_columns
 
 _CUSTOM_KEY = re.compile(r"sk-[\x21-\x7e]+")
 _MIN_KEY = 16
-_TRIES = 3
+_TRIES, _GROUP_TRIES = 3, 5
 
 
 async def issue_key(sent: Mapping[str, Any], principal: Principal) -> tuple[VirtualKey, str]:
@@ -38,16 +37,15 @@ async def issue_key(sent: Mapping[str, Any], principal: Principal) -> tuple[Virt
         raise bad_request("auto_rotate needs a rotation_interval such as 30d", "rotation_interval")
     await check_budget(columns.get("budget_id"))
     columns.update(token=hash_key(secret), key_name=key_name(secret), created_by=principal.user_id)
-    async with services().database.transaction():
+    async with transaction():
         await check_unused(columns["token"], "key")
         await _check_alias(columns.get("key_alias"))
         try:
-            key = await VirtualKey.create(**columns, updated_by=principal.user_id)
+            key = await create_row(VirtualKey, **columns, updated_by=principal.user_id)
         except IntegrityError:
             raise alias_taken(columns.get("key_alias")) from None
-        await assign_access_groups(key.token, [], key.access_group_ids)
+        await assign_access_groups(key, [], key.access_group_ids)
         await record_change("created", KEYS, key.token, after=key.to_json())
-    services().keys.forget(key.token)
     return key, secret
 
 
@@ -89,7 +87,6 @@ async def change_key(
             if version is not None or not tries_left:
                 raise
             key = await need_key(key.token)
-    await forget_key(key.token)
     return key
 
 
@@ -98,49 +95,33 @@ async def _write(key: VirtualKey, columns: Mapping[str, Any], version: int | Non
     if columns.get("key_alias") not in (None, key.key_alias):
         await _check_alias(columns["key_alias"])
     try:
-        async with services().database.transaction():
+        async with transaction():
             await change_row(key, columns, table=KEYS, object_id=key.token, version=version)
-            await assign_access_groups(key.token, groups, key.access_group_ids)
+            await assign_access_groups(key, groups, key.access_group_ids)
     except IntegrityError:
         raise alias_taken(columns.get("key_alias")) from None
-
-
-async def forget_key(token: str) -> None:
-    """Let the next call see the change, also one under a secret from before that is still good."""
-    for hashed in await hashes_of([token]):
-        services().keys.forget(hashed)
-
-
-async def hashes_of(tokens: Iterable[str]) -> list[str]:
-    """The hashes of keys, and the earlier ones of each that a grace period keeps."""
-    tokens = list(tokens)
-    rows = DeprecatedKey.filter(active_token__in=tokens, revoke_at__gt=datetime.now(UTC))
-    return tokens + [row.token async for row in rows]
 
 
 async def block_key(
     key: VirtualKey, principal: Principal, *, is_blocked: bool, version: int | None = None
 ) -> VirtualKey:
     columns = {"blocked": is_blocked, "updated_by": principal.user_id}
-    deed = "blocked" if is_blocked else "unblocked"
-    await change_row(key, columns, table=KEYS, object_id=key.token, action=deed, version=version)
-    await forget_key(key.token)
+    action = "blocked" if is_blocked else "unblocked"
+    await change_row(key, columns, table=KEYS, object_id=key.token, action=action, version=version)
     return key
 
 
-async def delete_keys(keys: Iterable[VirtualKey], principal: Principal) -> list[str]:
-    """Archive each key with an audit row, in the caller's transaction; answers the hashes to be forgotten after it."""
-    keys = list(keys)
-    hashes = await hashes_of(key.token for key in keys)
+async def delete_keys(keys: Sequence[VirtualKey], principal: Principal) -> None:
+    """Archive each key with an audit row, in the caller's transaction."""
     for key in keys:
         before = key.to_json()
         await key.archive(
             deleted_by=principal.user_id, deleted_by_api_key=principal.key_hash[:64], changed_by=changed_by()
         )
-        await assign_access_groups(key.token, key.access_group_ids, [])
+        row_written(key)
+        await assign_access_groups(key, key.access_group_ids, [])
         await record_change("deleted", KEYS, key.token, before=before)
-    await DeprecatedKey.filter(active_token__in=[key.token for key in keys]).delete()
-    return hashes
+    await delete_rows(DeprecatedKey.filter(active_token__in=[key.token for key in keys]), owners=keys)
 
 
 async def find_key(given: str) -> VirtualKey | None:
@@ -177,30 +158,30 @@ def key_answer(key: VirtualKey, secret: str) -> dict[str, Any]:
     return {**moved, **row, "key": secret, "token_id": key.token, "litellm_budget_table": None}
 
 
-_GROUP_TRIES = 5
+# ---- access groups ---------------------------------------------------------------------------------------------------
 
 
-async def assign_access_groups(token: str, before: Iterable[str], after: Iterable[str]) -> None:
+async def assign_access_groups(key: VirtualKey, before: Iterable[str], after: Iterable[str]) -> None:
     """Write a key's groups into the groups too, inside the transaction of the key's change.
 
     Raises 404 for a group that does not exist and is new to the key, 409 when a group never holds still.
     """
     old, new = set(before), set(after)
     for group_id in sorted(old ^ new):
-        await _assign(group_id, token, is_assigned=group_id in new)
+        await _assign(group_id, key, is_assigned=group_id in new)
 
 
-async def _assign(group_id: str, token: str, *, is_assigned: bool) -> None:
+async def _assign(group_id: str, key: VirtualKey, *, is_assigned: bool) -> None:
     for tries_left in reversed(range(_GROUP_TRIES)):
         group = await AccessGroup.get_or_none(access_group_id=group_id)
         if group is None and is_assigned:
             raise NotFound(f"Access group not found: {group_id}", param="access_group_ids")
-        if group is None or (token in group.assigned_key_ids) is is_assigned:
+        if group is None or (key.token in group.assigned_key_ids) is is_assigned:
             return
-        others = [one for one in group.assigned_key_ids if one != token]
-        tokens = [*others, token] if is_assigned else others
+        others = [token for token in group.assigned_key_ids if token != key.token]
+        tokens = [*others, key.token] if is_assigned else others
         try:
-            await group.write({"assigned_key_ids": tokens}, expected_version=group.version)
+            await write_row(group, {"assigned_key_ids": tokens}, expected_version=group.version, owners=[key])
             return
         except ChangedMeanwhile:
             if not tries_left:

@@ -43,21 +43,21 @@ _ALIASES: Table = {"page": page_field(), "size": size_field(), "search": identif
 @blueprint.get("/key/list")
 @takes(query=_LIST)
 async def list_keys() -> Answer:
-    asked = read_query(page=1, size=10, sort_order="desc")
-    _check(asked)
+    params = read_query(page=1, size=10, sort_order="desc")
+    _check(params)
     visible = await visible_keys(
         current_principal(),
-        user_id=asked["user_id"],
-        team_id=asked["team_id"],
-        organization_id=asked["organization_id"],
-        with_team_keys=bool(asked["include_team_keys"]),
-        with_created_keys=bool(asked["include_created_by_keys"]),
+        user_id=params["user_id"],
+        team_id=params["team_id"],
+        organization_id=params["organization_id"],
+        with_team_keys=bool(params["include_team_keys"]),
+        with_created_keys=bool(params["include_created_by_keys"]),
     )
-    order = order_of(asked["sort_by"] or "created_at", asked["sort_order"], "token")
-    query = (await _query(asked)).filter(visible)
-    page = await read_capped_page(query, asked["page"], asked["size"], *order)
+    order = order_of(params["sort_by"] or "created_at", params["sort_order"], "token")
+    query = (await _query(params)).filter(visible)
+    page = await read_capped_page(query, params["page"], params["size"], *order)
     return {
-        "keys": await _shown(page.rows, asked),
+        "keys": await _shown(page.rows, params),
         "total_count": page.total,
         "total_is_capped": page.is_capped,
         "current_page": page.number,
@@ -65,35 +65,35 @@ async def list_keys() -> Answer:
     }
 
 
-def _check(asked: dict[str, Any]) -> None:
-    if asked["sort_by"] not in (None, *_SORTS):
+def _check(params: dict[str, Any]) -> None:
+    if params["sort_by"] not in (None, *_SORTS):
         raise bad_request(f"sort_by must be one of {', '.join(_SORTS)}", "sort_by")
-    if asked["sort_order"].lower() not in ("asc", "desc"):
+    if params["sort_order"].lower() not in ("asc", "desc"):
         raise bad_request("sort_order must be asc or desc", "sort_order")
-    if asked["status"] not in (None, *_STATUSES):
+    if params["status"] not in (None, *_STATUSES):
         raise bad_request(f"status must be one of {', '.join(_STATUSES)}", "status")
 
 
-async def _query(asked: dict[str, Any]) -> QuerySet[Any]:
-    is_deleted = asked["status"] == "deleted"
-    query = _without_sessions(rows_of(DeletedVirtualKey if is_deleted else VirtualKey), asked["team_id"])
-    if asked["status"] and not is_deleted:
-        query = query.filter(VirtualKey.with_status(asked["status"]))
-    if asked["expires"]:
-        query = query.filter(expires__lte=asked["expires"])
+async def _query(params: dict[str, Any]) -> QuerySet[Any]:
+    is_deleted = params["status"] == "deleted"
+    query = _without_sessions(rows_of(DeletedVirtualKey if is_deleted else VirtualKey), params["team_id"])
+    if params["status"] and not is_deleted:
+        query = query.filter(VirtualKey.with_status(params["status"]))
+    if params["expires"]:
+        query = query.filter(expires__lte=params["expires"])
     for name in _EXACT:
-        if asked[name]:
-            query = query.filter(**{name: asked[name]})
-    if asked["key_hash"]:
-        query = query.filter(token=key_hash_of(asked["key_hash"]))
-    if asked["access_group_id"]:
-        group = await AccessGroup.get_or_none(access_group_id=asked["access_group_id"])
+        if params[name]:
+            query = query.filter(**{name: params[name]})
+    if params["key_hash"]:
+        query = query.filter(token=key_hash_of(params["key_hash"]))
+    if params["access_group_id"]:
+        group = await AccessGroup.get_or_none(access_group_id=params["access_group_id"])
         query = query.filter(token__in=group.assigned_key_ids if group is not None else [])
-    operator = "icontains" if asked["substring_matching"] else ""
+    operator = "icontains" if params["substring_matching"] else ""
     for name in ("key_alias", "user_id"):
-        if asked[name]:
-            query = query.filter(**{f"{name}__{operator}" if operator else name: asked[name]})
-    return query.filter(_found_by(asked["search"])) if asked["search"] else query
+        if params[name]:
+            query = query.filter(**{f"{name}__{operator}" if operator else name: params[name]})
+    return query.filter(_search_condition(params["search"])) if params["search"] else query
 
 
 def _without_sessions(query: QuerySet[Any], team_id: str | None) -> QuerySet[Any]:
@@ -102,24 +102,24 @@ def _without_sessions(query: QuerySet[Any], team_id: str | None) -> QuerySet[Any
     return query if is_needless else query.filter(VirtualKey.not_of_sessions())
 
 
-def _found_by(word: str) -> Q:
+def _search_condition(search: str) -> Q:
     return (
-        Q(key_alias__icontains=word)
-        | Q(key_name__iendswith=word)
-        | Q(token__startswith=word)
-        | Q(user_id__icontains=word)
+        Q(key_alias__icontains=search)
+        | Q(key_name__iendswith=search)
+        | Q(token__startswith=search)
+        | Q(user_id__icontains=search)
     )
 
 
-async def _shown(keys: Sequence[VirtualKey], asked: dict[str, Any]) -> list[Any]:
-    if not asked["return_full_object"]:
+async def _shown(keys: Sequence[VirtualKey], params: dict[str, Any]) -> list[Any]:
+    if not params["return_full_object"]:
         return [key.token for key in keys]
     rows = [key.to_json() for key in keys]
     teams = await Team.filter(team_id__in={key.team_id for key in keys if key.team_id}).only("team_id", "team_alias")
     aliases = {team.team_id: team.team_alias for team in teams}
     for row in rows:
         row["team_alias"] = aliases.get(row["team_id"])
-    if "user" in (asked["expand"] or "").split(","):
+    if "user" in (params["expand"] or "").split(","):
         owners = {key.user_id for key in keys if key.user_id}
         users = {user.user_id: user for user in await User.filter(user_id__in=owners)}
         for row in rows:
@@ -135,16 +135,16 @@ def _owner(user: User) -> Answer:
 @blueprint.get("/key/aliases")
 @takes(query=_ALIASES)
 async def list_aliases() -> Answer:
-    asked = read_query(page=1, size=50)
+    params = read_query(page=1, size=50)
     visible = await visible_keys(
-        current_principal(), user_id=None, team_id=asked["team_id"], with_team_keys=True, with_created_keys=False
+        current_principal(), user_id=None, team_id=params["team_id"], with_team_keys=True, with_created_keys=False
     )
-    query = _without_sessions(rows_of(VirtualKey), asked["team_id"]).filter(visible, key_alias__isnull=False)
-    if asked["team_id"]:
-        query = query.filter(team_id=asked["team_id"])
-    if asked["search"]:
-        query = query.filter(key_alias__icontains=asked["search"])
-    page = await read_capped_page(query, asked["page"], asked["size"], "key_alias")
+    query = _without_sessions(rows_of(VirtualKey), params["team_id"]).filter(visible, key_alias__isnull=False)
+    if params["team_id"]:
+        query = query.filter(team_id=params["team_id"])
+    if params["search"]:
+        query = query.filter(key_alias__icontains=params["search"])
+    page = await read_capped_page(query, params["page"], params["size"], "key_alias")
     return {
         "aliases": [key.key_alias for key in page.rows],
         "total_count": page.total,

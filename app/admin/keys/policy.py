@@ -1,7 +1,6 @@
 """What an instance's configuration says about new keys: defaults, ceilings, who may make which, custom secrets.
 
-Pure rules first (each reader of `litellm_settings` raises ValueError that ends "<value> …"), then what they say of one
-request.
+The readers of `litellm_settings` raise ValueError that ends "<setting> …"; the rules know nothing of a request.
 """
 
 from __future__ import annotations
@@ -20,6 +19,33 @@ from ...services import services
 from ...web.fields import bad_request, read_fields
 from .access import refused
 from .fields import KEY
+
+# Fields with a ceiling: numbers, and lengths of time.
+_NUMBERS = ("max_budget", "soft_budget", "tpm_limit", "rpm_limit", "tpd_limit", "max_parallel_requests")
+_PERIODS = ("duration", "budget_duration")
+_MAX_MONTH = timedelta(days=31)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Who may make one kind of key, and what they must say. None: every role."""
+
+    roles: tuple[str, ...] | None = None
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRules:
+    """The rules of one instance. `defaults` fill what a request leaves out, `ceilings` bound what it says."""
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    ceilings: Mapping[str, Any] = field(default_factory=dict)
+    of_teams: Generation = Generation()
+    of_persons: Generation = Generation()
+    refuses_custom_secrets: bool = False
+
+
+# ---- reading the configuration ---------------------------------------------------------------------------------------
 
 
 def key_rules() -> KeyRules:
@@ -40,6 +66,128 @@ def _read(name: str, read: Callable[[Any], dict[str, Any]], value: Mapping[str, 
         return read(value or {})
     except ValueError as problem:
         raise GatewayError(f"The configuration is wrong: litellm_settings.{name} {problem}") from None
+
+
+def key_defaults(value: Any) -> dict[str, Any]:
+    """`default_key_generate_params`: fields of /key/generate. Raises ValueError."""
+    fields = _mapping(value)
+    for name in ("key", "key_alias", "user_id", "blocked", "spend"):
+        if name in fields:
+            raise ValueError(f"must not set '{name}' for every key")
+    for name in _PERIODS:
+        if fields.get(name) is not None:
+            parse_duration(str(fields[name]))
+    return fields
+
+
+def key_ceilings(value: Any) -> dict[str, Any]:
+    """`upperbound_key_generate_params`: the most that a key may be given. Raises ValueError."""
+    fields = _mapping(value)
+    ceilings: dict[str, Any] = {}
+    for name, ceiling in fields.items():
+        if name in _NUMBERS:
+            ceilings[name] = None if ceiling is None else _number(name, ceiling)
+        elif name in _PERIODS:
+            ceilings[name] = None if ceiling is None else str(ceiling)
+            if ceiling is not None:
+                parse_duration(str(ceiling))
+        else:
+            raise ValueError(f"knows no '{name}'; use {', '.join((*_NUMBERS, *_PERIODS))}")
+    return {name: ceiling for name, ceiling in ceilings.items() if ceiling is not None}
+
+
+def key_generation(value: Any) -> dict[str, Generation]:
+    """`key_generation_settings`: its parts `team_key_generation` and `personal_key_generation`. Raises ValueError."""
+    parts = {"team_key_generation": "allowed_team_member_roles", "personal_key_generation": "allowed_user_roles"}
+    generation = {}
+    for name, part in _mapping(value).items():
+        if name not in parts:
+            raise ValueError(f"knows no '{name}'; use {' and '.join(parts)}")
+        rules = _mapping(part)
+        roles = rules.get(parts[name])
+        generation[name] = Generation(
+            roles=None if roles is None else _texts(parts[name], roles),
+            required=_texts("required_params", rules.get("required_params") or []),
+        )
+    return generation
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError("must be a mapping of fields")
+    return dict(value)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"needs a list of names as '{name}'")
+    return tuple(value)
+
+
+def _number(name: str, value: Any) -> Decimal:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal(-1)
+    if isinstance(value, bool) or not number.is_finite() or number < 0:
+        raise ValueError(f"needs a number of zero or more as '{name}'")
+    return number
+
+
+# ---- the rules alone -------------------------------------------------------------------------------------------------
+
+
+def with_ceilings(sent: Mapping[str, Any], ceilings: Mapping[str, Any], *, is_new: bool) -> dict[str, Any]:
+    """What was sent, where "unlimited" becomes the ceiling: for a new key also what was left out.
+
+    Raises ValueError, whose first argument is the field and the second the message, for what lies above a ceiling.
+    """
+    bounded = dict(sent)
+    for name, ceiling in ceilings.items():
+        if name not in sent and not is_new:
+            continue
+        value = sent.get(name)
+        if value is None or (name == "duration" and str(value).strip() in ("", "-1")):
+            bounded[name] = ceiling if name in ("max_budget", "soft_budget") or name in _PERIODS else int(ceiling)
+        elif exceeds(name, value, ceiling):
+            raise ValueError(
+                name, f"{name} is over the limit of this instance. Asked for {value}, the most is {ceiling}"
+            )
+    return bounded
+
+
+def exceeds(name: str, value: Any, ceiling: Any) -> bool:
+    """Whether a number or a length of time is above a ceiling; a text that is no duration is not (it is wrong)."""
+    if name not in _PERIODS:
+        return bool(Decimal(str(value)) > ceiling)
+    try:
+        return _length(str(value)) > _length(str(ceiling))
+    except ValueError:
+        return False
+
+
+def _length(text: str) -> timedelta:
+    """A month counts as its longest, so that `1mo` is over a ceiling of 30 days."""
+    duration = parse_duration(text)
+    try:
+        if duration.seconds is None:
+            return _MAX_MONTH * duration.count
+        return timedelta(seconds=duration.seconds)
+    except OverflowError:
+        return timedelta.max
+
+
+def missing_field(rule: Generation, sent: Mapping[str, Any]) -> str | None:
+    """The first field that the rule demands and the request does not have."""
+    return next((name for name in rule.required if sent.get(name) in (None, [], {}, "")), None)
+
+
+def admits(rule: Generation, roles: Collection[str]) -> bool:
+    """Whether one of the caller's roles may make this kind of key."""
+    return rule.roles is None or any(role in rule.roles for role in roles)
+
+
+# ---- the rules and one request ---------------------------------------------------------------------------------------
 
 
 async def ruled_new_key(principal: Principal, sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,148 +234,3 @@ async def _check_generation(principal: Principal, sent: Mapping[str, Any], rules
     missing = missing_field(rule, sent)
     if missing is not None:
         raise bad_request(f"{kind} keys of this instance need '{missing}'", missing)
-
-
-# Fields with a ceiling: numbers, and lengths of time.
-_NUMBERS = ("max_budget", "soft_budget", "tpm_limit", "rpm_limit", "tpd_limit", "max_parallel_requests")
-_PERIODS = ("duration", "budget_duration")
-_MAX_MONTH = timedelta(days=31)
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """Who may make one kind of key, and what they must say. None: every role."""
-
-    roles: tuple[str, ...] | None = None
-    required: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRules:
-    """The rules of one instance. `defaults` fill what a request leaves out, `ceilings` bound what it says."""
-
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    ceilings: Mapping[str, Any] = field(default_factory=dict)
-    of_teams: Generation = Generation()
-    of_persons: Generation = Generation()
-    refuses_custom_secrets: bool = False
-
-
-# ---- reading the configuration -------------------------------------------------------------------------------------
-
-
-def key_defaults(value: Any) -> dict[str, Any]:
-    """`default_key_generate_params`: fields of /key/generate. Raises ValueError."""
-    fields = _mapping(value)
-    for name in ("key", "key_alias", "user_id", "blocked", "spend"):
-        if name in fields:
-            raise ValueError(f"must not set '{name}' for every key")
-    for name in _PERIODS:
-        if fields.get(name) is not None:
-            parse_duration(str(fields[name]))
-    return fields
-
-
-def key_ceilings(value: Any) -> dict[str, Any]:
-    """`upperbound_key_generate_params`: the most that a key may be given. Raises ValueError."""
-    fields = _mapping(value)
-    ceilings: dict[str, Any] = {}
-    for name, most in fields.items():
-        if name in _NUMBERS:
-            ceilings[name] = None if most is None else _number(name, most)
-        elif name in _PERIODS:
-            ceilings[name] = None if most is None else str(most)
-            if most is not None:
-                parse_duration(str(most))
-        else:
-            raise ValueError(f"knows no '{name}'; use {', '.join((*_NUMBERS, *_PERIODS))}")
-    return {name: most for name, most in ceilings.items() if most is not None}
-
-
-def key_generation(value: Any) -> dict[str, Generation]:
-    """`key_generation_settings`: its parts `team_key_generation` and `personal_key_generation`. Raises ValueError."""
-    parts = {"team_key_generation": "allowed_team_member_roles", "personal_key_generation": "allowed_user_roles"}
-    found = {}
-    for name, part in _mapping(value).items():
-        if name not in parts:
-            raise ValueError(f"knows no '{name}'; use {' and '.join(parts)}")
-        rules = _mapping(part)
-        roles = rules.get(parts[name])
-        found[name] = Generation(
-            roles=None if roles is None else _texts(parts[name], roles),
-            required=_texts("required_params", rules.get("required_params") or []),
-        )
-    return found
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError("must be a mapping of fields")
-    return dict(value)
-
-
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"needs a list of names as '{name}'")
-    return tuple(value)
-
-
-def _number(name: str, value: Any) -> Decimal:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        number = Decimal(-1)
-    if isinstance(value, bool) or not number.is_finite() or number < 0:
-        raise ValueError(f"needs a number of zero or more as '{name}'")
-    return number
-
-
-# ---- applying the rules --------------------------------------------------------------------------------------------
-
-
-def with_ceilings(sent: Mapping[str, Any], ceilings: Mapping[str, Any], *, is_new: bool) -> dict[str, Any]:
-    """What was sent, where "unlimited" becomes the ceiling: for a new key also what was left out.
-
-    Raises ValueError, whose first argument is the field and the second the message, for what lies above a ceiling.
-    """
-    bounded = dict(sent)
-    for name, most in ceilings.items():
-        if name not in sent and not is_new:
-            continue
-        asked = sent.get(name)
-        if asked is None or (name == "duration" and str(asked).strip() in ("", "-1")):
-            bounded[name] = most if name in ("max_budget", "soft_budget") or name in _PERIODS else int(most)
-        elif exceeds(name, asked, most):
-            raise ValueError(name, f"{name} is over the limit of this instance. Asked for {asked}, the most is {most}")
-    return bounded
-
-
-def exceeds(name: str, asked: Any, most: Any) -> bool:
-    """Whether a number or a length of time is above a ceiling; a text that is no duration is not (it is wrong)."""
-    if name not in _PERIODS:
-        return bool(Decimal(str(asked)) > most)
-    try:
-        return _length(str(asked)) > _length(str(most))
-    except ValueError:
-        return False
-
-
-def _length(text: str) -> timedelta:
-    """A month counts as its longest, so that `1mo` is over a ceiling of 30 days."""
-    duration = parse_duration(text)
-    try:
-        if duration.seconds is None:
-            return _MAX_MONTH * duration.count
-        return timedelta(seconds=duration.seconds)
-    except OverflowError:
-        return timedelta.max
-
-
-def missing_field(rule: Generation, sent: Mapping[str, Any]) -> str | None:
-    """The first field that the rule demands and the request does not have."""
-    return next((name for name in rule.required if sent.get(name) in (None, [], {}, "")), None)
-
-
-def admits(rule: Generation, roles: Collection[str]) -> bool:
-    """Whether one of the caller's roles may make this kind of key."""
-    return rule.roles is None or any(role in rule.roles for role in roles)

@@ -18,9 +18,9 @@ from ...security.credentials import hash_key, key_name, new_virtual_key
 from ...services import services
 from ...web.fields import Table, bad_request, duration, money, read_body, takes, text
 from ..audit.trail import KEYS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, expected_version, row_written, transaction
 from .access import KeyAccess, check_may_set, limited_to_calls, refused
-from .changes import change_key, check_unused, custom_secret, find_key, forget_key, hashes_of, key_answer, need_key
+from .changes import change_key, check_unused, custom_secret, find_key, key_answer, need_key
 from .fields import CHANGED_KEY
 from .policy import refuse_custom_secret, within_ceilings
 from .routes import refuse_session
@@ -55,7 +55,7 @@ async def _regenerated(given: str, sent: dict[str, Any]) -> Answer:
     key = await find_key(given)
     if key is None:
         raise NotFound(f"Key {_shown(given)} not found.", param="key")
-    await KeyAccess(principal).check_may_change([key], deed="regenerate", route=_ROUTE)
+    await KeyAccess(principal).check_may_change([key], action="regenerate", route=_ROUTE)
     refuse_session(key)
     chosen, grace = sent.pop("new_key", None), _grace(sent.pop("grace_period", None))
     refuse_custom_secret(chosen)
@@ -93,9 +93,8 @@ async def _with_new_secret(
     old, token = key.token, hash_key(secret)
     # What is still in the journal belongs to the row under its old hash.
     await services().ledger.flush()
-    before = await hashes_of([old])
     try:
-        async with services().database.transaction():
+        async with transaction():
             await check_unused(token, "new_key")
             if fields or version is not None:
                 key = await change_key(key, fields, principal, version=version)
@@ -106,8 +105,6 @@ async def _with_new_secret(
         raise Conflict("The key was regenerated or deleted meanwhile", param="key") from None
     except IntegrityError:
         raise Conflict("This key exists already", param="new_key") from None
-    for hashed in (*before, token):
-        services().keys.forget(hashed)
     return key
 
 
@@ -115,8 +112,11 @@ async def _rotated(key: VirtualKey, token: str, name: str, grace: timedelta | No
     """Raises DoesNotExist when the old hash is gone, 409 when the row or its access groups never hold still."""
     for tries_left in reversed(range(_TRIES)):
         try:
-            async with services().database.transaction():
-                return await rotate_key(key, token=token, key_name=name, grace=grace)
+            async with transaction():
+                rotated = await rotate_key(key, token=token, key_name=name, grace=grace)
+                row_written(key)
+                row_written(rotated)
+                return rotated
         except ChangedMeanwhile:
             if not tries_left:
                 raise Conflict("The key is being changed by somebody else. Try again.", param="key") from None
@@ -142,7 +142,6 @@ async def reset_spend(key: str) -> Answer:
     previous = row.spend
     columns = {"spend": sent["reset_to"], "updated_by": principal.user_id}
     await change_row(row, columns, table=KEYS, object_id=row.token, version=expected_version(sent))
-    await forget_key(row.token)
     shown = row.to_json()
     shown = {name: shown[name] for name in ("spend", "max_budget", "budget_reset_at")}
     return {"key_hash": row.token, "previous_spend": float(previous), **shown}

@@ -15,7 +15,6 @@ from ...models import Budget, Organization, VirtualKey
 from ...models.budget_period import start_new_period
 from ...models.virtual_key import SESSION_TEAM_ID
 from ...security.credentials import key_hash_of
-from ...services import services
 from ...web.fields import (
     Field,
     Table,
@@ -30,7 +29,7 @@ from ...web.fields import (
     text,
     text_list,
 )
-from ..changes import VERSION, expected_version
+from ..changes import VERSION, expected_version, transaction
 from .access import KeyAccess, check_may_set, check_permission, is_team_admin, limited_to_calls, refused
 from .changes import block_key, change_key, delete_keys, find_key, issue_key, key_answer, need_key
 from .fields import CHANGED_KEY, NEW_KEY
@@ -87,7 +86,7 @@ async def update_key() -> Answer:
     sent = within_ceilings(await read_body())
     given = sent.pop("key", None)
     key = await need_key(given) if given else await _key_by_alias(sent.pop("key_alias", None))
-    await KeyAccess(principal).check_may_change([key], deed="change", route="/key/update")
+    await KeyAccess(principal).check_may_change([key], action="change", route="/key/update")
     refuse_session(key)
     await check_may_set(principal, sent, key)
     fields = limited_to_calls(principal, sent, key)
@@ -117,25 +116,23 @@ async def delete_key() -> Answer:
     given, aliases = sent.get("keys") or [], sent.get("key_aliases") or []
     if not given and not aliases:
         raise ValidationFailed([("keys", "Send keys or key_aliases", "missing")])
-    doomed = await _doomed(given, aliases)
-    await KeyAccess(current_principal()).check_may_change(doomed, deed="delete", route="/key/delete")
-    async with services().database.transaction():
-        hashes = await delete_keys(doomed, current_principal())
-    for token in hashes:
-        services().keys.forget(token)
-    found = {key.token for key in doomed}, {key.key_alias for key in doomed}
-    deleted = [name for name in given if key_hash_of(name) in found[0]]
-    return {"deleted_keys": deleted + [alias for alias in aliases if alias in found[1]]}
+    keys = await _named_keys(given, aliases)
+    await KeyAccess(current_principal()).check_may_change(keys, action="delete", route="/key/delete")
+    async with transaction():
+        await delete_keys(keys, current_principal())
+    hashes, known_aliases = {key.token for key in keys}, {key.key_alias for key in keys}
+    deleted = [name for name in given if key_hash_of(name) in hashes]
+    return {"deleted_keys": deleted + [alias for alias in aliases if alias in known_aliases]}
 
 
-async def _doomed(given: list[str], aliases: list[str]) -> list[VirtualKey]:
+async def _named_keys(given: list[str], aliases: list[str]) -> list[VirtualKey]:
     if len(given) + len(aliases) > _MAX_KEYS:
         raise bad_request(f"At most {_MAX_KEYS} keys can be deleted in one call", "keys")
     hashes = [key_hash_of(name) for name in given]
-    doomed = await VirtualKey.filter(Q(token__in=hashes) | Q(key_alias__in=aliases))
-    if not doomed:
+    keys = await VirtualKey.filter(Q(token__in=hashes) | Q(key_alias__in=aliases))
+    if not keys:
         raise NotFound("No keys found", type="internal_server_error")
-    return doomed
+    return keys
 
 
 @blueprint.post("/key/block")
@@ -206,6 +203,8 @@ async def key_health() -> Answer:
     return {"key": "healthy", "logging_callbacks": None}
 
 
+# ---- many in one call ------------------------------------------------------------------------------------------------
+
 MAX_ITEMS = 500
 _ITEM: Table = {**CHANGED_KEY, "key": text().required}
 
@@ -214,7 +213,7 @@ def objects(item: Table) -> Field:
     """A list of JSON objects whose fields are checked one object at a time, so that one bad one spoils no other."""
 
     def read(value: Any) -> list[Mapping[str, Any]]:
-        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             raise WrongValue("This must be a list of JSON objects", "list_type")
         if len(value) > MAX_ITEMS:
             raise bad_request(f"At most {MAX_ITEMS} in one call, got {len(value)}")

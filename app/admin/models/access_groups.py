@@ -13,10 +13,9 @@ from ...auth.principal import current_principal
 from ...errors import Conflict, NotFound
 from ...models import AccessGroup, ChangedMeanwhile, Team, VirtualKey
 from ...security.credentials import key_hash_of
-from ...services import services
 from ...web.fields import Table, bad_request, identifier, may_exist, read_body, read_query, takes, text, text_list
 from ..audit.trail import ACCESS_GROUPS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction, write_row
 from ..paging import page_field, size_field
 
 blueprint = Blueprint("admin_unified_access_groups", __name__)
@@ -68,15 +67,14 @@ async def create_group() -> tuple[Answer, int]:
     group_id, user_id = str(uuid.uuid4()), current_principal().user_id
     columns = _columns(sent)
     try:
-        async with services().database.transaction():
-            group = await AccessGroup.create(
-                access_group_id=group_id, **columns, created_by=user_id, updated_by=user_id
+        async with transaction():
+            group = await create_row(
+                AccessGroup, access_group_id=group_id, **columns, created_by=user_id, updated_by=user_id
             )
             await _assign(group_id, {}, columns)
             await record_change("created", ACCESS_GROUPS, group_id, after=group.to_json())
     except IntegrityError:
         raise _taken(sent["access_group_name"]) from None
-    services().keys.forget_all()
     return group.to_json(), 201
 
 
@@ -85,12 +83,12 @@ async def create_group() -> tuple[Answer, int]:
 @takes(query=_LISTED)
 async def list_groups() -> list[Answer]:
     """By name: the first 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
+    params = read_query(page=1, page_size=1000)
     query = AccessGroup.all()
-    if asked["search"]:
-        query = query.filter(access_group_name__icontains=asked["search"])
-    start = (asked["page"] - 1) * asked["page_size"]
-    return [row.to_json() for row in await query.order_by("access_group_name").offset(start).limit(asked["page_size"])]
+    if params["search"]:
+        query = query.filter(access_group_name__icontains=params["search"])
+    start = (params["page"] - 1) * params["page_size"]
+    return [row.to_json() for row in await query.order_by("access_group_name").offset(start).limit(params["page_size"])]
 
 
 @blueprint.get("/v1/access_group/<path:access_group_id>")
@@ -113,13 +111,12 @@ async def update_group(access_group_id: str) -> Answer:
     # Without a version of the caller's: the one whose assignments are compared below.
     version = expected_version(sent) or group.version
     try:
-        async with services().database.transaction():
+        async with transaction():
             before = {name: getattr(group, name) for name in ("assigned_team_ids", "assigned_key_ids")}
             await change_row(group, columns, table=ACCESS_GROUPS, object_id=group.access_group_id, version=version)
             await _assign(group.access_group_id, before, columns)
     except IntegrityError:
         raise _taken(columns["access_group_name"]) from None
-    services().keys.forget_all()
     return group.to_json()
 
 
@@ -128,11 +125,10 @@ async def update_group(access_group_id: str) -> Answer:
 async def delete_group(access_group_id: str) -> tuple[str, int]:
     group = await _need(access_group_id)
     before = {"assigned_team_ids": group.assigned_team_ids, "assigned_key_ids": group.assigned_key_ids}
-    async with services().database.transaction():
+    async with transaction():
         await _assign(group.access_group_id, before, dict.fromkeys(before, ()))
-        await group.delete()
+        await delete_row(group)
         await record_change("deleted", ACCESS_GROUPS, group.access_group_id, before=group.to_json())
-    services().keys.forget_all()
     return "", 204
 
 
@@ -158,19 +154,19 @@ async def _change_rows(
     if unknown:
         raise bad_request(f"Unknown: {', '.join(unknown[:20])}", param)
     for id, row in sorted(rows.items()):
-        others = [one for one in row.access_group_ids if one != group_id]
+        others = [other for other in row.access_group_ids if other != group_id]
         groups = [*others, group_id] if id in gained else others
         if groups == row.access_group_ids:
             continue
         try:
-            await row.write({"access_group_ids": groups}, expected_version=row.version)
+            await write_row(row, {"access_group_ids": groups}, expected_version=row.version)
         except (ChangedMeanwhile, DoesNotExist):
             raise Conflict(f"{id} was changed meanwhile; try again", param=param) from None
 
 
 async def _rows(table: type[Team] | type[VirtualKey], key: str, ids: Iterable[str]) -> list[Any]:
     listed = sorted(ids)
-    found: list[Any] = []
+    rows: list[Any] = []
     for start in range(0, len(listed), 500):
-        found += await table.filter(**{f"{key}__in": listed[start : start + 500]})
-    return found
+        rows += await table.filter(**{f"{key}__in": listed[start : start + 500]})
+    return rows

@@ -27,7 +27,7 @@ from .rows import max_input_tokens, mode_of, rows_of_deployments, visible_deploy
 blueprint = Blueprint("admin_model_list", __name__)
 
 Answer = dict[str, Any]
-_ASKED: Table = {
+_PARAMS: Table = {
     "litellm_model_id": identifier(),
     "teamId": identifier(),
     "include_team_models": flag(),
@@ -59,17 +59,21 @@ _SUPPORTS = (
 
 @blueprint.get("/model/info")
 @blueprint.get("/v1/model/info")
-@takes(query=_ASKED)
+@takes(query=_PARAMS)
 async def list_models() -> Answer:
-    asked = read_query()
-    deployments = [one for one in await visible_deployments(current_principal()) if _is_of_team(one, asked["teamId"])]
-    wanted = asked["litellm_model_id"]
+    params = read_query()
+    deployments = [
+        deployment
+        for deployment in await visible_deployments(current_principal())
+        if _is_of_team(deployment, params["teamId"])
+    ]
+    wanted = params["litellm_model_id"]
     if wanted is None:
         return {"data": rows_of_deployments(deployments)}
-    found = [one for one in deployments if one.id == wanted]
-    if not found:
+    matching = [deployment for deployment in deployments if deployment.id == wanted]
+    if not matching:
         raise PlainDenial(f"Model id = {wanted} not found on litellm proxy", status=400, is_nested=True)
-    return {"data": rows_of_deployments(found)}
+    return {"data": rows_of_deployments(matching)}
 
 
 def _is_of_team(deployment: Deployment, team_id: str | None) -> bool:
@@ -79,32 +83,34 @@ def _is_of_team(deployment: Deployment, team_id: str | None) -> bool:
 @blueprint.get("/v2/model/info")
 @takes(query=_PAGED)
 async def list_models_in_pages() -> Answer:
-    asked = read_query(page=1, size=50)
-    found = [one for one in await visible_deployments(current_principal()) if _matches(one, asked)]
-    rows = rows_of_deployments(found)
-    column = _SORTS.get(asked["sortBy"] or "")
+    params = read_query(page=1, size=50)
+    matching = [
+        deployment for deployment in await visible_deployments(current_principal()) if _matches(deployment, params)
+    ]
+    rows = rows_of_deployments(matching)
+    column = _SORTS.get(params["sortBy"] or "")
     if column:
-        rows.sort(key=lambda row: _sort_key(row, column), reverse=(asked["sortOrder"] or "asc").lower() == "desc")
-    start = (asked["page"] - 1) * asked["size"]
+        rows.sort(key=lambda row: _sort_key(row, column), reverse=(params["sortOrder"] or "asc").lower() == "desc")
+    start = (params["page"] - 1) * params["size"]
     return {
-        "data": rows[start : start + asked["size"]],
+        "data": rows[start : start + params["size"]],
         "total_count": len(rows),
-        "current_page": asked["page"],
-        "total_pages": -(-len(rows) // asked["size"]),
-        "size": asked["size"],
+        "current_page": params["page"],
+        "total_pages": -(-len(rows) // params["size"]),
+        "size": params["size"],
     }
 
 
-def _matches(deployment: Deployment, asked: Answer) -> bool:
+def _matches(deployment: Deployment, params: Answer) -> bool:
     name, user_id = deployment.public_name, current_principal().user_id
     return (
-        asked["model"] in (None, name)
-        and asked["modelId"] in (None, deployment.id)
-        and (asked["search"] or "").lower() in name.lower()
-        and (not asked["wildcard_only"] or "*" in name)
-        and (asked["access_group"] is None or asked["access_group"] in deployment.access_groups)
-        and _is_of_team(deployment, asked["teamId"])
-        and (not asked["user_models_only"] or deployment.model_info.get("created_by") == (user_id or "nobody"))
+        params["model"] in (None, name)
+        and params["modelId"] in (None, deployment.id)
+        and (params["search"] or "").lower() in name.lower()
+        and (not params["wildcard_only"] or "*" in name)
+        and (params["access_group"] is None or params["access_group"] in deployment.access_groups)
+        and _is_of_team(deployment, params["teamId"])
+        and (not params["user_models_only"] or deployment.model_info.get("created_by") == (user_id or "nobody"))
     )
 
 
@@ -122,24 +128,24 @@ async def model_groups() -> Answer:
     """One row for each model name that the caller may call; the dearest prices of its deployments."""
     wanted = read_query()["model_group"]
     groups: dict[str, list[Deployment]] = {}
-    for one in await visible_deployments(current_principal()):
-        if not one.is_blocked and wanted in (None, one.public_name):
-            groups.setdefault(one.public_name, []).append(one)
+    for deployment in await visible_deployments(current_principal()):
+        if not deployment.is_blocked and wanted in (None, deployment.public_name):
+            groups.setdefault(deployment.public_name, []).append(deployment)
     return {"data": [_group(name, members) for name, members in groups.items()]}
 
 
 def _group(name: str, members: Sequence[Deployment]) -> Answer:
     return {
         "model_group": name,
-        "providers": list(dict.fromkeys(one.provider.name for one in members)),
+        "providers": list(dict.fromkeys(deployment.provider.name for deployment in members)),
         "max_input_tokens": _largest(max_input_tokens, members),
         "max_output_tokens": _largest(_max_output_tokens, members),
-        "input_cost_per_token": json_value(_largest(lambda one: one.input_cost_per_token, members)),
-        "output_cost_per_token": json_value(_largest(lambda one: one.output_cost_per_token, members)),
+        "input_cost_per_token": json_value(_largest(lambda deployment: deployment.input_cost_per_token, members)),
+        "output_cost_per_token": json_value(_largest(lambda deployment: deployment.output_cost_per_token, members)),
         "mode": mode_of(members[0]),
-        "tpm": _sum(one.tpm for one in members),
-        "rpm": _sum(one.rpm for one in members),
-        **{name: any(one.model_info.get(name) is True for one in members) for name in _SUPPORTS},
+        "tpm": _sum(deployment.tpm for deployment in members),
+        "rpm": _sum(deployment.rpm for deployment in members),
+        **{name: any(deployment.model_info.get(name) is True for deployment in members) for name in _SUPPORTS},
         "supported_openai_params": list(params_of_mode(mode_of(members[0]))),
         "configurable_clientside_auth_params": None,
         "is_public_model_group": False,
@@ -155,7 +161,7 @@ def _max_output_tokens(deployment: Deployment) -> int | None:
 
 
 def _largest(read: Callable[[Deployment], int | Decimal | None], members: Iterable[Deployment]) -> Any:
-    return max((value for one in members if (value := read(one)) is not None), default=None)
+    return max((value for deployment in members if (value := read(deployment)) is not None), default=None)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
@@ -174,16 +180,18 @@ async def model_settings() -> list[Answer]:
 
 
 def _fields(provider: Provider) -> list[Answer]:
-    asked = [
+    fields = [
         ("api_key", "The provider's key. Without one: the instance's own, at the provider's own address only."),
         ("api_base", f"Address of the provider. Without one: {provider.base or 'required'}."),
     ]
-    asked += DIALECTS[provider.dialect].parameters.items()
+    fields += DIALECTS[provider.dialect].parameters.items()
     return [
         {"field_name": name, "field_type": "string", "field_description": meaning, "field_value": None}
-        for name, meaning in asked
+        for name, meaning in fields
     ]
 
+
+# ---- the bundled prices ----------------------------------------------------------------------------------------------
 
 _TABLE = Path(spend.__file__).parent / "prices.json"
 # The map's words where our table has others; models of the first two stand in it without a provider before them.

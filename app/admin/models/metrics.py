@@ -15,11 +15,11 @@ from ...web.fields import Table, identifier, moment, read_query, takes
 blueprint = Blueprint("admin_model_metrics", __name__)
 
 Answer = dict[str, Any]
-_CALLS_LOOKED_AT = 50_000
+_MAX_CALLS = 50_000
 _DEFAULT_DAYS = 30
 _SLOW_MS = 60_000
 _MAX_ROWS = 2_000
-_ASKED: Table = {
+_PARAMS: Table = {
     "_selected_model_group": identifier(),
     "model_group": identifier(),
     "startTime": moment(),
@@ -29,17 +29,17 @@ _ASKED: Table = {
 }
 
 
-async def _grouped(asked: Mapping[str, Any], select: str, rest: str, condition: str = "1 = 1") -> list[Answer]:
+async def _grouped(params: Mapping[str, Any], select: str, rest: str, condition: str = "1 = 1") -> list[Answer]:
     """Rows of `select … rest` over the newest calls. `condition` is SQL of ours, what the caller sent is bound."""
     today = datetime.now(UTC).date()
-    first = asked["startTime"] or datetime.combine(today - timedelta(days=_DEFAULT_DAYS), time(), UTC)
-    last = asked["endTime"] or datetime.now(UTC)
+    first = params["startTime"] or datetime.combine(today - timedelta(days=_DEFAULT_DAYS), time(), UTC)
+    last = params["endTime"] or datetime.now(UTC)
     parameters: list[Any] = [first, last]
     conditions = [condition]
     given = {
-        "model_group": asked["_selected_model_group"] or asked["model_group"],
-        "api_key": key_hash_of(asked["api_key"]) if asked["api_key"] else None,
-        "end_user": asked["customer"],
+        "model_group": params["_selected_model_group"] or params["model_group"],
+        "api_key": key_hash_of(params["api_key"]) if params["api_key"] else None,
+        "end_user": params["customer"],
     }
     for column, value in given.items():
         if value is not None:
@@ -48,7 +48,7 @@ async def _grouped(asked: Mapping[str, Any], select: str, rest: str, condition: 
     # The bound stands below the conditions: a rare model would otherwise be looked for in the whole table.
     sql = (
         f"SELECT {select} FROM (SELECT * FROM spend_log WHERE start_time >= $1 AND start_time <= $2 "  # noqa: S608
-        f"ORDER BY start_time DESC LIMIT {_CALLS_LOOKED_AT}) AS newest "
+        f"ORDER BY start_time DESC LIMIT {_MAX_CALLS}) AS newest "
         f"WHERE {' AND '.join(conditions)} {rest} LIMIT {_MAX_ROWS}"
     )
     return await services().database.fetch(sql, parameters)
@@ -81,7 +81,7 @@ def _target(row: Answer) -> str:
 
 
 @blueprint.get("/model/metrics")
-@takes(query=_ASKED)
+@takes(query=_PARAMS)
 async def model_metrics() -> Answer:
     """Mean seconds per answered token, for each day and target."""
     seconds = "AVG(request_duration_ms / 1000.0 / completion_tokens)"
@@ -95,7 +95,7 @@ async def model_metrics() -> Answer:
 
 
 @blueprint.get("/model/streaming_metrics")
-@takes(query=_ASKED)
+@takes(query=_PARAMS)
 async def streaming_metrics() -> Answer:
     """Mean seconds to the first token of a stream, for each day and target."""
     rows = await _grouped(
@@ -108,7 +108,7 @@ async def streaming_metrics() -> Answer:
 
 
 @blueprint.get("/model/metrics/slow_responses")
-@takes(query=_ASKED)
+@takes(query=_PARAMS)
 async def slow_responses() -> list[Answer]:
     """For each target: calls, and how many of them took more than a minute."""
     slow = f"SUM(CASE WHEN request_duration_ms >= {_SLOW_MS} THEN 1 ELSE 0 END)"
@@ -124,7 +124,7 @@ async def slow_responses() -> list[Answer]:
 
 
 @blueprint.get("/model/metrics/exceptions")
-@takes(query=_ASKED)
+@takes(query=_PARAMS)
 async def exceptions() -> Answer:
     """For each model: how often which class of error ended a call."""
     if _is_sqlite():

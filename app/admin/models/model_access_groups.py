@@ -16,7 +16,7 @@ from ...models.columns import json_value
 from ...services import services
 from ...web.fields import Table, bad_request, identifier, may_exist, read_body, takes, text_list
 from ..audit.trail import ACCESS_GROUPS, record_change
-from ..changes import deployments_changed
+from ..changes import create_row, delete_row, save_row, transaction, write_row
 from ..spend.budget_fields import WITH_BUDGET, budget_link, drop_own_budget, with_budget
 
 blueprint = Blueprint("admin_access_groups", __name__)
@@ -28,7 +28,7 @@ _NEW: Table = {**_MODELS, "access_group": identifier().required}
 
 
 def _group_row(group: str, members: Sequence[Deployment]) -> Answer:
-    names = list(dict.fromkeys(one.public_name for one in members))
+    names = list(dict.fromkeys(deployment.public_name for deployment in members))
     return {"access_group": group, "model_names": names, "deployment_count": len(members)}
 
 
@@ -76,22 +76,22 @@ async def _write(group: str, model_ids: set[str], action: str) -> int:
     """Make exactly these stored deployments the group's; answers how many changed. Raises 409 when raced."""
     changed: list[str] = []
     try:
-        async with services().database.transaction():
+        async with transaction():
             for row in await StoredDeployment.all().order_by("model_id"):
-                groups = [str(one) for one in row.model_info.get("access_groups") or []]
+                groups = [str(name) for name in row.model_info.get("access_groups") or []]
                 is_wanted = row.model_id in model_ids
                 if (group in groups) is is_wanted:
                     continue
-                groups = [*groups, group] if is_wanted else [one for one in groups if one != group]
-                columns = {"model_info": {**row.model_info, "access_groups": groups}}
-                await row.write({**columns, "updated_by": current_principal().user_id}, expected_version=row.version)
+                groups = [*groups, group] if is_wanted else [name for name in groups if name != group]
+                columns: Answer = {"model_info": {**row.model_info, "access_groups": groups}}
+                columns["updated_by"] = current_principal().user_id
+                await write_row(row, columns, expected_version=row.version)
                 changed.append(row.model_id)
             await record_change(
                 action, ACCESS_GROUPS, group, after={"model_ids": sorted(model_ids), "changed": sorted(changed)}
             )
     except (ChangedMeanwhile, DoesNotExist):
         raise Conflict("One of the models was changed meanwhile; try again") from None
-    await deployments_changed()
     return len(changed)
 
 
@@ -119,15 +119,14 @@ async def update_group(access_group: str) -> Answer:
 @blueprint.delete("/access_group/<path:access_group>/delete")
 async def delete_group(access_group: str) -> Answer:
     """Take the word off all stored models. 400 when only the configuration file uses it."""
-    if not any(one.is_stored for one in _members(access_group)):
+    if not any(deployment.is_stored for deployment in _members(access_group)):
         raise bad_request("This access group is in the configuration file; change it there", "access_group")
     changed = await _write(access_group, set(), "deleted")
-    async with services().database.transaction():
+    async with transaction():
         link = await ModelAccessGroupBudget.get_or_none(access_group=access_group)
         if link is not None:
-            await link.delete()
+            await delete_row(link)
             await drop_own_budget(link.budget_id, prefix=OWN_BUDGET)
-    services().keys.forget_all()
     message = f"Access group '{access_group}' deleted successfully"
     return {"access_group": access_group, "models_updated": changed, "message": message}
 
@@ -158,24 +157,22 @@ async def set_group_budget(access_group: str) -> Answer:
     """A budget of its own (`max_budget` …), or one that exists (`budget_id`); only what is sent changes."""
     _members(access_group)
     sent = await read_body()
-    async with services().database.transaction():
+    async with transaction():
         link = await ModelAccessGroupBudget.get_or_none(access_group=access_group)
         columns = await budget_link(link.budget_id if link is not None else None, sent, prefix=OWN_BUDGET)
         if link is None:
-            link = await ModelAccessGroupBudget.create(access_group=access_group, **columns)
+            link = await create_row(ModelAccessGroupBudget, access_group=access_group, **columns)
         elif columns:
-            await link.update_from_dict(columns).save(update_fields=[*columns, "updated_at"])
+            await save_row(link.update_from_dict(columns), *columns, "updated_at")
         await record_change("updated", ACCESS_GROUPS, access_group, after={"budget_id": link.budget_id})
-    services().keys.forget_all()
     return await _budget_row(link)
 
 
 @blueprint.delete("/access_group/<path:access_group>/budget")
 async def delete_group_budget(access_group: str) -> Answer:
-    async with services().database.transaction():
+    async with transaction():
         link = await _need_budget(access_group)
-        await link.delete()
+        await delete_row(link)
         await drop_own_budget(link.budget_id, prefix=OWN_BUDGET)
         await record_change("updated", ACCESS_GROUPS, access_group, before={"budget_id": link.budget_id})
-    services().keys.forget_all()
     return {"message": f"Budget of access group '{access_group}' deleted successfully"}

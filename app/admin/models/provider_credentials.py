@@ -15,7 +15,7 @@ from ...models import Credential
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, json_object, may_exist, read_body, read_query, takes
 from ..audit.trail import CREDENTIALS, record_change
-from ..changes import VERSION, change_row, deployments_changed, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, size_field
 
 blueprint = Blueprint("admin_credentials", __name__)
@@ -84,15 +84,15 @@ def _file_rows() -> dict[str, Answer]:
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values that may be stored: null is not there. Raises 400 for a reference, and an address that is none."""
-    kept = {name: value for name, value in values.items() if value not in (None, "")}
+    given = {name: value for name, value in values.items() if value not in (None, "")}
     try:
-        refuse_references(kept)
+        refuse_references(given)
         for name in ("api_base", "base_url"):
-            if name in kept:
-                check_address(kept[name])
+            if name in given:
+                check_address(given[name])
     except ValueError as problem:
         raise bad_request(str(problem), "credential_values") from None
-    return kept
+    return given
 
 
 def _sent_values(sent: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -137,8 +137,9 @@ async def create_credential() -> Answer:
         raise Conflict(f"Credential '{name}' is in the configuration file already", param="credential_name")
     user_id = current_principal().user_id
     try:
-        async with services().database.transaction():
-            row = await Credential.create(
+        async with transaction():
+            row = await create_row(
+                Credential,
                 credential_name=name,
                 credential_values=services().deployments.encrypt(_checked(values)),
                 credential_info=sent.get("credential_info") or {},
@@ -148,7 +149,6 @@ async def create_credential() -> Answer:
             await record_change("created", CREDENTIALS, name, after={**row.to_json(), "values": sorted(values)})
     except IntegrityError:
         raise Conflict(f"Credential '{name}' already exists", param="credential_name") from None
-    await deployments_changed()
     return _done("Credential created successfully")
 
 
@@ -160,12 +160,12 @@ def _done(message: str) -> Answer:
 @takes(query=_LISTED)
 async def list_credentials() -> Answer:
     """Those of the configuration file, then the stored ones by name: the first 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
-    start = (asked["page"] - 1) * asked["page_size"]
-    stored = await Credential.all().order_by("credential_name").offset(start).limit(asked["page_size"])
+    params = read_query(page=1, page_size=1000)
+    start = (params["page"] - 1) * params["page_size"]
+    stored = await Credential.all().order_by("credential_name").offset(start).limit(params["page_size"])
     from_file = _file_rows()
     rows = [_stored_row(row) for row in stored if row.credential_name not in from_file]
-    return {"success": True, "credentials": [*(from_file.values() if asked["page"] == 1 else ()), *rows]}
+    return {"success": True, "credentials": [*(from_file.values() if params["page"] == 1 else ()), *rows]}
 
 
 @blueprint.get("/credentials/by_name/<path:credential_name>")
@@ -210,7 +210,6 @@ async def update_credential(credential_name: str) -> Answer:
     # Without a version of the caller's: the one that the values were read at, or a change in between would be lost.
     version = expected_version(sent) or row.version
     await change_row(row, columns, table=CREDENTIALS, object_id=row.credential_name, version=version)
-    await deployments_changed()
     return _done("Credential updated successfully")
 
 
@@ -226,12 +225,13 @@ def _values_of(row: Credential) -> dict[str, Any]:
 async def delete_credential(credential_name: str) -> Answer:
     """Refused while a deployment refers to it, since its calls would fail; `?force=true` deletes all the same."""
     row = await _need(credential_name)
-    users = [one for one in services().deployments.all() if one.credential_name == row.credential_name]
+    users = [
+        deployment for deployment in services().deployments.all() if deployment.credential_name == row.credential_name
+    ]
     if users and not read_query()["force"]:
-        listed = ", ".join(f"{one.public_name} ({one.id})" for one in users[:10])
+        listed = ", ".join(f"{deployment.public_name} ({deployment.id})" for deployment in users[:10])
         raise Conflict(f"Credential '{row.credential_name}' is used by {len(users)} deployments: {listed}")
-    async with services().database.transaction():
-        await row.delete()
+    async with transaction():
+        await delete_row(row)
         await record_change("deleted", CREDENTIALS, row.credential_name, before=row.to_json())
-    await deployments_changed()
     return _done("Credential deleted successfully")

@@ -15,7 +15,7 @@ from ...models import StoredDeployment
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, json_object, may_exist, read_body, takes, text
 from ..audit.trail import MODELS, record_change
-from ..changes import VERSION, change_row, deployments_changed, expected_version
+from ..changes import VERSION, change_row, delete_row, expected_version, row_written, transaction, write_row
 from .rows import check_may_manage, check_target, deployment_row, need_team
 
 blueprint = Blueprint("admin_models", __name__)
@@ -51,19 +51,18 @@ async def create_model() -> Answer:
     if team_id is not None:
         await need_team(team_id)
         info, name = {**info, "team_public_model_name": name}, _internal_name(team_id)
-    catalog = services().deployments
     try:
-        async with services().database.transaction():
-            row = await catalog.add(name, params, info, principal.user_id or "")
+        async with transaction():
+            row = await services().deployments.add(name, params, info, principal.user_id or "")
+            row_written(row)
             if sent.get("blocked") and principal.is_admin:
-                await row.write({"blocked": True})
+                await write_row(row, {"blocked": True})
             after = {**row.to_json(), "litellm_params": params}
             await record_change("created", MODELS, row.model_id, after=after)
     except ValueError as problem:
         raise bad_request(str(problem), "litellm_params") from None
     except IntegrityError:
         raise _taken(info["id"]) from None
-    await catalog.reload()
     return _shown(row)
 
 
@@ -78,7 +77,7 @@ def _team_of(info: Mapping[str, Any]) -> str | None:
 
 def _written(info: Mapping[str, Any]) -> Answer:
     groups = info.get("access_groups")
-    if groups is not None and not (isinstance(groups, list) and all(isinstance(one, str) for one in groups)):
+    if groups is not None and not (isinstance(groups, list) and all(isinstance(group, str) for group in groups)):
         raise bad_request("model_info.access_groups must be a list of texts", "model_info.access_groups")
     return {name: value for name, value in info.items() if name not in _NOT_WRITTEN}
 
@@ -135,11 +134,10 @@ async def _update(model_id: str, sent: Mapping[str, Any], unknown: GatewayError)
         columns["litellm_params"] = services().deployments.encrypt(params)
     # Without a version of the caller's: the one that was merged with, or a change in between would be lost.
     version = expected_version(sent) or row.version
-    async with services().database.transaction():
+    async with transaction():
         await change_row(row, columns, table=MODELS, object_id=model_id, version=version)
         if params != before:
             await _record_params(model_id, before, params)
-    await deployments_changed()
     return _shown(row)
 
 
@@ -237,7 +235,6 @@ async def _set_blocked(*, is_blocked: bool) -> Answer:
     action = "blocked" if is_blocked else "unblocked"
     columns = {"blocked": is_blocked, "updated_by": principal.user_id}
     await change_row(row, columns, table=MODELS, object_id=row.model_id, action=action)
-    await deployments_changed()
     return _shown(row)
 
 
@@ -255,8 +252,7 @@ async def _one_of_body() -> StoredDeployment:
 async def delete_model() -> Answer:
     row = await _one_of_body()
     await check_may_manage(current_principal(), row.model_info.get("team_id"))
-    async with services().database.transaction():
-        await row.delete()
+    async with transaction():
+        await delete_row(row)
         await record_change("deleted", MODELS, row.model_id, before=row.to_json())
-    await deployments_changed()
     return {"message": f"Model: {row.model_id} deleted successfully"}

@@ -66,10 +66,12 @@ async def visible_deployments(principal: Principal) -> list[Deployment]:
     if principal.can_read_all:
         return deployments
     teams = {principal.team_id}
-    if principal.user_id is not None and any(one.team_id for one in deployments):
+    if principal.user_id is not None and any(deployment.team_id for deployment in deployments):
         teams.update([row.team_id async for row in TeamMembership.filter(user_id=principal.user_id)])
     return [
-        one for one in deployments if (one.team_id in teams if one.team_id is not None else _may_call(principal, one))
+        deployment
+        for deployment in deployments
+        if (deployment.team_id in teams if deployment.team_id is not None else _may_call(principal, deployment))
     ]
 
 
@@ -137,8 +139,8 @@ def _address_of(params: Mapping[str, Any]) -> str:
         raise bad_request(str(problem), "litellm_params") from None
 
 
-def _for_admins(deed: str, param: str) -> Forbidden:
-    return Forbidden(f"Only a proxy admin may {deed}", param=param)
+def _for_admins(action: str, param: str) -> Forbidden:
+    return Forbidden(f"Only a proxy admin may {action}", param=param)
 
 
 def _is_public(address: str) -> bool:

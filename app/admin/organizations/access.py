@@ -67,7 +67,7 @@ async def organization_rows(organizations: Sequence[Organization], principal: Pr
     return [
         {
             **organization.to_json(),
-            "litellm_budget_table": _wire(budgets.get(organization.budget_id or "")),
+            "litellm_budget_table": _budget_json(budgets.get(organization.budget_id or "")),
             "members": members[organization.organization_id],
             "teams": teams[organization.organization_id],
         }
@@ -81,15 +81,15 @@ def _sees_all(principal: Principal, organization_id: str) -> bool:
 
 async def _teams(ids: Sequence[str], principal: Principal) -> dict[str, list[Answer]]:
     """Teams per organization, without their members."""
-    found: dict[str, list[Answer]] = {organization_id: [] for organization_id in ids}
+    teams: dict[str, list[Answer]] = {organization_id: [] for organization_id in ids}
     joined: set[str] = set()
     if principal.user_id is not None and not principal.can_read_all:
         joined = {row.team_id async for row in TeamMembership.filter(user_id=principal.user_id).limit(1000)}
     rows = Team.filter(organization_id__in=list(ids)).order_by("-created_at", "team_id").limit(_MAX_ROWS)
     for team in await rows:
         if _sees_all(principal, team.organization_id or "") or team.team_id in joined:
-            found[team.organization_id or ""].append(team_json(team))
-    return found
+            teams[team.organization_id or ""].append(team_json(team))
+    return teams
 
 
 def membership_json(row: OrganizationMembership, user: User | None, budget: Budget | None) -> Answer:
@@ -99,9 +99,9 @@ def membership_json(row: OrganizationMembership, user: User | None, budget: Budg
         **row.to_json(),
         "user_email": user.user_email if user is not None else None,
         "user": {name: getattr(user, name) for name in shown} if user is not None else None,
-        "litellm_budget_table": _wire(budget),
+        "litellm_budget_table": _budget_json(budget),
     }
 
 
-def _wire(budget: Budget | None) -> Answer | None:
+def _budget_json(budget: Budget | None) -> Answer | None:
     return budget.to_json() if budget is not None else None

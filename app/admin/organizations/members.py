@@ -13,10 +13,9 @@ from ...auth.principal import Principal, current_principal
 from ...auth.roles import READERS, Role
 from ...errors import Forbidden, InvalidRequest, PlainDenial, ValidationFailed
 from ...models import Budget, OrganizationMembership, User
-from ...services import services
 from ...web.fields import Table, bad_request, email, identifier, money, one_of, read_body, records, takes
 from ..audit.trail import BUDGETS, ORGANIZATIONS, USERS, record_change
-from ..changes import change_row
+from ..changes import change_row, create_row, delete_row, delete_rows, save_row, transaction
 from ..teams.members import shown_user
 from ..users.access import refuse_reserved_id
 from .access import check_may_administer, membership_json, need_organization_row, organization_rows
@@ -47,7 +46,7 @@ async def add_members() -> Answer:
     check_may_administer(principal, organization.organization_id)
     _check_members(sent["member"])
     users, memberships = [], []
-    async with services().database.transaction():
+    async with transaction():
         for member in sent["member"]:
             user = await _user_of(member, organization.organization_id, principal)
             row, budget = await _join(
@@ -59,8 +58,6 @@ async def add_members() -> Answer:
         await record_change(
             "updated", ORGANIZATIONS, organization.organization_id, before={}, after={"members_added": added}
         )
-    for user_id in added:
-        services().keys.forget_user(user_id)
     return {
         "organization_id": organization.organization_id,
         "updated_users": users,
@@ -94,7 +91,7 @@ async def _created(user_id: str, address: str | None, role: str | None, organiza
     columns: Answer = {"user_email": address, "user_role": user_role.value, "organization_id": organization_id}
     if address is not None and await User.exists(user_email=address):
         raise PlainDenial(f"User with email {address} exists under another id", status=400, is_nested=True)
-    user = await User.create(user_id=user_id, **columns)
+    user = await create_row(User, user_id=user_id, **columns)
     await record_change("created", USERS, user_id, after=user.to_json())
     return user
 
@@ -106,7 +103,8 @@ async def _join(
         raise _already_in(user)
     budget = await _new_budget(ceiling) if ceiling is not None else None
     try:
-        row = await OrganizationMembership.create(
+        row = await create_row(
+            OrganizationMembership,
             organization_id=organization_id,
             user_id=user.user_id,
             user_role=member.get("role") or Role.INTERNAL_USER.value,
@@ -119,9 +117,9 @@ async def _join(
 
 async def _new_budget(ceiling: Any) -> Budget:
     author = current_principal().user_id
-    budget = await Budget.create(
-        budget_id=f"{OWN_BUDGET}member-{uuid.uuid4()}", max_budget=ceiling, created_by=author, updated_by=author
-    )
+    columns = {"max_budget": ceiling, "created_by": author, "updated_by": author}
+    # Nobody has it yet; whoever is given it is written too.
+    budget = await create_row(Budget, owners=(), budget_id=f"{OWN_BUDGET}member-{uuid.uuid4()}", **columns)
     await record_change("created", BUDGETS, budget.budget_id, after=budget.to_json())
     return budget
 
@@ -136,16 +134,15 @@ async def update_member() -> Answer:
     """Change role or budget of one member; answers the membership. Raises 404 for who is not in it."""
     sent = await read_body()
     row = await _named(sent)
-    async with services().database.transaction():
+    async with transaction():
         before = {"member": row.user_id, "user_role": row.user_role}
         if sent.get("role"):
             row.user_role = sent["role"]
         if "max_budget_in_organization" in sent:
             await _write_budget(row, sent["max_budget_in_organization"])
-        await row.save(update_fields=["user_role", "budget_id", "updated_at"])
+        await save_row(row, "user_role", "budget_id", "updated_at")
         after = {"member": row.user_id, "user_role": row.user_role}
         await record_change("updated", ORGANIZATIONS, row.organization_id, before=before, after=after)
-    services().keys.forget_user(row.user_id)
     user = await User.get_or_none(user_id=row.user_id)
     budget = await Budget.get_or_none(budget_id=row.budget_id) if row.budget_id else None
     return membership_json(row, user, budget)
@@ -173,7 +170,7 @@ async def _named(sent: Mapping[str, Any]) -> OrganizationMembership:
 async def _write_budget(row: OrganizationMembership, ceiling: Any) -> None:
     budget = await Budget.get_or_none(budget_id=row.budget_id) if row.budget_id else None
     if budget is not None and budget.budget_id.startswith(OWN_BUDGET):
-        await change_row(budget, {"max_budget": ceiling}, table=BUDGETS, object_id=budget.budget_id)
+        await change_row(budget, {"max_budget": ceiling}, table=BUDGETS, object_id=budget.budget_id, owners=[row])
     else:
         row.budget_id = (await _new_budget(ceiling)).budget_id
 
@@ -184,11 +181,10 @@ async def remove_member() -> Answer:
     """Take a user out of an organization; answers the organization as it is now."""
     principal = current_principal()
     row = await _named(await read_body())
-    async with services().database.transaction():
+    async with transaction():
         if row.budget_id and row.budget_id.startswith(OWN_BUDGET):
-            await Budget.filter(budget_id=row.budget_id).delete()
-        await row.delete()
+            await delete_rows(Budget.filter(budget_id=row.budget_id), owners=[row])
+        await delete_row(row)
         removed = {"members_removed": [row.user_id]}
         await record_change("updated", ORGANIZATIONS, row.organization_id, before={}, after=removed)
-    services().keys.forget_user(row.user_id)
     return (await organization_rows([await need_organization_row(row.organization_id)], principal))[0]

@@ -13,15 +13,23 @@ from tortoise.exceptions import IntegrityError
 from ...auth.principal import Principal, current_principal
 from ...errors import Conflict, Forbidden, NotFound, Unauthenticated
 from ...models import Budget, Organization, OrganizationMembership, Team, User, VirtualKey
-from ...services import services
 from ...web.fields import Table, bad_request, identifier, read_body, read_query, takes, text_list, whole
 from ..audit.trail import BUDGETS, ORGANIZATIONS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import (
+    VERSION,
+    change_row,
+    create_row,
+    delete_row,
+    delete_rows,
+    expected_version,
+    transaction,
+    update_rows,
+)
 from ..keys.changes import check_budget, delete_keys
 from ..keys.fields import IN_METADATA, LIMITS, reset_of
 from ..paging import page_field, rows_of, size_field
 from ..teams.fields import json_value
-from ..teams.routes import archive_teams, forget_teams
+from ..teams.routes import archive_teams
 from .access import check_may_administer, need_organization_row, organization_rows, organizations_of
 
 blueprint = Blueprint("admin_organizations", __name__)
@@ -56,14 +64,14 @@ _LIST: Table = {
     "page_size": size_field(1000),
 }
 _ONE: Table = {"organization_id": identifier().required}
-_ASKED: Table = {"organizations": text_list().required}
+_SEVERAL: Table = {"organizations": text_list().required}
 
 
-def _check_is_admin(principal: Principal, deed: str) -> None:
+def _check_is_admin(principal: Principal, action: str) -> None:
     """Raises 401, as clients expect of these two routes."""
     if not principal.is_admin:
         raise Unauthenticated(
-            f"Only proxy admins can {deed} organizations. You are {principal.role.value}", param="user_role"
+            f"Only proxy admins can {action} organizations. You are {principal.role.value}", param="user_role"
         )
 
 
@@ -79,14 +87,14 @@ async def create_organization() -> Answer:
     organization_id = sent.get("organization_id") or str(uuid.uuid4())
     await _check_budget(sent)
     columns = _columns(sent, {})
-    async with services().database.transaction():
+    async with transaction():
         if await Organization.exists(organization_id=organization_id):
             raise Conflict(f"Organization id = {organization_id} already exists", param="organization_id")
         if columns.get("budget_id") is None:
             columns["budget_id"] = (await _new_budget(_budget_columns(sent), principal)).budget_id
         by: Answer = {"created_by": principal.user_id, "updated_by": principal.user_id}
         try:
-            organization = await Organization.create(organization_id=organization_id, **columns, **by)
+            organization = await create_row(Organization, organization_id=organization_id, **columns, **by)
         except IntegrityError:
             raise Conflict(f"Organization id = {organization_id} already exists", param="organization_id") from None
         await record_change("created", ORGANIZATIONS, organization_id, after=organization.to_json())
@@ -108,8 +116,8 @@ def _columns(sent: Mapping[str, Any], stored: Mapping[str, Any]) -> Answer:
     columns = {name: sent[name] for name in ("organization_alias", "models", "budget_id") if name in sent}
     moved = {name: json_value(sent[name]) for name in _OF_METADATA if name in sent}
     if "metadata" in sent or moved:
-        kept = {name: stored[name] for name in _OF_METADATA if name in stored}
-        columns["metadata"] = {**sent.get("metadata", stored), **kept, **moved}
+        limits = {name: stored[name] for name in _OF_METADATA if name in stored}
+        columns["metadata"] = {**sent.get("metadata", stored), **limits, **moved}
     return columns
 
 
@@ -122,7 +130,8 @@ def _budget_columns(sent: Mapping[str, Any]) -> Answer:
 
 async def _new_budget(columns: Mapping[str, Any], principal: Principal) -> Budget:
     by: Answer = {"created_by": principal.user_id, "updated_by": principal.user_id}
-    budget = await Budget.create(budget_id=f"{OWN_BUDGET}{uuid.uuid4()}", **columns, **by)
+    # Nobody has it yet; the organization that is given it is written too.
+    budget = await create_row(Budget, owners=(), budget_id=f"{OWN_BUDGET}{uuid.uuid4()}", **columns, **by)
     await record_change("created", BUDGETS, budget.budget_id, after=budget.to_json())
     return budget
 
@@ -136,7 +145,7 @@ async def update_organization() -> Answer:
     organization = await need_organization_row(sent["organization_id"])
     check_may_administer(principal, organization.organization_id)
     await _check_budget(sent)
-    async with services().database.transaction():
+    async with transaction():
         rows = Organization.filter(organization_id=organization.organization_id).select_for_update()
         organization = await rows.get()
         part = sent if principal.is_admin else _editable_part(sent, organization)
@@ -149,7 +158,6 @@ async def update_organization() -> Answer:
             object_id=organization.organization_id,
             version=expected_version(sent),
         )
-    services().keys.forget_organization(organization.organization_id)
     return (await organization_rows([organization], principal))[0]
 
 
@@ -168,7 +176,7 @@ async def _written_budget(organization: Organization, columns: Mapping[str, Any]
         return {}
     budget = await Budget.get_or_none(budget_id=organization.budget_id) if organization.budget_id else None
     if budget is not None and budget.budget_id.startswith(OWN_BUDGET):
-        await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id)
+        await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id, owners=[organization])
         return {}
     copied = {name: getattr(budget, name) for name in (*_OF_BUDGET, "budget_reset_at")} if budget is not None else {}
     return {"budget_id": (await _new_budget({**copied, **columns}, principal)).budget_id}
@@ -185,14 +193,11 @@ async def delete_organizations() -> list[Answer]:
         raise bad_request(f"Send 1 to {_MAX_ORGANIZATIONS} organization_ids", "organization_ids")
     organizations = [await need_organization_row(organization_id) for organization_id in ids]
     rows = await organization_rows(organizations, principal)
-    async with services().database.transaction():
+    async with transaction():
         teams = await Team.filter(organization_id__in=ids)
-        keys = await archive_teams(teams, principal)
-        loose = await VirtualKey.filter(organization_id__in=ids)
-        await delete_keys(loose, principal)
+        await archive_teams(teams, principal)
+        await delete_keys(await VirtualKey.filter(organization_id__in=ids), principal)
         await _drop(organizations, ids)
-    forget_teams(teams, [*keys, *loose])
-    services().keys.forget_all()
     return rows
 
 
@@ -201,12 +206,13 @@ async def _drop(organizations: Sequence[Organization], ids: list[str]) -> None:
     memberships = OrganizationMembership.filter(organization_id__in=ids)
     rows = await memberships
     budget_ids = {row.budget_id for row in rows} | {row.budget_id for row in organizations}
-    await Budget.filter(budget_id__in=budget_ids - {None}, budget_id__startswith=OWN_BUDGET).delete()
-    await memberships.delete()
-    await User.filter(organization_id__in=ids).update(organization_id=None)
+    own = Budget.filter(budget_id__in=budget_ids - {None}, budget_id__startswith=OWN_BUDGET)
+    await delete_rows(own, owners=organizations)
+    await delete_rows(memberships, owners=rows)
+    await update_rows(User.filter(organization_id__in=ids), organization_id=None)
     for organization in organizations:
         members = [row.user_id for row in rows if row.organization_id == organization.organization_id]
-        await organization.delete()
+        await delete_row(organization)
         before = {**organization.to_json(), "members": members}
         await record_change("deleted", ORGANIZATIONS, organization.organization_id, before=before)
 
@@ -215,17 +221,17 @@ async def _drop(organizations: Sequence[Organization], ids: list[str]) -> None:
 @takes(query=_LIST)
 async def list_organizations() -> list[Answer]:
     """The newest organizations that the caller may see, 100 unless `page_size` says otherwise."""
-    principal, asked = current_principal(), read_query(page=1, page_size=_MAX_ORGANIZATIONS)
+    principal, params = current_principal(), read_query(page=1, page_size=_MAX_ORGANIZATIONS)
     query = rows_of(Organization)
     visible = await organizations_of(principal)
     if visible is not None:
         query = query.filter(organization_id__in=visible)
-    if asked["org_id"]:
-        query = query.filter(organization_id=asked["org_id"])
-    if asked["org_alias"]:
-        query = query.filter(organization_alias__icontains=asked["org_alias"])
-    size = asked["page_size"]
-    rows = query.order_by("-created_at", "organization_id").offset((asked["page"] - 1) * size).limit(size)
+    if params["org_id"]:
+        query = query.filter(organization_id=params["org_id"])
+    if params["org_alias"]:
+        query = query.filter(organization_alias__icontains=params["org_alias"])
+    size = params["page_size"]
+    rows = query.order_by("-created_at", "organization_id").offset((params["page"] - 1) * size).limit(size)
     return await organization_rows(await rows, principal)
 
 
@@ -242,7 +248,7 @@ async def organization_info() -> Answer:
 
 
 @blueprint.post("/organization/info")
-@takes(body=_ASKED)
+@takes(body=_SEVERAL)
 async def organizations_info() -> list[Answer]:
     """Several organizations at once (deprecated); those that the caller may not see are left out. Raises 404."""
     principal = current_principal()
@@ -251,7 +257,7 @@ async def organizations_info() -> list[Answer]:
         raise bad_request("Send at least one organization", "organizations")
     visible = await organizations_of(principal)
     ids = wanted if visible is None else [organization_id for organization_id in wanted if organization_id in visible]
-    found = await Organization.filter(organization_id__in=ids).order_by("organization_id")
-    if not found:
+    organizations = await Organization.filter(organization_id__in=ids).order_by("organization_id")
+    if not organizations:
         raise NotFound("Organizations not found", param="organizations")
-    return await organization_rows(found, principal)
+    return await organization_rows(organizations, principal)

@@ -32,17 +32,17 @@ def with_encrypted_callbacks(metadata: Mapping[str, Any], stored: Mapping[str, A
 
     The older form `callback_settings` becomes the newer one.
     """
-    found = dict(metadata)
-    entries = found.get(CALLBACKS)
-    old = found.pop(OLD_CALLBACKS, None)
+    encrypted = dict(metadata)
+    entries = encrypted.get(CALLBACKS)
+    old = encrypted.pop(OLD_CALLBACKS, None)
     if old:
         try:
             entries = [*(entries or []), *entries_of_old_form(old)]
         except (ValueError, TypeError) as problem:
             raise bad_request(f"metadata.{OLD_CALLBACKS} {problem}", "metadata") from None
     if entries is not None:
-        found[CALLBACKS] = _encrypted_list(entries, _known(stored))
-    return found
+        encrypted[CALLBACKS] = _encrypted_list(entries, _known(stored))
+    return encrypted
 
 
 def _known(stored: Mapping[str, Any]) -> list[Mapping[str, Any]]:

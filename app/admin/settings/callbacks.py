@@ -78,10 +78,10 @@ def _names(listed: Any) -> list[str]:
 
 def _callbacks(stored: Section) -> list[tuple[str, str]]:
     """(name, kind) of every stored callback; one that stands in several lists runs on several occasions."""
-    found: list[tuple[str, str]] = []
+    callbacks: list[tuple[str, str]] = []
     for key, kind in _KINDS.items():
-        found.extend((name, kind) for name in _names(stored.get(key)))
-    return found
+        callbacks.extend((name, kind) for name in _names(stored.get(key)))
+    return callbacks
 
 
 def _variables_of(callback: str, variables: Section) -> dict[str, str]:
@@ -123,21 +123,21 @@ async def delete_callback() -> Answer:
     name = (await read_body())["callback_name"]
 
     def without(stored: Section) -> Section:
-        if name is None or name not in [one for one, _ in _callbacks(stored)]:
+        if name is None or name not in [stored_name for stored_name, _ in _callbacks(stored)]:
             raise NotFound("No callback of this name is stored", param="callback_name")
-        kept = dict(stored)
+        remaining = dict(stored)
         for key in _KINDS:
-            if isinstance(kept.get(key), list):
-                kept[key] = [item for item in kept[key] if item != name]
-            elif kept.get(key) == name:
-                kept[key] = []
-        return kept
+            if isinstance(remaining.get(key), list):
+                remaining[key] = [item for item in remaining[key] if item != name]
+            elif remaining.get(key) == name:
+                remaining[key] = []
+        return remaining
 
     stored = (await change_section("litellm_settings", without)).values
     return {
         "message": f"Successfully deleted callback: {name}",
         "removed_callback": name,
-        "remaining_callbacks": list(dict.fromkeys(one for one, _ in _callbacks(stored))),
+        "remaining_callbacks": list(dict.fromkeys(stored_name for stored_name, _ in _callbacks(stored))),
         "deleted_at": datetime.now(UTC).isoformat(),
     }
 

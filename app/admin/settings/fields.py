@@ -55,10 +55,10 @@ class ConfigField:
 
     def value_in(self, settings: Settings) -> Any:
         """What this instance goes by, as JSON; None for a field without a declaration."""
-        return None if self.setting is None else wire_setting(self.setting, getattr(settings, self.setting.name))
+        return None if self.setting is None else json_setting(self.setting, getattr(settings, self.setting.name))
 
     def default(self) -> Any:
-        return None if self.setting is None else wire_setting(self.setting, self.setting.default)
+        return None if self.setting is None else json_setting(self.setting, self.setting.default)
 
     def base_source(self, settings: Settings) -> str:
         """Where the value comes from when the database holds none: config, env, default or unset."""
@@ -75,15 +75,15 @@ def config_fields() -> Mapping[str, Mapping[str, ConfigField]]:
     """Section -> name -> field, for every key of the contract and every setting of our own."""
     places = [(item.metadata[place], item) for item in declared_settings() for place in ("also", "yaml")]
     declared = {path: item for path, item in places if path}
-    found: dict[str, dict[str, ConfigField]] = {section: {} for section in SECTIONS}
+    fields: dict[str, dict[str, ConfigField]] = {section: {} for section in SECTIONS}
     for path in sorted({*CONTRACT_KEYS, *declared}):
         section, _, name = path.partition(".")
-        if section in found:
-            found[section][name] = ConfigField(section, name, declared.get(path))
-    return found
+        if section in fields:
+            fields[section][name] = ConfigField(section, name, declared.get(path))
+    return fields
 
 
-def wire_setting(item: SettingField[Any], value: Any) -> Any:
+def json_setting(item: SettingField[Any], value: Any) -> Any:
     """A value of `Settings` as the management API writes it: seconds for times, stars for secrets."""
     if item.metadata["is_secret"]:
         return MASK if value else None
@@ -96,7 +96,7 @@ def wire_setting(item: SettingField[Any], value: Any) -> Any:
     if isinstance(value, Mapping):
         return shown(dict(value))
     if isinstance(value, tuple | list):
-        return [str(one) for one in value]
+        return [str(entry) for entry in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -116,7 +116,7 @@ async def list_endpoints() -> Answer:
 @takes(body=_NEW)
 async def add_endpoint() -> Answer:
     """Store an endpoint. 400 when its path is taken."""
-    sent = _wire(await read_body())
+    sent = _as_json(await read_body())
     if has_mask(sent):
         raise bad_request("A new endpoint has no stored secrets to keep", "headers")
     row = {**_DEFAULTS, **sent, "id": sent.get("id") or str(uuid.uuid4())}
@@ -124,7 +124,7 @@ async def add_endpoint() -> Answer:
 
     def added(stored: Section) -> Section:
         rows = _endpoints(stored)
-        if any(row["path"] == one.get("path") or row["id"] == one.get("id") for one in rows):
+        if any(row["path"] == endpoint.get("path") or row["id"] == endpoint.get("id") for endpoint in rows):
             raise bad_request("Another endpoint has this path or id", "path")
         if len(rows) >= _MAX_ENDPOINTS:
             raise bad_request(f"At most {_MAX_ENDPOINTS} endpoints can be stored", "path")
@@ -138,7 +138,7 @@ async def add_endpoint() -> Answer:
 @takes(body={**_CHANGE, **VERSION})
 async def change_endpoint(endpoint_id: str) -> Answer:
     """Change what was sent of one endpoint."""
-    sent = _wire(await read_body())
+    sent = _as_json(await read_body())
     version = expected_version(sent)
     sent.pop("version", None)
 
@@ -147,9 +147,9 @@ async def change_endpoint(endpoint_id: str) -> Answer:
         row = {**was, **{name: kept(value, was.get(name), name) for name, value in sent.items()}}
         _refuse_moved_secrets(was, row, sent)
         _refuse_useless(row)
-        if any(one.get("path") == row["path"] and one is not was for one in _endpoints(stored)):
+        if any(endpoint.get("path") == row["path"] and endpoint is not was for endpoint in _endpoints(stored)):
             raise bad_request("Another endpoint has this path", "path")
-        return {**stored, _KEY: [row if one is was else one for one in _endpoints(stored)]}
+        return {**stored, _KEY: [row if endpoint is was else endpoint for endpoint in _endpoints(stored)]}
 
     stored = await change_section(_SECTION, changed, version=version)
     return _answer([_found(stored.values, endpoint_id)])
@@ -167,7 +167,7 @@ def _refuse_useless(row: dict[str, Any]) -> None:
 
 def _refuse_moved_secrets(was: dict[str, Any], row: dict[str, Any], sent: dict[str, Any]) -> None:
     """A credential stays with the host that it was given for: who moves the target sends it again."""
-    before, after = (urlsplit(str(one.get("target"))) for one in (was, row))
+    before, after = (urlsplit(str(endpoint.get("target"))) for endpoint in (was, row))
     is_moved = (before.scheme, before.netloc) != (after.scheme, after.netloc)
     headers = sent.get("headers")
     is_kept = "headers" not in sent or has_mask(headers)
@@ -190,7 +190,7 @@ async def delete_endpoint() -> Answer:
     return _answer(gone)
 
 
-def _wire(sent: dict[str, Any]) -> dict[str, Any]:
+def _as_json(sent: dict[str, Any]) -> dict[str, Any]:
     """Money as JSON. Raises 400 for references to the environment."""
     for name, value in sent.items():
         refuse_references(value, name)

@@ -68,8 +68,8 @@ def _rows(stored: Section, kind: str) -> list[dict[str, Any]]:
 
 
 def _without(stored: Section, kind: str, model: str) -> list[dict[str, Any]]:
-    left = ({name: names for name, names in row.items() if name != model} for row in _rows(stored, kind))
-    return [row for row in left if row]
+    remaining = ({name: names for name, names in row.items() if name != model} for row in _rows(stored, kind))
+    return [row for row in remaining if row]
 
 
 def _with(stored: Section, kind: str, model: str, names: list[str]) -> Section:

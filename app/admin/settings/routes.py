@@ -119,8 +119,8 @@ async def show_config() -> Answer:
         sections[section] = {name: value for name, value in {**own, **shown(stored)}.items() if value is not None}
     variables = await read_section(ENVIRONMENT)
     models = [
-        {"model_name": one.model_name, "litellm_params": one.public_params()}
-        for one in services().deployments.all()[:1000]
+        {"model_name": deployment.model_name, "litellm_params": deployment.public_params()}
+        for deployment in services().deployments.all()[:1000]
     ]
     return {**sections, ENVIRONMENT: shown(variables, is_whole=True), "model_list": models}
 
@@ -192,8 +192,8 @@ def _description(field: ConfigField) -> str:
 @blueprint.get("/config/field/info")
 @takes(query=_NAMED)
 async def field_info() -> Answer:
-    asked = read_query(config_type="general_settings")
-    field = _known(asked["config_type"], asked["field_name"])
+    params = read_query(config_type="general_settings")
+    field = _known(params["config_type"], params["field_name"])
     stored = await read_stored(field.section)
     value, source = _value(field, stored.values)
     if value is None:

@@ -21,6 +21,7 @@ from ...services import services
 from ...storage.stored_settings import ENVIRONMENT
 from ...web.fields import Field, bad_request, json_object
 from ..audit.trail import CONFIG, record_change
+from ..changes import create_row, transaction, update_rows
 
 Section = dict[str, Any]
 Change = Callable[[Section], Section]
@@ -73,8 +74,6 @@ async def change_section(name: str, change: Change, *, version: int | None = Non
         if after == before.values:
             return before
         if await _is_written(name, row, before.values, after):
-            services().announcer.announce("config")
-            services().reload_soon()
             return Stored(after, (before.version or 0) + 1)
     raise Conflict("Others are changing these settings at the same time; repeat your change", param=name)
 
@@ -89,11 +88,14 @@ async def _is_written(name: str, row: ConfigEntry | None, before: Section, after
     differs.update({key: None for key in before if key not in after})
     was = {key: before.get(key) for key in differs}
     try:
-        async with services().database.transaction():
+        async with transaction():
             if row is None:
-                await ConfigEntry.create(param_name=name, param_value=stored)
-            elif not await ConfigEntry.filter(param_name=name, revision=row.revision).update(
-                param_value=stored, revision=row.revision + 1, updated_at=datetime.now(UTC)
+                await create_row(ConfigEntry, param_name=name, param_value=stored)
+            elif not await update_rows(
+                ConfigEntry.filter(param_name=name, revision=row.revision),
+                param_value=stored,
+                revision=row.revision + 1,
+                updated_at=datetime.now(UTC),
             ):
                 return False
             await record_change(

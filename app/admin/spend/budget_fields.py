@@ -22,6 +22,7 @@ from ...models import (
 from ...services import services
 from ...web.fields import Table, duration, identifier, json_object, moment, money, text_list, whole
 from ..audit.trail import BUDGETS, record_change
+from ..changes import create_row, delete_rows, update_rows, write_row
 from ..keys.fields import reset_of
 
 Answer = dict[str, Any]
@@ -85,7 +86,7 @@ async def uses_of(budget_id: str) -> dict[str, int]:
 async def unlink(budget_id: str) -> None:
     """Leave every row that refers to a budget without one. Run it inside a transaction."""
     for table in _USERS.values():
-        await table.filter(budget_id=budget_id).update(budget_id=None)
+        await update_rows(table.filter(budget_id=budget_id), budget_id=None)
 
 
 async def budgets_of(ids: Iterable[str | None]) -> dict[str, Answer]:
@@ -143,13 +144,13 @@ async def budget_after(current: str | None, sent: Mapping[str, Any], *, prefix: 
 async def drop_own_budget(budget_id: str | None, *, prefix: str) -> None:
     """Delete the budget of a row that goes, if it belongs to that row alone."""
     if budget_id is not None and budget_id.startswith(prefix):
-        await Budget.filter(budget_id=budget_id).delete()
+        await delete_rows(Budget.filter(budget_id=budget_id))
 
 
 async def _create(prefix: str, columns: Mapping[str, Any]) -> str:
     user_id = current_principal().user_id
     budget_id = f"{prefix}{uuid.uuid4()}"
-    row = await Budget.create(budget_id=budget_id, **columns, created_by=user_id, updated_by=user_id)
+    row = await create_row(Budget, budget_id=budget_id, **columns, created_by=user_id, updated_by=user_id)
     await record_change("created", BUDGETS, row.budget_id, after=row.to_json())
     return budget_id
 
@@ -159,5 +160,5 @@ async def _change(budget_id: str, columns: Mapping[str, Any]) -> None:
     if row is None:
         return
     before = row.to_json()
-    await row.write({**columns, "updated_by": current_principal().user_id})
+    await write_row(row, {**columns, "updated_by": current_principal().user_id})
     await record_change("updated", BUDGETS, budget_id, before=before, after=row.to_json())

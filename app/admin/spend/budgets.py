@@ -15,7 +15,7 @@ from ...models.columns import json_value
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, read_body, read_query, takes, text, text_list
 from ..audit.trail import BUDGETS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, read_page, rows_of, size_field
 from .budget_fields import BUDGET, WITH_BUDGET, budget_columns, unlink, uses_of
 
@@ -23,7 +23,7 @@ blueprint = Blueprint("admin_budgets", __name__)
 
 Answer = dict[str, Any]
 _CHANGED: Table = {**WITH_BUDGET, **VERSION}
-_DOOMED: Table = {"id": identifier(), "budget_id": identifier(), "force": flag()}
+_DELETION: Table = {"id": identifier(), "budget_id": identifier(), "force": flag()}
 _LISTED: Table = {"page": page_field(), "page_size": size_field(1000)}
 _PAGED: Table = {"page": page_field(), "page_size": size_field(100), "sort": text(64), "search": identifier()}
 _SORTS = ("created_at", "updated_at", "budget_id", "max_budget", "budget_reset_at")
@@ -71,9 +71,9 @@ async def create_budget() -> Answer:
     sent = await _read_budget()
     budget_id, user_id = sent.get("budget_id") or str(uuid.uuid4()), current_principal().user_id
     try:
-        async with services().database.transaction():
-            budget = await Budget.create(
-                budget_id=budget_id, **budget_columns(sent), created_by=user_id, updated_by=user_id
+        async with transaction():
+            budget = await create_row(
+                Budget, budget_id=budget_id, **budget_columns(sent), created_by=user_id, updated_by=user_id
             )
             await record_change("created", BUDGETS, budget_id, after=budget.to_json())
     except IntegrityError:
@@ -88,7 +88,6 @@ async def update_budget() -> Answer:
     budget = await _need(sent.get("budget_id"))
     columns = {**budget_columns(sent), "updated_by": current_principal().user_id}
     await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id, version=expected_version(sent))
-    services().keys.forget_all()
     return budget.to_json()
 
 
@@ -106,20 +105,20 @@ async def budgets_by_id() -> list[Answer]:
 @takes(query=_LISTED)
 async def list_budgets() -> list[Answer]:
     """The newest 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
-    rows = Budget.all().order_by("-created_at", "budget_id").offset((asked["page"] - 1) * asked["page_size"])
-    return [row.to_json() for row in await rows.limit(asked["page_size"])]
+    params = read_query(page=1, page_size=1000)
+    rows = Budget.all().order_by("-created_at", "budget_id").offset((params["page"] - 1) * params["page_size"])
+    return [row.to_json() for row in await rows.limit(params["page_size"])]
 
 
 @blueprint.get("/management/v1/budgets")
 @takes(query=_PAGED)
 async def list_budgets_in_pages() -> Answer:
     """`sort` is a column, descending with `-` before or `:desc` behind it; newest first without."""
-    asked = read_query(page=1, page_size=25)
+    params = read_query(page=1, page_size=25)
     query = rows_of(Budget)
-    if asked["search"]:
-        query = query.filter(budget_id__icontains=asked["search"])
-    page = await read_page(query, asked["page"], asked["page_size"], *_order(asked["sort"]))
+    if params["search"]:
+        query = query.filter(budget_id__icontains=params["search"])
+    page = await read_page(query, params["page"], params["page_size"], *_order(params["sort"]))
     return {
         "data": [row.to_json() for row in page.rows],
         "total": page.total,
@@ -181,19 +180,18 @@ async def provider_budgets() -> Answer:
 
 
 @blueprint.post("/budget/delete")
-@takes(body=_DOOMED)
+@takes(body=_DELETION)
 async def delete_budget() -> Answer:
     """Refused while somebody uses it: whoever did would be unlimited. `force` unlinks all but organizations first."""
     sent = await read_body()
     budget = await _need(sent.get("id") or sent.get("budget_id"))
-    async with services().database.transaction():
+    async with transaction():
         uses = await uses_of(budget.budget_id)
         if "organizations" in uses or (uses and not sent.get("force")):
             raise Conflict(_in_use(budget.budget_id, uses), param="id")
         await unlink(budget.budget_id)
-        await budget.delete()
+        await delete_row(budget)
         await record_change("deleted", BUDGETS, budget.budget_id, before={**budget.to_json(), "unlinked": uses})
-    services().keys.forget_all()
     return budget.to_json()
 
 

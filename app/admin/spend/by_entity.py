@@ -28,40 +28,49 @@ from ...web.fields import (
     whole,
 )
 from ..audit.trail import KEYS, TEAMS, record_change
+from ..changes import announced_once, transaction, update_rows
 from ..paging import order_of, page_field, rows_of, size_field
 from .daily_figures import Answer
 
 blueprint = Blueprint("admin_spend_rows", __name__)
 
-_MOST = 1000
-_LIST: Table = {"user_id": identifier(), "limit": whole(1, _MOST), "page": page_field(), "page_size": size_field(_MOST)}
+_MAX_ROWS = 1000
+_BATCH = 1000
+# Object id of the audit row of a change to many.
+_EVERYTHING = "*"
+_LIST: Table = {
+    "user_id": identifier(),
+    "limit": whole(1, _MAX_ROWS),
+    "page": page_field(),
+    "page_size": size_field(_MAX_ROWS),
+}
 
 
 @blueprint.get("/spend/keys")
 @takes(query=_LIST)
 async def keys_that_spend() -> list[Answer]:
     """Rows of keys, the largest spend first, at most a thousand a page."""
-    asked = read_query(page=1)
+    params = read_query(page=1)
     query = rows_of(VirtualKey).filter(VirtualKey.not_of_sessions())
-    if asked["user_id"]:
-        query = query.filter(user_id=asked["user_id"])
-    return await _rows(query, asked, "token")
+    if params["user_id"]:
+        query = query.filter(user_id=params["user_id"])
+    return await _rows(query, params, "token")
 
 
 @blueprint.get("/spend/users")
 @takes(query=_LIST)
 async def users_that_spend() -> list[Answer]:
     """Rows of users, the same way."""
-    asked = read_query(page=1)
+    params = read_query(page=1)
     query = rows_of(User)
-    if asked["user_id"]:
-        query = query.filter(user_id=asked["user_id"])
-    return await _rows(query, asked, "user_id")
+    if params["user_id"]:
+        query = query.filter(user_id=params["user_id"])
+    return await _rows(query, params, "user_id")
 
 
-async def _rows(query: Any, asked: Answer, unique: str) -> list[Answer]:
-    size = asked["page_size"] or asked["limit"] or _MOST
-    rows = await query.order_by(*order_of("spend", "desc", unique)).offset((asked["page"] - 1) * size).limit(size)
+async def _rows(query: Any, params: Answer, unique: str) -> list[Answer]:
+    size = params["page_size"] or params["limit"] or _MAX_ROWS
+    rows = await query.order_by(*order_of("spend", "desc", unique)).offset((params["page"] - 1) * size).limit(size)
     return [row.to_json() for row in rows]
 
 
@@ -110,8 +119,7 @@ def _prices_of(model: str) -> Prices | None:
     return listed_prices(provider, name) if slash else listed_prices("openai", model)
 
 
-_BATCH = 1000
-_EVERYTHING = "*"
+# ---- back to zero ----------------------------------------------------------------------------------------------------
 
 
 @blueprint.post("/global/spend/reset")
@@ -121,9 +129,9 @@ async def reset_spend() -> Answer:
     Spend that is still on its way to the database is written first, so that it does not come back afterwards.
     """
     await services().ledger.flush()
-    keys = await _reset(VirtualKey, "token", KEYS)
-    teams = await _reset(Team, "team_id", TEAMS)
-    services().keys.forget_all()
+    async with announced_once():
+        keys = await _reset(VirtualKey, "token", KEYS)
+        teams = await _reset(Team, "team_id", TEAMS)
     return {
         "message": "Spend for all API Keys and Teams reset successfully",
         "status": "success",
@@ -139,9 +147,9 @@ async def _reset(model: type[VirtualKey] | type[Team], unique: str, table: str) 
         ids: Sequence[str] = await _next_ids(model, unique, after)
         if not ids:
             return number
-        async with services().database.transaction():
+        async with transaction():
             rows = model.filter(**{f"{unique}__in": ids})
-            await rows.update(spend=Decimal(0), spend_epoch=F("spend_epoch") + 1, version=F("version") + 1)
+            await update_rows(rows, spend=Decimal(0), spend_epoch=F("spend_epoch") + 1, version=F("version") + 1)
             await record_change("updated", table, _EVERYTHING, after={"spend": 0, "from": ids[0], "to": ids[-1]})
         number, after = number + len(ids), ids[-1]
 

@@ -36,9 +36,9 @@ blueprint = Blueprint("admin_activity", __name__)
 
 # How many keys and entities a day names when nobody says: an answer of a month stays small, one of a day names many.
 _KEY_DAYS = 300
-_FEWEST, _FEWEST_IN_GROUPS = 10, 3
+_MIN_KEYS, _MIN_KEYS_IN_GROUPS = 10, 3
 # A key has a row for each of its tags, so naming one costs more.
-_FEWEST_OF_TAGS = 6
+_MIN_KEYS_OF_TAGS = 6
 _MAX_KEY_DAYS = 30_000
 _ALL_DAYS = 1000
 
@@ -66,130 +66,132 @@ _OF_END_USERS: Table = {**_COMMON, "end_user_ids": listed(), "exclude_end_user_i
 @blueprint.get("/user/daily/activity")
 @takes(query=_OF_USERS)
 async def user_activity() -> Response:
-    asked = read_query(page=1, page_size=50)
-    return await _answer(users_scope(asked), asked)
+    params = read_query(page=1, page_size=50)
+    return await _answer(users_scope(params), params)
 
 
 @blueprint.get("/user/daily/activity/aggregated")
 @takes(query=_OF_USERS)
 async def user_activity_at_once() -> Response:
     """The same without pages."""
-    asked = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
-    return await _answer(users_scope(asked), asked)
+    params = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
+    return await _answer(users_scope(params), params)
 
 
 @blueprint.get("/team/daily/activity")
 @takes(query=_OF_TEAMS)
 async def team_activity() -> Response:
-    asked = read_query(page=1, page_size=10)
-    return await _answer(await _teams_scope(asked), asked)
+    params = read_query(page=1, page_size=10)
+    return await _answer(await _teams_scope(params), params)
 
 
 @blueprint.get("/team/daily/activity/aggregated")
 @takes(query=_OF_TEAMS)
 async def team_activity_at_once() -> Response:
-    asked = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
-    return await _answer(await _teams_scope(asked), asked)
+    params = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
+    return await _answer(await _teams_scope(params), params)
 
 
 @blueprint.get("/organization/daily/activity")
 @takes(query=_OF_ORGANIZATIONS)
 async def organization_activity() -> Response:
-    asked = read_query(page=1, page_size=10)
-    return await _answer(_organizations_scope(asked), asked)
+    params = read_query(page=1, page_size=10)
+    return await _answer(_organizations_scope(params), params)
 
 
 @blueprint.get("/organization/daily/activity/aggregated")
 @takes(query=_OF_ORGANIZATIONS)
 async def organization_activity_at_once() -> Response:
-    asked = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
-    return await _answer(_organizations_scope(asked), asked)
+    params = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
+    return await _answer(_organizations_scope(params), params)
 
 
 @blueprint.get("/tag/daily/activity")
 @takes(query=_OF_TAGS)
 async def tag_activity() -> Response:
-    asked = read_query(page=1, page_size=10)
-    return await _answer(await _tags_scope(asked), asked)
+    params = read_query(page=1, page_size=10)
+    return await _answer(await _tags_scope(params), params)
 
 
 @blueprint.get("/tag/daily/activity/aggregated")
 @takes(query=_OF_TAGS)
 async def tag_activity_at_once() -> Response:
-    asked = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
-    return await _answer(await _tags_scope(asked), asked)
+    params = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
+    return await _answer(await _tags_scope(params), params)
 
 
 @blueprint.get("/customer/daily/activity")
 @blueprint.get("/end_user/daily/activity")
 @takes(query=_OF_END_USERS)
 async def end_user_activity() -> Response:
-    asked = read_query(page=1, page_size=10)
-    return await _answer(_end_users_scope(asked), asked)
+    params = read_query(page=1, page_size=10)
+    return await _answer(_end_users_scope(params), params)
 
 
 @blueprint.get("/customer/daily/activity/aggregated")
 @takes(query=_OF_END_USERS)
 async def end_user_activity_at_once() -> Response:
-    asked = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
-    return await _answer(_end_users_scope(asked), asked)
+    params = {**read_query(), "page": 1, "page_size": _ALL_DAYS}
+    return await _answer(_end_users_scope(params), params)
 
 
 # ---- what a caller may see -----------------------------------------------------------------------------------------
 
 
-def _scope(entity: Entity, asked: Answer, ids: list[str] | None, without: list[str] | None = None) -> Scope:
+def _scope(entity: Entity, params: Answer, ids: list[str] | None, without: list[str] | None = None) -> Scope:
     """`ids` None is everybody's, an empty list is nobody's. Raises 400 for a wrong range."""
-    first, last = check_days(asked["start_date"], asked["end_date"])
-    key = asked.get("api_key")
+    first, last = check_days(params["start_date"], params["end_date"])
+    key = params.get("api_key")
     return Scope(
         entity=entity,
         days=days_between(first, last),
         ids=ids,
         without=without or (),
         keys=[named_key(key)] if key else None,
-        model=asked.get("model"),
+        model=params.get("model"),
     )
 
 
-def users_scope(asked: Answer) -> Scope:
+def users_scope(params: Answer) -> Scope:
     """Everybody's calls for those who see all, else the caller's own. Raises 403 for somebody else's."""
-    principal, user_id = current_principal(), asked.get("user_id")
+    principal, user_id = current_principal(), params.get("user_id")
     if principal.can_read_all:
-        return _scope(USERS, asked, [user_id] if user_id else None)
+        return _scope(USERS, params, [user_id] if user_id else None)
     if user_id is not None and user_id != principal.user_id:
         raise refused("You are not authorized to see another user's spend")
     if principal.user_id is None:
-        return _scope(USERS, {**asked, "api_key": principal.key_hash}, None)
-    return _scope(USERS, asked, [principal.user_id])
+        return _scope(USERS, {**params, "api_key": principal.key_hash}, None)
+    return _scope(USERS, params, [principal.user_id])
 
 
-async def _teams_scope(asked: Answer) -> Scope:
+async def _teams_scope(params: Answer) -> Scope:
     """The teams that were asked for; those of the caller unless the caller sees all. Raises 403 for others."""
-    principal, wanted = current_principal(), asked["team_ids"]
+    principal, wanted = current_principal(), params["team_ids"]
     if not principal.can_read_all:
         rows = TeamMembership.filter(user_id=principal.user_id or "").limit(1000)
         own = [row.team_id async for row in rows]
         if wanted and not set(wanted) <= set(own):
             raise refused("You are not a member of these teams")
-        return _scope(TEAMS, asked, wanted or own, asked["exclude_team_ids"])
-    return _scope(TEAMS, asked, wanted or None, asked["exclude_team_ids"])
+        return _scope(TEAMS, params, wanted or own, params["exclude_team_ids"])
+    return _scope(TEAMS, params, wanted or None, params["exclude_team_ids"])
 
 
-def _organizations_scope(asked: Answer) -> Scope:
+def _organizations_scope(params: Answer) -> Scope:
     """The same for organizations that the caller administers."""
-    principal, wanted = current_principal(), asked["organization_ids"]
+    principal, wanted = current_principal(), params["organization_ids"]
     if not principal.can_read_all:
         if wanted and not set(wanted) <= set(principal.organizations):
             raise refused("You are not an admin of these organizations")
-        return _scope(ORGANIZATIONS, asked, wanted or list(principal.organizations), asked["exclude_organization_ids"])
-    return _scope(ORGANIZATIONS, asked, wanted or None, asked["exclude_organization_ids"])
+        return _scope(
+            ORGANIZATIONS, params, wanted or list(principal.organizations), params["exclude_organization_ids"]
+        )
+    return _scope(ORGANIZATIONS, params, wanted or None, params["exclude_organization_ids"])
 
 
-async def _tags_scope(asked: Answer) -> Scope:
+async def _tags_scope(params: Answer) -> Scope:
     """Whoever does not see all sees what their own keys spent on tags."""
     principal = current_principal()
-    scope = _scope(TAGS, asked, asked["tags"] or None, asked["exclude_tags"])
+    scope = _scope(TAGS, params, params["tags"] or None, params["exclude_tags"])
     if principal.can_read_all:
         return scope
     own = [principal.key_hash]
@@ -200,22 +202,22 @@ async def _tags_scope(asked: Answer) -> Scope:
     return scope if scope.keys else replace(scope, keys=own)
 
 
-def _end_users_scope(asked: Answer) -> Scope:
-    return _scope(END_USERS, asked, asked["end_user_ids"] or None, asked["exclude_end_user_ids"])
+def _end_users_scope(params: Answer) -> Scope:
+    return _scope(END_USERS, params, params["end_user_ids"] or None, params["exclude_end_user_ids"])
 
 
 # ---- the answer ----------------------------------------------------------------------------------------------------
 
 
-async def _answer(scope: Scope, asked: Answer) -> Response:
+async def _answer(scope: Scope, params: Answer) -> Response:
     """Days with traffic, newest first, `page_size` days a page; the totals are those of the page."""
     days = await days_with_traffic(scope)
-    start = (asked["page"] - 1) * asked["page_size"]
-    shown = days[start : start + asked["page_size"]]
-    figures, is_cut = await _figures(scope.on(shown), asked["api_key_limit"])
+    start = (params["page"] - 1) * params["page_size"]
+    shown = days[start : start + params["page_size"]]
+    figures, is_cut = await _figures(scope.on(shown), params["api_key_limit"])
     results, total = days_to_json(shown, figures)
-    pages = -(-len(days) // asked["page_size"])
-    paging = {"page": asked["page"], "total_pages": pages, "has_more": asked["page"] < pages}
+    pages = -(-len(days) // params["page_size"])
+    paging = {"page": params["page"], "total_pages": pages, "has_more": params["page"] < pages}
     return encoded({"results": results, "metadata": {**totals_of(total), **paging, "api_keys_are_capped": is_cut}})
 
 
@@ -224,17 +226,17 @@ async def _figures(scope: Scope, limit: int | None) -> tuple[Figures, bool]:
     if not scope.days:
         return Figures(), False
     keys, entities = await largest(scope)
-    usual = max(_FEWEST, _KEY_DAYS // len(scope.days))
-    named = max(_FEWEST_OF_TAGS, _KEY_DAYS // len(scope.days) // 2) if scope.entity is TAGS else usual
-    most = named if limit is None else min(limit, max(_FEWEST, _MAX_KEY_DAYS // len(scope.days)))
-    tokens, ids = keys.largest(most), entities.largest(usual)
-    is_cut = keys.is_cut or len(keys.spend) > most
+    usual = max(_MIN_KEYS, _KEY_DAYS // len(scope.days))
+    named = max(_MIN_KEYS_OF_TAGS, _KEY_DAYS // len(scope.days) // 2) if scope.entity is TAGS else usual
+    max_keys = named if limit is None else min(limit, max(_MIN_KEYS, _MAX_KEY_DAYS // len(scope.days)))
+    tokens, ids = keys.largest(max_keys), entities.largest(usual)
+    is_cut = keys.is_cut or len(keys.spend) > max_keys
     within = scope
     if scope.entity not in (USERS, TEAMS) and scope.ids is None and scope.keys is None:
         # One key may serve every end user: its rows are those of the entities that are shown.
         within, is_cut = replace(scope, ids=ids), is_cut or entities.is_cut or len(entities.spend) > usual
     # Each of these is in the answer a dozen times a day.
-    in_groups = tokens if limit is not None else tokens[: max(_FEWEST_IN_GROUPS, most // 3)]
+    in_groups = tokens if limit is not None else tokens[: max(_MIN_KEYS_IN_GROUPS, max_keys // 3)]
     figures = Figures()
     # Two connections: while rows of one are read, the database looks for those of the other.
     await gather(

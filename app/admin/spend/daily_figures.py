@@ -158,10 +158,10 @@ def days_to_json(days: Sequence[str], figures: Figures) -> tuple[list[Answer], M
 
 
 def _by_date(groups: Iterable[Sums]) -> defaultdict[str, list[Sums]]:
-    found: defaultdict[str, list[Sums]] = defaultdict(list)
+    per_date: defaultdict[str, list[Sums]] = defaultdict(list)
     for group in groups:
-        found[group[0][0]].append(group)
-    return found
+        per_date[group[0][0]].append(group)
+    return per_date
 
 
 def _sum(parts: Iterable[Metrics]) -> Metrics:
@@ -179,11 +179,11 @@ def _breakdown(
     names: Mapping[str, Answer],
 ) -> Answer:
     """An entry for each value in a place (one further where a key comes before it), with the keys in it."""
-    found: dict[str, Metrics] = {}
+    totals: dict[str, Metrics] = {}
     for row, sums in groups:
         if row[place]:
-            add_to(found, row[place], sums)
-    keys: dict[str, dict[str, Metrics]] = {value: {} for value in found}
+            add_to(totals, row[place], sums)
+    keys: dict[str, dict[str, Metrics]] = {value: {} for value in totals}
     for row, sums in groups_of_keys:
         entry = keys.get(row[place + 1])
         if entry is not None:
@@ -194,5 +194,5 @@ def _breakdown(
             "metadata": names.get(value) or {},
             "api_key_breakdown": keys_to_json(keys[value], key_names),
         }
-        for value, sums in found.items()
+        for value, sums in totals.items()
     }

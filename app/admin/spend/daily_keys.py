@@ -33,23 +33,23 @@ _SPARE = 2
 )
 async def keys_by_spend() -> Response:
     """The keys of a range of days, largest first. The list ends after a thousand."""
-    asked = read_query(limit=50, offset=0)
-    scope = users_scope(asked)
+    params = read_query(limit=50, offset=0)
+    scope = users_scope(params)
     ranking, _ = await largest(scope)
-    end = asked["offset"] + asked["limit"]
+    end = params["offset"] + params["limit"]
     if end > _MAX_KEYS:
         raise bad_request(f"The list ends after {_MAX_KEYS} keys", "offset")
     ordered = _ordered(await _sums(scope, ranking, end))
-    shown = ordered[asked["offset"] : end]
+    shown = ordered[params["offset"] : end]
     names = await key_names([token for token, _ in shown])
     results = [{"api_key": token, "metrics": sums.to_json(), "metadata": names[token]} for token, sums in shown]
     has_more = len(ranking.spend) > end or ranking.is_cut
-    page = {"limit": asked["limit"], "offset": asked["offset"], "has_more": has_more and bool(results)}
+    page = {"limit": params["limit"], "offset": params["offset"], "has_more": has_more and bool(results)}
     return encoded({"results": results, "metadata": {**page, "total_count": len(ranking.spend)}})
 
 
-async def _sums(scope: Scope, ranking: Ranking, most: int) -> dict[str, Metrics]:
-    rows = await sums_of_keys(scope, ranking.largest(most * _SPARE), ("api_key",))
+async def _sums(scope: Scope, ranking: Ranking, limit: int) -> dict[str, Metrics]:
+    rows = await sums_of_keys(scope, ranking.largest(limit * _SPARE), ("api_key",))
     return {row[0]: sums for row, sums in rows}
 
 
@@ -70,16 +70,16 @@ def _ordered(sums: dict[str, Metrics]) -> list[tuple[str, Metrics]]:
 )
 async def largest_keys_of_models() -> Response:
     """The keys that spent most on each model (or model group), or on the one that was asked for."""
-    asked = read_query(by_model_group=False, limit=_KEYS_OF_A_MODEL)
-    column = "model_group" if asked["by_model_group"] or asked["model_group"] else "model"
-    scope = users_scope(asked)
-    names = await _models(scope, column, asked["model_group"])
+    params = read_query(by_model_group=False, limit=_KEYS_OF_A_MODEL)
+    column = "model_group" if params["by_model_group"] or params["model_group"] else "model"
+    scope = users_scope(params)
+    names = await _models(scope, column, params["model_group"])
     ranking, _ = await largest(scope)
     per_model: defaultdict[str, dict[str, Metrics]] = defaultdict(dict)
-    tokens = ranking.largest(min(200, asked["limit"] * 5))
+    tokens = ranking.largest(min(200, params["limit"] * 5))
     for row, sums in await sums_of_keys(scope, tokens, (column, "api_key")):
         per_model[row[0]][row[1]] = sums
-    chosen = {name: dict(_ordered(per_model[name])[: asked["limit"]]) for name in names}
+    chosen = {name: dict(_ordered(per_model[name])[: params["limit"]]) for name in names}
     known = await key_names({token for keys in chosen.values() for token in keys})
     results = [
         {"model": name, "metrics": names[name].to_json(), "api_keys": keys_to_json(keys, known)}
@@ -91,5 +91,5 @@ async def largest_keys_of_models() -> Response:
 async def _models(scope: Scope, column: str, only: str | None) -> dict[str, Metrics]:
     """Sums of each model, largest first."""
     rows = await totals(scope, (column,))
-    found = {row[0]: sums for row, sums in rows if row[0] and only in (None, row[0])}
-    return dict(_ordered(found)[:_MAX_MODELS])
+    per_model = {row[0]: sums for row, sums in rows if row[0] and only in (None, row[0])}
+    return dict(_ordered(per_model)[:_MAX_MODELS])

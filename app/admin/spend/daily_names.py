@@ -17,23 +17,23 @@ _OF_A_KEY = ("token", "key_alias", "key_name", "team_id", "user_id")
 async def keys_by_token(tokens: Collection[str]) -> dict[str, Answer]:
     """Names of keys by hash, with `key_exists`; a deleted one keeps its name."""
     live = {key["token"]: key for key in await VirtualKey.filter(token__in=tokens).values(*_OF_A_KEY)}
-    found = {token: {**key, "key_exists": True} for token, key in live.items()}
-    gone = [token for token in tokens if token not in found]
+    keys = {token: {**key, "key_exists": True} for token, key in live.items()}
+    gone = [token for token in tokens if token not in keys]
     if gone:
         for key in await DeletedVirtualKey.filter(token__in=gone).order_by("id").values(*_OF_A_KEY):
-            found[key["token"]] = {**key, "key_exists": False}
-    return found
+            keys[key["token"]] = {**key, "key_exists": False}
+    return keys
 
 
 async def key_names(tokens: Collection[str]) -> dict[str, Answer]:
     """`metadata` of each key, also of one that was never known here."""
     if not tokens:
         return {}
-    found = await keys_by_token(tokens)
-    owners = {key["user_id"] for key in found.values() if key["user_id"]}
+    keys = await keys_by_token(tokens)
+    owners = {key["user_id"] for key in keys.values() if key["user_id"]}
     users = User.filter(user_id__in=owners).values("user_id", "user_email")
     emails = {user["user_id"]: user["user_email"] for user in await users} if owners else {}
-    return {token: _key_name(found.get(token, {}), emails) for token in tokens}
+    return {token: _key_name(keys.get(token, {}), emails) for token in tokens}
 
 
 def _key_name(key: Answer, emails: Mapping[str, Any]) -> Answer:
@@ -61,17 +61,17 @@ async def entity_names(entity: Entity, ids: Collection[str]) -> dict[str, Answer
         return {}
     if entity is TEAMS:
         return {id: {"team_alias": alias} for id, alias in (await team_aliases(ids)).items()}
-    model, column, told = _ROWS[entity]
-    rows = await model.filter(**{f"{column}__in": ids}).values(column, *told)
-    return {row[column]: {name: row[name] for name in told} for row in rows}
+    model, column, columns = _ROWS[entity]
+    rows = await model.filter(**{f"{column}__in": ids}).values(column, *columns)
+    return {row[column]: {name: row[name] for name in columns} for row in rows}
 
 
 async def team_aliases(ids: Collection[str]) -> dict[str, str | None]:
     """Aliases of teams, deleted ones included."""
     teams = await Team.filter(team_id__in=ids).values("team_id", "team_alias")
-    found: dict[str, str | None] = {row["team_id"]: row["team_alias"] for row in teams}
-    gone = [id for id in ids if id not in found]
+    aliases: dict[str, str | None] = {row["team_id"]: row["team_alias"] for row in teams}
+    gone = [id for id in ids if id not in aliases]
     if gone:
         for row in await DeletedTeam.filter(team_id__in=gone).order_by("id").values("team_id", "team_alias"):
-            found[row["team_id"]] = row["team_alias"]
-    return found
+            aliases[row["team_id"]] = row["team_alias"]
+    return aliases

@@ -155,9 +155,9 @@ class Ranking:
     spend: dict[str, float] = field(default_factory=dict)
     is_cut: bool = False
 
-    def largest(self, most: int, start: int = 0) -> list[str]:
+    def largest(self, count: int) -> list[str]:
         ordered = sorted(self.spend, key=lambda name: (-self.spend[name], name))
-        return ordered[start : start + most]
+        return ordered[:count]
 
 
 # Key, entity, USD.
@@ -215,11 +215,11 @@ async def largest_entities(scope: Scope) -> Ranking:
 
 
 def _ranking(pairs: _Pairs, place: int, is_cut: bool) -> Ranking:
-    found: defaultdict[str, float] = defaultdict(float)
+    spend: defaultdict[str, float] = defaultdict(float)
     for pair in pairs:
         if pair[place]:
-            found[pair[place]] += pair[2]
-    return Ranking(found, is_cut)
+            spend[pair[place]] += pair[2]
+    return Ranking(spend, is_cut)
 
 
 async def _of_each_day(scope: Scope, table: str, column: str, where: Where) -> tuple[_Pairs, bool]:

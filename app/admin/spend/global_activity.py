@@ -1,4 +1,4 @@
-"""Calls and tokens of the whole instance per day and route, and calls that a limit refused. For admins and viewers."""
+"""Calls and tokens of the whole instance per day, model and route, hits of caches, and calls that a limit refused."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from quart import Blueprint
 from ...services import services
 from ...web.fields import Table, identifier, read_query, takes
 from .daily_figures import Answer
-from .global_spend import asked_days, instance_rows
+from .global_spend import instance_rows, requested_days
 from .visibility import Where, day, sums, usd
 
 blueprint = Blueprint("admin_global_activity", __name__)
 
 _RANGE: Table = {"start_date": day(), "end_date": day()}
 _OF_GROUP: Table = {**_RANGE, "model_group": identifier()}
+_OUTCOMES = ("successful_requests", "failed_requests")
 _MAX_MODELS = 10
 _RATE_LIMITED = "429"
 # Failures that one answer counts; they are found by index, newest first.
@@ -31,7 +32,7 @@ _MAX_CALLS = 100_000
 @takes(query=_RANGE)
 async def calls_per_day() -> Answer:
     """Calls and tokens per day, oldest first."""
-    return _summed(await _rows(asked_days(read_query()), "date"))
+    return _summed(await _rows(requested_days(read_query()), "date"))
 
 
 @blueprint.get("/global/activity/model")
@@ -39,10 +40,10 @@ async def calls_per_day() -> Answer:
 async def calls_per_model() -> list[Answer]:
     """The same for each of the ten models with most calls."""
     per_model: defaultdict[str, list[Answer]] = defaultdict(list)
-    for row in await _rows(asked_days(read_query()), "date, model_group"):
+    for row in await _rows(requested_days(read_query()), "date, model_group"):
         per_model[row["model_group"]].append(row)
-    found = [{"model": name, **_summed(rows)} for name, rows in per_model.items()]
-    return sorted(found, key=lambda entry: (-entry["sum_api_requests"], entry["model"]))[:_MAX_MODELS]
+    models = [{"model": name, **_summed(rows)} for name, rows in per_model.items()]
+    return sorted(models, key=lambda entry: (-entry["sum_api_requests"], entry["model"]))[:_MAX_MODELS]
 
 
 async def _rows(days: list[str], columns: str) -> list[Answer]:
@@ -72,7 +73,7 @@ def _short(iso: str) -> str:
 @takes(query=_RANGE)
 async def cached_tokens() -> Answer:
     """What providers served from their prompt caches, and the hits of our cache of answers, per model."""
-    days = asked_days(read_query())
+    days = requested_days(read_query())
     hits = await _cache_hits(days)
     columns = "model_group, custom_llm_provider"
     select = (
@@ -135,12 +136,12 @@ async def rate_limited_per_deployment() -> list[Answer]:
     return [{"api_base": name, **_refusals(days)} for name, days in sorted(per_deployment.items())]
 
 
-async def _rate_limited(asked: Answer, column: str = "''") -> dict[str, dict[str, int]]:
+async def _rate_limited(params: Answer, column: str = "''") -> dict[str, dict[str, int]]:
     """Per value of `column` and day. Days are UTC."""
     where = Where(["status = 'failure'"])
-    _add_days(where, asked_days(asked))
-    if asked["model_group"]:
-        where.add("model_group = {}", asked["model_group"])
+    _add_days(where, requested_days(params))
+    if params["model_group"]:
+        where.add("model_group = {}", params["model_group"])
     is_sqlite = services().database.is_sqlite
     code = "json_extract(metadata, '$.error_information.error_code')"
     date_ = "substr(start_time, 1, 10)"
@@ -153,10 +154,10 @@ async def _rate_limited(asked: Answer, column: str = "''") -> dict[str, dict[str
         f"FROM ({inner} ORDER BY start_time DESC LIMIT {_MAX_FAILURES}) AS failed "
         f"WHERE code = '{_RATE_LIMITED}' GROUP BY day, name ORDER BY day, name"
     )
-    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for row in await services().database.fetch(sql, where.parameters):
-        found[row["name"]][row["day"]] = int(row["number"])
-    return found
+        counts[row["name"]][row["day"]] = int(row["number"])
+    return counts
 
 
 def _refusals(days: dict[str, int]) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def _refusals(days: dict[str, int]) -> dict[str, Any]:
     return {"daily_data": data, "sum_num_rate_limit_exceptions": sum(days.values())}
 
 
-_NAMES = ("successful_requests", "failed_requests")
+# ---- what succeeded and failed ---------------------------------------------------------------------------------------
 
 
 @blueprint.get("/gateway/daily/activity")
@@ -172,7 +173,7 @@ _NAMES = ("successful_requests", "failed_requests")
 async def gateway_activity() -> Answer:
     """Calls to models that succeeded and failed; management calls are not counted."""
     select = "date, endpoint, SUM(successful_requests) AS successful_requests, SUM(failed_requests) AS failed_requests"
-    where = instance_rows(asked_days(read_query()))
+    where = instance_rows(requested_days(read_query()))
     rows = await sums(select, where, "GROUP BY date, endpoint ORDER BY date, endpoint", table="daily_entity_spend")
     per_day, per_route = _counted(rows, "date"), _counted(rows, "endpoint")
     return {
@@ -184,8 +185,8 @@ async def gateway_activity() -> Answer:
 
 
 def _counted(rows: list[Answer], column: str) -> dict[str, dict[str, int]]:
-    found: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_NAMES, 0))
+    counts: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_OUTCOMES, 0))
     for row in rows:
-        for name in _NAMES:
-            found[row[column]][name] += int(row[name] or 0)
-    return found
+        for name in _OUTCOMES:
+            counts[row[column]][name] += int(row[name] or 0)
+    return counts

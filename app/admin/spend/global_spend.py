@@ -33,11 +33,11 @@ def last_days() -> list[str]:
     return days_between(today - timedelta(days=_DAYS - 1), today)
 
 
-def asked_days(asked: Answer) -> list[str]:
+def requested_days(params: Answer) -> list[str]:
     """The days of `start_date` and `end_date`, or the last 30 without them. Raises 400."""
-    if asked["start_date"] is None and asked["end_date"] is None:
+    if params["start_date"] is None and params["end_date"] is None:
         return last_days()
-    return days_between(*check_days(asked["start_date"], asked["end_date"]))
+    return days_between(*check_days(params["start_date"], params["end_date"]))
 
 
 def instance_rows(days: list[str] | None, kind: str = "all") -> Where:
@@ -127,16 +127,16 @@ async def _without_team() -> list[tuple[str, str, Decimal]]:
 @takes(query=_TOP)
 async def spend_per_model() -> list[Answer]:
     """The models that cost most in the last 30 days."""
-    found = await _largest_values("model", last_days(), read_query(limit=10)["limit"])
-    return [{"model": name, "total_spend": spend} for name, spend in found]
+    models = await _largest_values("model", last_days(), read_query(limit=10)["limit"])
+    return [{"model": name, "total_spend": spend} for name, spend in models]
 
 
 @blueprint.get("/global/spend/provider")
 @takes(query=_RANGE)
 async def spend_per_provider() -> list[Answer]:
     """What each provider cost between two days, largest first."""
-    found = await _largest_values("custom_llm_provider", asked_days(read_query()), _MAX_NAMES)
-    return [{"provider": name or "Unknown", "spend": spend} for name, spend in found]
+    providers = await _largest_values("custom_llm_provider", requested_days(read_query()), _MAX_NAMES)
+    return [{"provider": name or "Unknown", "spend": spend} for name, spend in providers]
 
 
 async def _largest_values(column: str, days: list[str], limit: int) -> list[tuple[str, float]]:
@@ -152,8 +152,8 @@ async def _largest_values(column: str, days: list[str], limit: int) -> list[tupl
 @takes(query={**_RANGE, "tags": listed()})
 async def spend_per_tag() -> Answer:
     """What calls with each tag cost, largest first; a call with two tags counts for both."""
-    asked = read_query()
-    rows = await tag_totals(asked_days(asked), asked["tags"])
+    params = read_query()
+    rows = await tag_totals(requested_days(params), params["tags"])
     return {
         "spend_per_tag": [{"name": name, "spend": spend, "log_count": number} for name, number, spend in rows],
     }
@@ -163,7 +163,7 @@ async def spend_per_tag() -> Answer:
 @takes(query=_RANGE)
 async def spend_of_tags() -> list[Answer]:
     """The same in the older shape."""
-    rows = await tag_totals(asked_days(read_query()), None)
+    rows = await tag_totals(requested_days(read_query()), None)
     return [{"individual_request_tag": name, "log_count": number, "total_spend": spend} for name, number, spend in rows]
 
 

@@ -28,7 +28,7 @@ Answer = dict[str, Any]
 MAX_ROWS = 1000
 TRUNCATED_HEADER = "x-quarterdeck-truncated"
 # Users and keys that each day of a range names, at most and at least.
-_MAX_NAMES, _FEWEST_NAMES = 20_000, 20
+_MAX_NAMES, _MIN_NAMES = 20_000, 20
 _LOGS: Table = {
     "api_key": identifier(),
     "user_id": identifier(),
@@ -44,28 +44,28 @@ _LOGS: Table = {
 @takes(query=_LOGS)
 async def spend_logs() -> ResponseReturnValue:
     """Per day when a range is given and `summarize` is not false; else rows, newest first, at most `limit` (1000)."""
-    asked = read_query(summarize=True, limit=MAX_ROWS)
-    has_range = asked["start_date"] is not None or asked["end_date"] is not None
+    params = read_query(summarize=True, limit=MAX_ROWS)
+    has_range = params["start_date"] is not None or params["end_date"] is not None
     if has_range:
-        asked["start_date"], asked["end_date"] = check_days(asked["start_date"], asked["end_date"])
-    if asked["api_key"]:
-        asked["api_key"] = named_key(asked["api_key"])
-    if has_range and asked["summarize"] and not asked["request_id"]:
-        return await _per_day(asked)
-    return await _newest_rows(asked)
+        params["start_date"], params["end_date"] = check_days(params["start_date"], params["end_date"])
+    if params["api_key"]:
+        params["api_key"] = named_key(params["api_key"])
+    if has_range and params["summarize"] and not params["request_id"]:
+        return await _per_day(params)
+    return await _newest_rows(params)
 
 
-async def _newest_rows(asked: Answer) -> ResponseReturnValue:
-    query = rows_of(SpendLog).filter(visible(current_principal(), asked["user_id"]))
+async def _newest_rows(params: Answer) -> ResponseReturnValue:
+    query = rows_of(SpendLog).filter(visible(current_principal(), params["user_id"]))
     for name in ("api_key", "request_id"):
-        if asked[name]:
-            query = query.filter(**{name: asked[name]})
-    if asked["start_date"] is not None:
-        query = query.filter(start_time__gte=_midnight(asked["start_date"]))
-        query = query.filter(start_time__lt=_midnight(asked["end_date"] + timedelta(days=1)))
-    rows = await query.order_by("-start_time", "-request_id").limit(asked["limit"] + 1)
-    response = await make_response([shown(row) for row in rows[: asked["limit"]]])
-    if len(rows) > asked["limit"]:
+        if params[name]:
+            query = query.filter(**{name: params[name]})
+    if params["start_date"] is not None:
+        query = query.filter(start_time__gte=_midnight(params["start_date"]))
+        query = query.filter(start_time__lt=_midnight(params["end_date"] + timedelta(days=1)))
+    rows = await query.order_by("-start_time", "-request_id").limit(params["limit"] + 1)
+    response = await make_response([shown(row) for row in rows[: params["limit"]]])
+    if len(rows) > params["limit"]:
         response.headers[TRUNCATED_HEADER] = "true"
     return response
 
@@ -89,13 +89,13 @@ def visible(principal: Principal, user_id: str | None) -> Q:
     return Q(api_key=principal.key_hash) if principal.user_id is None else Q(user=principal.user_id)
 
 
-async def _per_day(asked: Answer) -> ResponseReturnValue:
+async def _per_day(params: Answer) -> ResponseReturnValue:
     """One object per day of the range, empty days included: totals, and sums per model, and of the largest users and
     keys (all of them, unless a header says otherwise).
     """
-    scope = users_scope(asked)
+    scope = users_scope(params)
     keys, users = await largest(scope)
-    most = max(_FEWEST_NAMES, _MAX_NAMES // len(scope.days))
+    max_names = max(_MIN_NAMES, _MAX_NAMES // len(scope.days))
     days: dict[str, dict[str, defaultdict[str, Decimal]]] = {
         name: {group: defaultdict(Decimal) for group in ("total", "users", "models", "keys")}
         for name in reversed(scope.days)
@@ -104,13 +104,14 @@ async def _per_day(asked: Answer) -> ResponseReturnValue:
         days[name]["total"][""] += sums.spend
         days[name]["models"][model] += sums.spend
     of_keys, of_users = await gather(
-        sums_of_keys(scope, keys.largest(most), ("date", "api_key")), sums_of_entities(scope, users.largest(most))
+        sums_of_keys(scope, keys.largest(max_names), ("date", "api_key")),
+        sums_of_entities(scope, users.largest(max_names)),
     )
-    for group, found in (("keys", of_keys), ("users", of_users)):
-        for (name, id), sums in found:
+    for group, rows in (("keys", of_keys), ("users", of_users)):
+        for (name, id), sums in rows:
             days[name][group][id] = sums.spend
     response = await make_response([_summary(name, groups) for name, groups in days.items()])
-    if keys.is_cut or len(keys.spend) > most:
+    if keys.is_cut or len(keys.spend) > max_names:
         response.headers[TRUNCATED_HEADER] = "true"
     return response
 

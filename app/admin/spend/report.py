@@ -13,7 +13,7 @@ from ...web.fields import Table, bad_request, identifier, one_of, read_query, ta
 from .daily_figures import Answer
 from .daily_names import entity_names, key_names
 from .daily_rows import END_USERS, ORGANIZATIONS, TEAMS, USERS, Entity
-from .global_spend import asked_days
+from .global_spend import requested_days
 from .visibility import Where, day, named_key, sums, usd
 
 blueprint = Blueprint("admin_spend_report", __name__)
@@ -63,16 +63,16 @@ _ONE = {
 @takes(query=_REPORT)
 async def spend_report() -> list[Answer]:
     """Days, oldest first, each with its groups, largest first, and what they spent per model and key."""
-    asked = read_query()
-    chosen = next((name for name, of in _ONE.items() if asked[name] and asked["group_by"] in (None, of)), None)
-    how = _GROUPINGS[asked["group_by"] or (_ONE[chosen] if chosen else "team")]
-    where = Where().among("date", asked_days(asked))
+    params = read_query()
+    chosen = next((name for name, of in _ONE.items() if params[name] and params["group_by"] in (None, of)), None)
+    how = _GROUPINGS[params["group_by"] or (_ONE[chosen] if chosen else "team")]
+    where = Where().among("date", requested_days(params))
     if how.kind:
         where.add("kind = {}", how.kind).add("api_key <> {}", "")
     where.add(f"{how.column} <> {{}}", "")
     for name, of in _ONE.items():
-        if asked[name]:
-            _narrow(where, how, _GROUPINGS[of], named_key(asked[name]) if name == "api_key" else asked[name])
+        if params[name]:
+            _narrow(where, how, _GROUPINGS[of], named_key(params[name]) if name == "api_key" else params[name])
     return await _days(how, where)
 
 
@@ -105,9 +105,9 @@ async def _days(how: _Grouping, where: Where) -> list[Answer]:
 async def _names(how: _Grouping, ids: set[str]) -> Mapping[str, Any]:
     """What people call each: a team or organization by its alias, the others by their id."""
     if how.entity is None:
-        return {id: found["key_alias"] for id, found in (await key_names(ids)).items()}
-    found = await entity_names(how.entity, ids)
-    return {id: entry.get("team_alias") or entry.get("organization_alias") for id, entry in found.items()}
+        return {id: entry["key_alias"] for id, entry in (await key_names(ids)).items()}
+    entities = await entity_names(how.entity, ids)
+    return {id: entry.get("team_alias") or entry.get("organization_alias") for id, entry in entities.items()}
 
 
 def _group(how: _Grouping, name: str, rows: list[Answer]) -> Answer:

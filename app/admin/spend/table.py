@@ -29,7 +29,7 @@ blueprint = Blueprint("admin_spend_table", __name__)
 Answer = dict[str, Any]
 _MAX_COUNTED = 10_000
 _MAX_EXAMINED = 20_000
-_FARTHEST = 100_000
+_MAX_OFFSET = 100_000
 _MAX_KEYS = 1000
 _SORTS = {
     "startTime": "start_time",
@@ -80,24 +80,24 @@ _TABLE: Table = {
 @blueprint.get("/spend/logs/v2")
 @takes(query=_TABLE)
 async def spend_logs_table() -> Answer:
-    asked = read_query(page=1, page_size=50, sort_by="startTime", sort_order="desc")
-    if asked["start_date"] is None or asked["end_date"] is None:
+    params = read_query(page=1, page_size=50, sort_by="startTime", sort_order="desc")
+    if params["start_date"] is None or params["end_date"] is None:
         raise InvalidRequest("Start date and end date are required", type="bad_request", param="None")
-    if asked["sort_by"] not in _SORTS:
+    if params["sort_by"] not in _SORTS:
         raise bad_request(f"sort_by must be one of {', '.join(_SORTS)}", "sort_by")
-    if asked["sort_order"].lower() not in ("asc", "desc"):
+    if params["sort_order"].lower() not in ("asc", "desc"):
         raise bad_request("sort_order must be asc or desc", "sort_order")
-    return await _page(await _selection(current_principal(), asked), asked)
+    return await _page(await _selection(current_principal(), params), params)
 
 
 @blueprint.get("/spend/logs/session/ui")
 @takes(query={"session_id": identifier().required, **_PAGING})
 async def calls_of_session() -> Answer:
     """The calls of one session, oldest first."""
-    asked = read_query(page=1, page_size=50)
+    params = read_query(page=1, page_size=50)
     selection = _Selection(indexed=await _whose(current_principal(), {"user_id": None, "team_id": None}))
-    selection.indexed.add("session_id = {}", asked["session_id"])
-    return await _page(selection, {**asked, "sort_by": "startTime", "sort_order": "asc", "group_by_session": False})
+    selection.indexed.add("session_id = {}", params["session_id"])
+    return await _page(selection, {**params, "sort_by": "startTime", "sort_order": "asc", "group_by_session": False})
 
 
 @blueprint.get("/spend/logs/ui/<path:request_id>")
@@ -128,41 +128,41 @@ class _Selection:
         return where
 
 
-async def _selection(principal: Principal, asked: Answer) -> _Selection:
-    found = _Selection(await _whose(principal, asked))
-    where = found.indexed.add("start_time >= {}", asked["start_date"]).add("start_time <= {}", asked["end_date"])
-    if asked["api_key"]:
-        where.add("api_key = {}", named_key(asked["api_key"]))
-    if asked["key_alias"]:
-        keys = VirtualKey.filter(key_alias__icontains=asked["key_alias"]).limit(_MAX_KEYS).values("token")
+async def _selection(principal: Principal, params: Answer) -> _Selection:
+    selection = _Selection(await _whose(principal, params))
+    where = selection.indexed.add("start_time >= {}", params["start_date"]).add("start_time <= {}", params["end_date"])
+    if params["api_key"]:
+        where.add("api_key = {}", named_key(params["api_key"]))
+    if params["key_alias"]:
+        keys = VirtualKey.filter(key_alias__icontains=params["key_alias"]).limit(_MAX_KEYS).values("token")
         where.among("api_key", [key["token"] for key in await keys])
     for name, column in _INDEXED.items():
-        if asked[name]:
-            where.add(f"{column} = {{}}", asked[name])
-    if asked["error_code"] or asked["error_message"]:
+        if params[name]:
+            where.add(f"{column} = {{}}", params[name])
+    if params["error_code"] or params["error_message"]:
         where.add("status = {}", "failure")
-    asked["cache_hit_filter"] = asked["cache_hit_filter"] or asked["cache_hit"]
-    found.examined.extend(_examined(asked))
-    return found
+    params["cache_hit_filter"] = params["cache_hit_filter"] or params["cache_hit"]
+    selection.examined.extend(_examined(params))
+    return selection
 
 
-def _examined(asked: Answer) -> Iterable[tuple[str, Any]]:
+def _examined(params: Answer) -> Iterable[tuple[str, Any]]:
     for name, column in _EXAMINED.items():
-        if asked[name]:
-            yield f"{column} = {{}}", asked[name]
+        if params[name]:
+            yield f"{column} = {{}}", params[name]
     number = "CAST(spend AS REAL)" if services().database.is_sqlite else "spend"
-    if asked["min_spend"] is not None:
-        yield f"{number} >= {{}}", _amount(asked["min_spend"])
-    if asked["max_spend"] is not None:
-        yield f"{number} <= {{}}", _amount(asked["max_spend"])
-    if asked["error_code"]:
-        yield f"{_error('error_code')} = {{}}", asked["error_code"]
-    if asked["error_message"]:
-        yield f"UPPER({_error('error_message')}) LIKE {{}} ESCAPE '\\'", _part(asked["error_message"])
-    if asked["exclude_internal_health_checks"]:
+    if params["min_spend"] is not None:
+        yield f"{number} >= {{}}", _amount(params["min_spend"])
+    if params["max_spend"] is not None:
+        yield f"{number} <= {{}}", _amount(params["max_spend"])
+    if params["error_code"]:
+        yield f"{_error('error_code')} = {{}}", params["error_code"]
+    if params["error_message"]:
+        yield f"UPPER({_error('error_message')}) LIKE {{}} ESCAPE '\\'", _like_pattern(params["error_message"])
+    if params["exclude_internal_health_checks"]:
         yield "api_key <> {}", "litellm-internal-health-check"
-    if asked["search"]:
-        yield _search_condition(), _part(asked["search"])
+    if params["search"]:
+        yield _search_condition(), _like_pattern(params["search"])
 
 
 def _amount(value: Any) -> Any:
@@ -178,22 +178,22 @@ def _error(name: str) -> str:
 
 def _search_condition() -> str:
     columns = ("request_id", "model", "model_group", '"user"', "end_user", "session_id", "api_key")
-    words = " || ' ' || ".join(f"COALESCE({column}, '')" for column in columns)
-    return f"UPPER({words}) LIKE {{}} ESCAPE '\\'"
+    searched = " || ' ' || ".join(f"COALESCE({column}, '')" for column in columns)
+    return f"UPPER({searched}) LIKE {{}} ESCAPE '\\'"
 
 
-def _part(word: str) -> str:
-    escaped = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def _like_pattern(search: str) -> str:
+    escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped.upper()}%"
 
 
-async def _whose(principal: Principal, asked: Answer) -> Where:
+async def _whose(principal: Principal, params: Answer) -> Where:
     """Own rows; an admin of the team that was asked for sees those of the team. Raises 403 for somebody else's."""
-    where, user_id = Where(), asked["user_id"]
+    where, user_id = Where(), params["user_id"]
     if principal.can_read_all:
         return where.add('"user" = {}', user_id) if user_id else where
-    if asked["team_id"] and principal.user_id and await is_team_admin(principal, asked["team_id"]):
-        where.add("team_id = {}", asked["team_id"])
+    if params["team_id"] and principal.user_id and await is_team_admin(principal, params["team_id"]):
+        where.add("team_id = {}", params["team_id"])
         return where.add('"user" = {}', user_id) if user_id else where
     if user_id is not None and user_id != principal.user_id:
         raise refused("You are not authorized to see another user's spend")
@@ -205,32 +205,32 @@ async def _whose(principal: Principal, asked: Answer) -> Where:
 # ---- one page ------------------------------------------------------------------------------------------------------
 
 
-async def _page(selection: _Selection, asked: Answer) -> Answer:
-    since = await _examined_since(selection, asked)
+async def _page(selection: _Selection, params: Answer) -> Answer:
+    since = await _examined_since(selection, params)
     if since is not None:
         selection.indexed.add("start_time > {}", since)
     where = selection.whole()
-    if asked["group_by_session"]:
+    if params["group_by_session"]:
         where.conditions.append(_newest_of_session())
-    ids, number = await (_ids_and_count(where, asked) if selection.examined else _ids_then_count(where, asked))
+    ids, number = await (_ids_and_count(where, params) if selection.examined else _ids_then_count(where, params))
     rows = {row.request_id: row for row in await SpendLog.filter(request_id__in=ids)} if ids else {}
     data = [shown(rows[id]) for id in ids if id in rows]
-    if asked["group_by_session"]:
+    if params["group_by_session"]:
         await _add_sessions(data)
     return {
         "data": data,
         "total": min(number, _MAX_COUNTED),
-        "page": asked["page"],
-        "page_size": asked["page_size"],
-        "total_pages": -(-min(number, _MAX_COUNTED) // asked["page_size"]),
+        "page": params["page"],
+        "page_size": params["page_size"],
+        "total_pages": -(-min(number, _MAX_COUNTED) // params["page_size"]),
         "total_is_capped": number > _MAX_COUNTED or since is not None,
         "examined_since": since.isoformat() if since is not None else None,
     }
 
 
-async def _examined_since(selection: _Selection, asked: Answer) -> datetime | None:
+async def _examined_since(selection: _Selection, params: Answer) -> datetime | None:
     """When only the newest rows can be looked at: the time that they begin after."""
-    if not selection.examined and asked["sort_by"] == "startTime":
+    if not selection.examined and params["sort_by"] == "startTime":
         return None
     rows = await services().database.fetch(
         f"SELECT start_time FROM spend_log {selection.indexed.sql} ORDER BY start_time DESC "  # noqa: S608 (names of this file)
@@ -241,8 +241,8 @@ async def _examined_since(selection: _Selection, asked: Answer) -> datetime | No
 
 
 def _moment(value: Any) -> datetime:
-    found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    parsed = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 
 
 def _newest_of_session() -> str:
@@ -254,20 +254,20 @@ def _newest_of_session() -> str:
     )
 
 
-async def _ids_then_count(where: Where, asked: Answer) -> tuple[list[str], int]:
+async def _ids_then_count(where: Where, params: Answer) -> tuple[list[str], int]:
     """The page, and how many rows there are, where an index leads to both: each stops as soon as it can."""
-    order, page = _order(asked), _limits(asked)
+    order, page = _order(params), _limits(params)
     sql = f"SELECT request_id FROM spend_log {where.sql} {order} LIMIT {page[0]} OFFSET {page[1]}"  # noqa: S608 (names of this file)
     rows = await services().database.rows(sql, where.parameters)
     return [row[0] for row in rows], await _count(where)
 
 
-async def _ids_and_count(where: Where, asked: Answer) -> tuple[list[str], int]:
+async def _ids_and_count(where: Where, params: Answer) -> tuple[list[str], int]:
     """The same where rows must be looked at one by one: once, and by time no more than are counted."""
-    order, (size, offset) = _order(asked), _limits(asked)
-    most = f"LIMIT {max(_MAX_COUNTED + 1, offset + size)}" if asked["sort_by"] == "startTime" else ""
-    found = f"SELECT request_id, {_SORTS[asked['sort_by']]} FROM spend_log {where.sql} {order} {most}"  # noqa: S608 (names of this file)
-    sql = f"SELECT request_id, COUNT(*) OVER () FROM ({found}) AS found {order} LIMIT {size} OFFSET {offset}"  # noqa: S608 (the same)
+    order, (size, offset) = _order(params), _limits(params)
+    limit = f"LIMIT {max(_MAX_COUNTED + 1, offset + size)}" if params["sort_by"] == "startTime" else ""
+    matching = f"SELECT request_id, {_SORTS[params['sort_by']]} FROM spend_log {where.sql} {order} {limit}"  # noqa: S608 (names of this file)
+    sql = f"SELECT request_id, COUNT(*) OVER () FROM ({matching}) AS found {order} LIMIT {size} OFFSET {offset}"  # noqa: S608 (the same)
     rows = await services().database.rows(sql, where.parameters)
     return [row[0] for row in rows], int(rows[0][1]) if rows else await _count(where)
 
@@ -279,20 +279,20 @@ async def _count(where: Where) -> int:
     return int((await services().database.fetch(sql, where.parameters))[0]["number"])
 
 
-def _order(asked: Answer) -> str:
-    column = _SORTS[asked["sort_by"]]
+def _order(params: Answer) -> str:
+    column = _SORTS[params["sort_by"]]
     if column == "spend" and services().database.is_sqlite:
         column = "CAST(spend AS REAL)"
-    direction = "ASC" if asked["sort_order"].lower() == "asc" else "DESC"
+    direction = "ASC" if params["sort_order"].lower() == "asc" else "DESC"
     return f"ORDER BY {column} {direction}, request_id {direction}"
 
 
-def _limits(asked: Answer) -> tuple[int, int]:
+def _limits(params: Answer) -> tuple[int, int]:
     """Rows of the page that was asked for, and how many are before it. Raises 400 for one too far back."""
-    size = int(asked["page_size"])
-    offset = (int(asked["page"]) - 1) * size
-    if offset > _FARTHEST:
-        raise bad_request(f"Pages end after {_FARTHEST} rows: ask for an earlier end_date instead", "page")
+    size = int(params["page_size"])
+    offset = (int(params["page"]) - 1) * size
+    if offset > _MAX_OFFSET:
+        raise bad_request(f"Pages end after {_MAX_OFFSET} rows: ask for an earlier end_date instead", "page")
     return size, offset
 
 
@@ -307,8 +307,8 @@ async def _add_sessions(rows: list[Answer]) -> None:
         f"SELECT session_id, COUNT(*) AS number, {database.total('spend')} AS spend FROM spend_log {where.sql} "  # noqa: S608
         "GROUP BY session_id"
     )
-    found = {row["session_id"]: row for row in await database.fetch(sql, where.parameters)}
+    rows_of_sessions = {row["session_id"]: row for row in await database.fetch(sql, where.parameters)}
     for row in rows:
-        session = found.get(row["session_id"])
+        session = rows_of_sessions.get(row["session_id"])
         row["session_total_count"] = int(session["number"]) if session else 1
         row["session_total_spend"] = float(session["spend"]) if session else row["spend"]

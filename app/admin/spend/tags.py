@@ -15,7 +15,7 @@ from ...models import Tag
 from ...services import services
 from ...web.fields import Table, identifier, read_body, read_query, takes, text, text_list
 from ..audit.trail import TAGS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, size_field
 from .budget_fields import WITH_BUDGET, budget_link, budgets_of, drop_own_budget, with_budget
 from .visibility import check_days, day, usd
@@ -24,14 +24,14 @@ blueprint = Blueprint("admin_tags", __name__)
 
 Answer = dict[str, Any]
 OWN_BUDGET = "tag-"
-_MOST = 1000
+_MAX_ROWS = 1000
 _DAYS_LOOKED_BACK = 30
 _SEEN_ONLY = "This tag was only seen on requests. Create it to give it a description or a budget."
 _COLUMNS: Table = {"description": text(2000), "models": text_list()}
 _NEW: Table = {**WITH_BUDGET, **_COLUMNS, "name": identifier().required}
 _CHANGED: Table = {**_NEW, **VERSION}
 _DAYS: Table = {"start_date": day(), "end_date": day()}
-_LISTED: Table = {**_DAYS, "page": page_field(), "page_size": size_field(_MOST)}
+_LISTED: Table = {**_DAYS, "page": page_field(), "page_size": size_field(_MAX_ROWS)}
 
 
 def _denied(message: str, status: int) -> PlainDenial:
@@ -50,7 +50,9 @@ def _columns(sent: Mapping[str, Any]) -> dict[str, Any]:
     columns = {name: sent[name] for name in _COLUMNS if name in sent}
     if "models" in columns:
         known = {id: services().deployments.by_id(id) for id in columns["models"]}
-        columns["model_info"] = {id: one.public_name for id, one in known.items() if one is not None}
+        columns["model_info"] = {
+            id: deployment.public_name for id, deployment in known.items() if deployment is not None
+        }
     return columns
 
 
@@ -62,13 +64,13 @@ async def create_tag() -> Answer:
     if name is None:
         raise _denied("name must not be empty", 400)
     try:
-        async with services().database.transaction():
+        async with transaction():
             link = await budget_link(None, sent, prefix=OWN_BUDGET)
-            tag = await Tag.create(tag_name=name, **_columns(sent), **link, created_by=current_principal().user_id)
+            by = current_principal().user_id
+            tag = await create_row(Tag, tag_name=name, **_columns(sent), **link, created_by=by)
             await record_change("created", TAGS, name, after=tag.to_json())
     except IntegrityError:
         raise _denied(f"Tag {name} already exists", 400) from None
-    services().keys.forget_all()
     return {"message": f"Tag {name} created successfully", "tag": await with_budget(tag.to_json())}
 
 
@@ -77,10 +79,9 @@ async def create_tag() -> Answer:
 async def update_tag() -> Answer:
     sent = await read_body()
     tag = await _need(sent["name"])
-    async with services().database.transaction():
+    async with transaction():
         columns = {**_columns(sent), **await budget_link(tag.budget_id, sent, prefix=OWN_BUDGET)}
         await change_row(tag, columns, table=TAGS, object_id=tag.tag_name, version=expected_version(sent))
-    services().keys.forget_all()
     return {"message": f"Tag {tag.tag_name} updated successfully", "tag": await with_budget(tag.to_json())}
 
 
@@ -88,7 +89,7 @@ async def update_tag() -> Answer:
 @takes(body={"names": text_list().required})
 async def tags_by_name() -> Answer:
     """Name -> tag, for those that are there. 404 when none is."""
-    names = (await read_body())["names"][:_MOST]
+    names = (await read_body())["names"][:_MAX_ROWS]
     tags = await Tag.filter(tag_name__in=names).order_by("tag_name")
     if not tags:
         raise _denied(f"No tags found with names: {names[:10]}", 404)
@@ -104,22 +105,22 @@ async def _with_budgets(tags: list[Tag]) -> list[Answer]:
 @takes(query=_LISTED)
 async def list_tags() -> list[Answer]:
     """Declared tags by name, then those that only requests named in these days (the last 30 without dates)."""
-    asked = read_query(page=1, page_size=_MOST)
-    start = (asked["page"] - 1) * asked["page_size"]
-    declared = await Tag.all().order_by("tag_name").offset(start).limit(asked["page_size"])
+    params = read_query(page=1, page_size=_MAX_ROWS)
+    start = (params["page"] - 1) * params["page_size"]
+    declared = await Tag.all().order_by("tag_name").offset(start).limit(params["page_size"])
     rows = await _with_budgets(declared)
-    room = asked["page_size"] - len(rows)
-    return [*rows, *await _seen_only(asked, room)] if room and asked["page"] == 1 else rows
+    room = params["page_size"] - len(rows)
+    return [*rows, *await _seen_only(params, room)] if room and params["page"] == 1 else rows
 
 
-async def _seen_only(asked: Answer, most: int) -> list[Answer]:
-    first, last = _range(asked)
+async def _seen_only(params: Answer, limit: int) -> list[Answer]:
+    first, last = _range(params)
     rows = await services().database.fetch(
         "SELECT entity_id, MIN(date) AS first_day, MAX(date) AS last_day FROM daily_entity_spend "
         "WHERE kind = 'tag' AND entity_id <> '' AND api_key = '' AND date >= $1 AND date <= $2 "
         "AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.tag_name = daily_entity_spend.entity_id) "
         "GROUP BY entity_id ORDER BY entity_id LIMIT $3",
-        [first.isoformat(), last.isoformat(), most],
+        [first.isoformat(), last.isoformat(), limit],
     )
     return [_seen(row["entity_id"], row["first_day"], row["last_day"]) for row in rows]
 
@@ -130,20 +131,20 @@ def _seen(name: str, first_day: str, last_day: str) -> Answer:
     return {"name": name, "description": _SEEN_ONLY, "models": [], "model_info": {}, **times, **empty}
 
 
-def _range(asked: Answer) -> tuple[date, date]:
+def _range(params: Answer) -> tuple[date, date]:
     today = datetime.now(UTC).date()
-    last = asked["end_date"] or max(today, asked["start_date"] or today)
-    return check_days(asked["start_date"] or last - timedelta(days=_DAYS_LOOKED_BACK), last)
+    last = params["end_date"] or max(today, params["start_date"] or today)
+    return check_days(params["start_date"] or last - timedelta(days=_DAYS_LOOKED_BACK), last)
 
 
 @blueprint.get("/tag/summary")
 @takes(query={**_DAYS, "tag_filter": identifier()})
 async def tag_summary() -> Answer:
     """Totals per tag of these days (the last 30 without dates), the 1000 with the most requests. A user is a key."""
-    asked = read_query()
-    first, last = _range(asked)
+    params = read_query()
+    first, last = _range(params)
     database = services().database
-    wanted = [asked["tag_filter"]] if asked["tag_filter"] else []
+    wanted = [params["tag_filter"]] if params["tag_filter"] else []
     only = "AND entity_id = $4 " if wanted else ""
     spend = database.total("spend")
     sql = (
@@ -154,7 +155,7 @@ async def tag_summary() -> Answer:
         f"WHERE kind = 'tag' AND entity_id <> '' AND api_key <> '' AND date >= $1 AND date <= $2 {only}"
         "GROUP BY entity_id ORDER BY SUM(api_requests) DESC, entity_id LIMIT $3"
     )
-    rows = await database.fetch(sql, [first.isoformat(), last.isoformat(), _MOST, *wanted])
+    rows = await database.fetch(sql, [first.isoformat(), last.isoformat(), _MAX_ROWS, *wanted])
     return {"results": [_summary(row) for row in rows]}
 
 
@@ -172,9 +173,8 @@ def _summary(row: Answer) -> Answer:
 @takes(body={"name": identifier().required})
 async def delete_tag() -> Answer:
     tag = await _need((await read_body())["name"])
-    async with services().database.transaction():
-        await tag.delete()
+    async with transaction():
+        await delete_row(tag)
         await drop_own_budget(tag.budget_id, prefix=OWN_BUDGET)
         await record_change("deleted", TAGS, tag.tag_name, before=tag.to_json())
-    services().keys.forget_all()
     return {"message": f"Tag {tag.tag_name} deleted successfully"}

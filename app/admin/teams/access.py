@@ -55,10 +55,10 @@ async def check_may_manage(principal: Principal, team: Team) -> TeamPermissions:
     return permissions
 
 
-async def check_may_own(principal: Principal, team: Team, deed: str) -> None:
+async def check_may_own(principal: Principal, team: Team, action: str) -> None:
     """Raises 403 for all but admins of this instance and of the team's organization."""
     if await permissions_over(principal, team) < TeamPermissions.UNRESTRICTED:
-        raise Forbidden(f"Only a proxy admin or an admin of the team's organization may {deed}")
+        raise Forbidden(f"Only a proxy admin or an admin of the team's organization may {action}")
 
 
 def edit_access(permissions: TeamPermissions) -> dict[str, Any]:
@@ -75,15 +75,15 @@ def editable_part(sent: Mapping[str, Any], team: Team) -> dict[str, Any]:
 
     Forms send all that they know, so only a real change of another field is refused. Raises 403.
     """
-    kept = {}
+    editable = {}
     for name, value in sent.items():
         if name in EDITABLE_BY_TEAM_ADMINS or (name == "max_budget" and _lowers(team, value)):
-            kept[name] = value
+            editable[name] = value
         elif name not in ("team_id", "version") and not _is_as_before(name, value, team):
             if name == "max_budget":
                 raise Forbidden("Only a proxy admin can raise a team's max_budget", param=name)
             raise Forbidden(f"Only a proxy admin may change '{name}' of a team", param=name)
-    return kept
+    return editable
 
 
 def _lowers(team: Team, ceiling: Any) -> bool:

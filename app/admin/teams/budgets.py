@@ -13,7 +13,7 @@ from typing import Any
 from ...auth.principal import current_principal
 from ...models import Budget, Team, TeamMembership
 from ..audit.trail import BUDGETS, record_change
-from ..changes import change_row
+from ..changes import change_row, create_row, delete_rows, save_row, update_rows
 from ..keys.fields import reset_of
 from .fields import OF_MEMBER_BUDGET
 from .rows import DEFAULT_BUDGET, MEMBER_BUDGET, default_budget
@@ -33,15 +33,15 @@ async def write_default_budget(sent: Mapping[str, Any], team: Team) -> str | Non
     budget = await default_budget(team)
     if "budget_reset_at" in columns:
         members = TeamMembership.filter(team_id=team.team_id, budget_id__isnull=True)
-        await members.update(budget_reset_at=columns["budget_reset_at"])
+        await update_rows(members, owners=[team], budget_reset_at=columns["budget_reset_at"])
     if budget is not None:
-        await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id)
+        await change_row(budget, columns, table=BUDGETS, object_id=budget.budget_id, owners=[team])
         return None
     if not any(value is not None for value in columns.values()):
         return None
     alias = (team.team_alias or team.team_id)[:150]
     budget_id = f"team-{alias}-budget-{uuid.uuid4().hex}"
-    await _create(budget_id, columns)
+    await _create(budget_id, columns, team)
     return budget_id
 
 
@@ -49,14 +49,14 @@ async def drop_default_budget(team: Team) -> None:
     """With its team. A budget under another name may be somebody else's, and stays."""
     budget_id = team.metadata.get(DEFAULT_BUDGET)
     if isinstance(budget_id, str) and budget_id.startswith("team-"):
-        await Budget.filter(budget_id=budget_id).delete()
+        await delete_rows(Budget.filter(budget_id=budget_id), owners=[team])
 
 
-async def new_member_budget(columns: Mapping[str, Any]) -> Budget | None:
+async def new_member_budget(columns: Mapping[str, Any], team: Team) -> Budget | None:
     """The budget of a new membership; None without a ceiling or limit of its own."""
     if not any(value not in (None, []) for value in columns.values()):
         return None
-    return await _create(f"{MEMBER_BUDGET}{uuid.uuid4()}", {**columns, **_reset(columns)})
+    return await _create(f"{MEMBER_BUDGET}{uuid.uuid4()}", {**columns, **_reset(columns)}, team)
 
 
 async def write_member_budget(row: TeamMembership, columns: Mapping[str, Any], team: Team) -> Budget | None:
@@ -66,15 +66,15 @@ async def write_member_budget(row: TeamMembership, columns: Mapping[str, Any], t
         return own
     columns = {**columns, **_reset(columns)}
     if own is not None and own.budget_id.startswith(MEMBER_BUDGET):
-        await change_row(own, columns, table=BUDGETS, object_id=own.budget_id)
+        await change_row(own, columns, table=BUDGETS, object_id=own.budget_id, owners=[team])
     else:
         base = own or await default_budget(team)
         copied = {name: getattr(base, name) for name in _COPIED} if base is not None else {}
-        own = await _create(f"{MEMBER_BUDGET}{uuid.uuid4()}", {**copied, **_reset(copied), **columns})
+        own = await _create(f"{MEMBER_BUDGET}{uuid.uuid4()}", {**copied, **_reset(copied), **columns}, team)
         row.budget_id, row.budget_reset_at = own.budget_id, own.budget_reset_at
     if "budget_reset_at" in columns:
         row.budget_reset_at = columns["budget_reset_at"]
-    await row.save(update_fields=["budget_id", "budget_reset_at"])
+    await save_row(row, "budget_id", "budget_reset_at")
     return own
 
 
@@ -84,8 +84,9 @@ def _reset(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {"budget_reset_at": reset_of(columns["budget_duration"], datetime.now(UTC))}
 
 
-async def _create(budget_id: str, columns: Mapping[str, Any]) -> Budget:
+async def _create(budget_id: str, columns: Mapping[str, Any], team: Team) -> Budget:
     author = current_principal().user_id
-    budget = await Budget.create(budget_id=budget_id, **columns, created_by=author, updated_by=author)
+    by = {"created_by": author, "updated_by": author}
+    budget = await create_row(Budget, owners=[team], budget_id=budget_id, **columns, **by)
     await record_change("created", BUDGETS, budget_id, after=budget.to_json())
     return budget

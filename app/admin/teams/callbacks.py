@@ -65,7 +65,7 @@ async def add_callback(team_id: str) -> Answer:
     encrypted = encrypted_callback(name, kind, sent.get("callback_vars") or {})
 
     def added(entries: Entries) -> Entries:
-        if any(entry["callback_name"] == name and _meet(entry["callback_type"], kind) for entry in entries):
+        if any(entry["callback_name"] == name and _overlap(entry["callback_type"], kind) for entry in entries):
             message = f"callback_name = {name} already exists for {kind} of team_id = {team_id}"
             raise PlainDenial(message, status=400, is_nested=True)
         if len(entries) >= _MAX_CALLBACKS:
@@ -75,8 +75,8 @@ async def add_callback(team_id: str) -> Answer:
     return {"status": "success", "data": await team_row(await _change(team_id, added, expected_version(sent)))}
 
 
-def _meet(one: str, other: str) -> bool:
-    return one == other or "success_and_failure" in (one, other)
+def _overlap(kind: str, other: str) -> bool:
+    return kind == other or "success_and_failure" in (kind, other)
 
 
 @blueprint.delete("/team/<team_id>/callback/<callback_name>")
@@ -84,10 +84,10 @@ async def delete_callback(team_id: str, callback_name: str) -> Answer:
     """Forget a callback and its variables. Raises 404 for an unknown one."""
 
     def removed(entries: Entries) -> Entries:
-        kept = [entry for entry in entries if entry["callback_name"] != callback_name]
-        if len(kept) == len(entries):
+        remaining = [entry for entry in entries if entry["callback_name"] != callback_name]
+        if len(remaining) == len(entries):
             raise PlainDenial(f"Callback not found: {callback_name}", status=404, is_nested=True)
-        return kept
+        return remaining
 
     team = await _change(team_id, removed, expected_version({}))
     return {"status": "success", "message": f"Callback {callback_name} deleted", "data": _shown(team)}

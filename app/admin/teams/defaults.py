@@ -39,9 +39,9 @@ async def available_team_ids() -> list[str]:
     old = await ConfigEntry.get_or_none(param_name=_OLD_SECTION)
     places = [old.param_value if old is not None else {}, await _configured(_OF_TEAMS), await _configured(_OF_USERS)]
     for place in places:
-        found = place.get("available_teams")
-        if isinstance(found, list):
-            return [team_id for team_id in found if isinstance(team_id, str)][:_MAX_AVAILABLE]
+        team_ids = place.get("available_teams")
+        if isinstance(team_ids, list):
+            return [team_id for team_id in team_ids if isinstance(team_id, str)][:_MAX_AVAILABLE]
     return []
 
 

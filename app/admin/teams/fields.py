@@ -132,7 +132,7 @@ def team_columns(
         )
     check_permissions(columns.get("team_member_permissions") or ())
     stored = team.metadata if team is not None else {}
-    metadata = _metadata(sent, stored, is_merge=is_merge, kept=tuple(IN_TEAM_METADATA) if is_restricted else ())
+    metadata = _metadata(sent, stored, is_merge=is_merge, retained=tuple(IN_TEAM_METADATA) if is_restricted else ())
     if metadata is not None:
         columns["metadata"] = metadata
     return columns
@@ -147,7 +147,7 @@ def check_permissions(permissions: Iterable[str]) -> None:
 
 
 def _metadata(
-    sent: Mapping[str, Any], stored: Mapping[str, Any], *, is_merge: bool, kept: tuple[str, ...]
+    sent: Mapping[str, Any], stored: Mapping[str, Any], *, is_merge: bool, retained: tuple[str, ...]
 ) -> dict[str, Any] | None:
     """The metadata after a request; None when it does not touch them."""
     moved = {name: json_value(sent[name]) for name in IN_TEAM_METADATA if name in sent}
@@ -158,7 +158,7 @@ def _metadata(
     if is_merge and sent.get("metadata") is not None:
         base = merge_patch(stored, given)
     has_callbacks = not {CALLBACKS, OLD_CALLBACKS}.isdisjoint(given)
-    reserved = (*_RESERVED, *kept) if has_callbacks else (*_RESERVED, *kept, CALLBACKS, OLD_CALLBACKS)
+    reserved = (*_RESERVED, *retained) if has_callbacks else (*_RESERVED, *retained, CALLBACKS, OLD_CALLBACKS)
     for name in reserved:
         base.pop(name, None)
         if name in stored:

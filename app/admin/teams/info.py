@@ -28,11 +28,11 @@ _INFO: Table = {"team_id": identifier().required, "key_limit": whole(0, _MAX_KEY
 async def team_info() -> Answer:
     """A team with its members and the newest of its keys (`key_limit`, at most 100); members see their own keys."""
     principal = current_principal()
-    asked = read_query(key_limit=_MAX_KEYS)
-    team = await Team.get_or_none(team_id=asked["team_id"])
+    params = read_query(key_limit=_MAX_KEYS)
+    team = await Team.get_or_none(team_id=params["team_id"])
     if team is None:
         raise GatewayError(
-            f"Team not found, passed team id: {asked['team_id']}.", status=404, type="auth_error", param="None"
+            f"Team not found, passed team id: {params['team_id']}.", status=404, type="auth_error", param="None"
         )
     permissions = await permissions_over(principal, team)
     if permissions < TeamPermissions.MEMBER:
@@ -44,7 +44,7 @@ async def team_info() -> Answer:
     return {
         "team_id": team.team_id,
         "team_info": {**await _whole_row(team), "caller_edit_access": edit_access(permissions)},
-        "keys": [key.to_json() for key in await keys.limit(asked["key_limit"])],
+        "keys": [key.to_json() for key in await keys.limit(params["key_limit"])],
         "team_memberships": await membership_rows(team),
     }
 

@@ -38,12 +38,12 @@ _PAGED: Table = {
 _CHOICE: Table = {"team_id": identifier(), "team_alias": identifier()}
 
 
-def _visible(principal: Principal, asked: Answer, table: type[Model] = Team) -> QuerySet[Any]:
+def _visible(principal: Principal, params: Answer, table: type[Model] = Team) -> QuerySet[Any]:
     """The teams that a list may show.
 
     Raises 401 (E2) unless a caller who does not see all asks for their own, or administers an organization.
     """
-    user_id, organization_id = asked["user_id"], asked["organization_id"]
+    user_id, organization_id = params["user_id"], params["organization_id"]
     query = rows_of(table)
     if not principal.can_read_all and (user_id is None or user_id != principal.user_id):
         if not principal.organizations or organization_id not in (None, *principal.organizations):
@@ -66,9 +66,9 @@ def _joined(user_id: str) -> Subquery:
 @takes(query=_LIST)
 async def list_teams() -> list[Answer]:
     """The newest 1000 teams with their members, or a page of them; keys are asked for per team or by /key/list."""
-    asked = read_query(page=1, page_size=_MAX_TEAMS)
-    query = _visible(current_principal(), asked).order_by("-created_at", "team_id")
-    teams = await query.offset((asked["page"] - 1) * asked["page_size"]).limit(asked["page_size"])
+    params = read_query(page=1, page_size=_MAX_TEAMS)
+    query = _visible(current_principal(), params).order_by("-created_at", "team_id")
+    teams = await query.offset((params["page"] - 1) * params["page_size"]).limit(params["page_size"])
     return [{**row, "keys": [], "team_memberships": []} for row in await _shown(teams)]
 
 
@@ -76,12 +76,12 @@ async def list_teams() -> list[Answer]:
 @takes(query=_PAGED)
 async def list_teams_in_pages() -> Answer:
     """Teams, or with `status=deleted` the tombstones of teams."""
-    asked = read_query(page=1, page_size=10, sort_order="asc")
-    is_deleted = asked["status"] == "deleted"
-    query = _matching(_visible(current_principal(), asked, DeletedTeam if is_deleted else Team), asked)
-    sort = asked["sort_by"] if asked["sort_by"] in _SORTS else "created_at"
-    order = order_of(sort, asked["sort_order"], "id" if is_deleted else "team_id")
-    page = await read_page(query, asked["page"], asked["page_size"], *order)
+    params = read_query(page=1, page_size=10, sort_order="asc")
+    is_deleted = params["status"] == "deleted"
+    query = _matching(_visible(current_principal(), params, DeletedTeam if is_deleted else Team), params)
+    sort = params["sort_by"] if params["sort_by"] in _SORTS else "created_at"
+    order = order_of(sort, params["sort_order"], "id" if is_deleted else "team_id")
+    page = await read_page(query, params["page"], params["page_size"], *order)
     return {
         "teams": await _tombstones(page.rows) if is_deleted else await _shown(page.rows),
         "total": page.total,
@@ -91,15 +91,15 @@ async def list_teams_in_pages() -> Answer:
     }
 
 
-def _matching(query: QuerySet[Any], asked: Answer) -> QuerySet[Any]:
-    if asked["team_id"]:
-        query = query.filter(team_id=asked["team_id"])
-    if asked["team_alias"]:
-        query = query.filter(team_alias__icontains=asked["team_alias"])
-    if asked["search"]:
-        is_exact = (asked["search_team_id_match"] or "").lower() == "exact"
-        by_id = Q(team_id=asked["search"]) if is_exact else Q(team_id__icontains=asked["search"])
-        query = query.filter(Q(team_alias__icontains=asked["search"]) | by_id)
+def _matching(query: QuerySet[Any], params: Answer) -> QuerySet[Any]:
+    if params["team_id"]:
+        query = query.filter(team_id=params["team_id"])
+    if params["team_alias"]:
+        query = query.filter(team_alias__icontains=params["team_alias"])
+    if params["search"]:
+        is_exact = (params["search_team_id_match"] or "").lower() == "exact"
+        by_id = Q(team_id=params["search"]) if is_exact else Q(team_id__icontains=params["search"])
+        query = query.filter(Q(team_alias__icontains=params["search"]) | by_id)
     return query
 
 
@@ -128,13 +128,13 @@ async def _tombstones(teams: Sequence[DeletedTeam]) -> list[Answer]:
 @takes(query=_CHOICE)
 async def choose_teams() -> list[Answer]:
     """The first 50 teams whose id or alias contains a text, for a field that offers them; others see their own."""
-    principal, asked = current_principal(), read_query()
+    principal, params = current_principal(), read_query()
     query = rows_of(Team)
     if not principal.can_read_all:
         own = Q(team_id__in=_joined(principal.user_id or "")) | Q(organization_id__in=principal.organizations)
         query = query.filter(own if principal.organizations else Q(team_id__in=_joined(principal.user_id or "")))
     for name in _CHOICE:
-        if asked[name]:
-            query = query.filter(**{f"{name}__icontains": asked[name]})
+        if params[name]:
+            query = query.filter(**{f"{name}__icontains": params[name]})
     teams = await query.order_by("team_alias", "team_id").limit(50)
     return [{"team_id": team.team_id, "team_alias": team.team_alias} for team in teams]

@@ -29,6 +29,7 @@ from ...web.fields import (
     whole,
 )
 from ..audit.trail import TEAMS, record_change
+from ..changes import save_row, transaction
 from .access import check_may_manage
 from .budgets import write_member_budget
 from .members import membership_of
@@ -75,9 +76,8 @@ async def update_member() -> Answer:
     row = await membership_of(team.team_id, sent)
     if row is None:
         raise not_in_team(sent.get("user_id") or sent.get("user_email"), team.team_id)
-    async with services().database.transaction():
+    async with transaction():
         budget = await _write(team, row, sent)
-    services().keys.forget_team(team.team_id)
     return await _answer(team, row, budget)
 
 
@@ -92,7 +92,7 @@ async def _write(team: Team, row: TeamMembership, sent: Mapping[str, Any]) -> Bu
     before, after = {"role": row.role}, {"role": sent.get("role") or row.role}
     if after != before:
         row.role = after["role"]
-        await row.save(update_fields=["role"])
+        await save_row(row, "role")
     changed = {name: json_value(sent[name]) for name in _OF_BUDGET if name in sent}
     member = {"member": row.user_id}
     await record_change(
@@ -131,11 +131,10 @@ async def reset_member_spend(team_id: str, user_id: str) -> Answer:
         raise bad_request(f"reset_to ({reset_to:f}) must not be more than the current spend ({before:f})", "reset_to")
     row.spend = reset_to
     member = {"member": user_id}
-    async with services().database.transaction():
-        await row.save(update_fields=["spend"])
+    async with transaction():
+        await save_row(row, "spend")
         spends = {**member, "spend": float(before)}, {**member, "spend": float(reset_to)}
         await record_change("updated", TEAMS, team_id, before=spends[0], after=spends[1])
-    services().keys.forget_team(team_id)
     budget = await Budget.get_or_none(budget_id=row.budget_id) if row.budget_id else await default_budget(team)
     return {
         "team_id": team_id,

@@ -12,7 +12,6 @@ from tortoise.exceptions import IntegrityError
 from ...auth.principal import Principal, current_principal
 from ...errors import Forbidden, InvalidRequest, PlainDenial, ValidationFailed
 from ...models import Budget, OrganizationMembership, Team, TeamMembership, User, VirtualKey
-from ...services import services
 from ...web.fields import (
     Field,
     Table,
@@ -29,6 +28,7 @@ from ...web.fields import (
     whole,
 )
 from ..audit.trail import TEAMS, USERS, record_change
+from ..changes import announced_once, create_row, delete_row, delete_rows, transaction
 from ..keys.changes import delete_keys
 from ..users.access import refuse_reserved_id
 from .access import TeamPermissions, check_may_manage, permissions_over
@@ -50,6 +50,14 @@ _TERMS: Table = {
     "tpm_limit": whole(),
     "rpm_limit": whole(),
 }
+# What an addition may say of the membership's own budget -> column of that budget.
+_BUDGET_COLUMNS = {
+    "max_budget_in_team": "max_budget",
+    "budget_duration": "budget_duration",
+    "allowed_models": "allowed_models",
+    "tpm_limit": "tpm_limit",
+    "rpm_limit": "rpm_limit",
+}
 _MEMBERS: Field = records(MEMBER)
 _ADDITION: Table = {**_TERMS, "team_id": identifier().required, "member": _MEMBERS.required}
 _BULK: Table = {**_TERMS, "team_id": identifier().required, "members": _MEMBERS, "all_users": flag()}
@@ -70,13 +78,12 @@ async def add_members() -> Answer:
         if not member.get("user_id") and not member.get("user_email"):
             raise ValidationFailed([(f"member.{number}", "Either user_id or user_email must be provided", "missing")])
     users, memberships = [], []
-    async with services().database.transaction():
+    async with transaction():
         for member in sent["member"]:
             user, membership = await _add(team, member, sent, permissions)
             users.append(shown_user(user, principal))
             memberships.append(membership)
         await _record_added(team, [membership["user_id"] for membership in memberships])
-    services().keys.forget_team(team.team_id)
     return {**await team_row(team), "updated_users": users, "updated_team_memberships": memberships}
 
 
@@ -86,7 +93,11 @@ async def _permissions_to_add(principal: Principal, team: Team, sent: Mapping[st
     if permissions >= TeamPermissions.TEAM_ADMIN:
         return permissions
     is_self = [member.get("user_id") for member in sent["member"]] == [principal.user_id]
-    is_plain = is_self and sent["member"][0].get("role") in (None, "user") and not any(name in sent for name in TERMS)
+    is_plain = (
+        is_self
+        and sent["member"][0].get("role") in (None, "user")
+        and not any(name in sent for name in _BUDGET_COLUMNS)
+    )
     if principal.user_id is None or not is_plain or team.team_id not in await available_team_ids():
         raise Forbidden("Only an admin of this instance, of the organization or of the team may add members")
     return permissions
@@ -115,8 +126,8 @@ async def add_many_members() -> Answer:
     members = await _everybody(principal, team) if sent.get("all_users") else sent.get("members", [])
     if not sent.get("all_users") and not 0 < len(members) <= _MAX_MEMBERS:
         raise bad_request(f"Send 1 to {_MAX_MEMBERS} members, or all_users", "members")
-    results = [await _result(team, member, sent, permissions, principal) for member in members]
-    services().keys.forget_team(team.team_id)
+    async with announced_once():
+        results = [await _result(team, member, sent, permissions, principal) for member in members]
     added = sum(result["success"] for result in results)
     return {
         "team_id": team.team_id,
@@ -147,7 +158,7 @@ async def _result(
     try:
         if not any(named.values()):
             raise bad_request("Either user_id or user_email must be provided")
-        async with services().database.transaction():
+        async with transaction():
             user, membership = await _add(team, member, terms, permissions)
             await _record_added(team, [user.user_id])
     except (PlainDenial, InvalidRequest) as refusal:
@@ -170,14 +181,13 @@ async def remove_member() -> Answer:
     row = await membership_of(team.team_id, sent)
     if row is None:
         raise PlainDenial("User not found in team", status=400, is_nested=True)
-    async with services().database.transaction():
+    async with transaction():
         keys = await VirtualKey.filter(team_id=team.team_id, user_id=row.user_id)
         await delete_keys(keys, principal)
         if row.budget_id and row.budget_id.startswith(MEMBER_BUDGET):
-            await Budget.filter(budget_id=row.budget_id).delete()
-        await row.delete()
+            await delete_rows(Budget.filter(budget_id=row.budget_id), owners=[row])
+        await delete_row(row)
         await record_change("updated", TEAMS, team.team_id, before={}, after={"members_removed": [row.user_id]})
-    services().keys.forget_team(team.team_id)
     return await team_row(team)
 
 
@@ -190,14 +200,7 @@ async def membership_of(team_id: str, sent: Mapping[str, Any]) -> TeamMembership
     return await TeamMembership.get_or_none(team_id=team_id, user_id=user_id)
 
 
-# What an addition may say of the membership's own budget -> column of that budget.
-TERMS = {
-    "max_budget_in_team": "max_budget",
-    "budget_duration": "budget_duration",
-    "allowed_models": "allowed_models",
-    "tpm_limit": "tpm_limit",
-    "rpm_limit": "rpm_limit",
-}
+# ---- the user and the membership -------------------------------------------------------------------------------------
 
 
 async def user_of(member: Mapping[str, Any], *, may_create: bool, organization_id: str | None = None) -> User:
@@ -224,21 +227,21 @@ async def _known(user_id: str | None, email: str | None) -> User | None:
 async def _created(user_id: str, email: str | None, organization_id: str | None) -> User:
     """A new user; of an organization's team, it belongs to the organization too."""
     try:
-        async with services().database.transaction():
-            user = await User.create(
-                user_id=user_id, user_email=email, user_role="internal_user", organization_id=organization_id
+        async with transaction():
+            user = await create_row(
+                User, user_id=user_id, user_email=email, user_role="internal_user", organization_id=organization_id
             )
             if organization_id is not None:
-                await OrganizationMembership.create(
-                    organization_id=organization_id, user_id=user_id, user_role="internal_user"
+                await create_row(
+                    OrganizationMembership, organization_id=organization_id, user_id=user_id, user_role="internal_user"
                 )
             await record_change("created", USERS, user_id, after=user.to_json())
     except IntegrityError:
         # Somebody created the same user in between.
-        found = await _known(user_id, None) or await _known(None, email)
-        if found is None:
+        existing = await _known(user_id, None) or await _known(None, email)
+        if existing is None:
             raise
-        return found
+        return existing
     return user
 
 
@@ -246,11 +249,14 @@ async def join(team: Team, user_id: str, role: str | None, terms: Mapping[str, A
     """Add one membership, with a budget of its own when `terms` say so. Raises 400 for a member."""
     if await TeamMembership.exists(team_id=team.team_id, user_id=user_id):
         raise _already_in(user_id)
-    own = await new_member_budget({column: terms[name] for name, column in TERMS.items() if name in terms})
+    own = await new_member_budget(
+        {column: terms[name] for name, column in _BUDGET_COLUMNS.items() if name in terms}, team
+    )
     default = await default_budget(team)
     reset_at = own.budget_reset_at if own is not None else default.budget_reset_at if default is not None else None
     try:
-        row = await TeamMembership.create(
+        row = await create_row(
+            TeamMembership,
             team_id=team.team_id,
             user_id=user_id,
             role=role or "user",

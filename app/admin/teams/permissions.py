@@ -20,6 +20,8 @@ blueprint = Blueprint("admin_team_permissions", __name__)
 Answer = dict[str, Any]
 _ONE: Table = {"team_id": identifier().required}
 _CHANGE: Table = {**VERSION, **_ONE, "team_member_permissions": text_list().required}
+_MODELS: Table = {**VERSION, **_ONE, "models": text_list().required}
+_NO_MODEL = "no-default-models"
 
 
 @blueprint.get("/team/permissions_list")
@@ -52,8 +54,7 @@ async def update_permissions() -> Answer:
     return await team_row(await change_team(team.team_id, columns_of, version=expected_version(sent)))
 
 
-_NO_MODEL = "no-default-models"
-_MODELS: Table = {**VERSION, "team_id": identifier().required, "models": text_list().required}
+# ---- models ----------------------------------------------------------------------------------------------------------
 
 
 @blueprint.post("/team/model/add")
@@ -65,8 +66,8 @@ async def add_models() -> Answer:
     await check_may_own(current_principal(), team, "add models to a team")
 
     async def columns_of(team: Team) -> Answer:
-        kept = [model for model in team.models if model != _NO_MODEL]
-        columns = {"models": list(dict.fromkeys([*kept, *sent["models"]]))}
+        before = [model for model in team.models if model != _NO_MODEL]
+        columns = {"models": list(dict.fromkeys([*before, *sent["models"]]))}
         if team.organization_id is not None:
             await check_bounds({"models": sent["models"]}, team.organization_id)
         return columns
@@ -83,8 +84,8 @@ async def delete_models() -> Answer:
     await check_may_manage(current_principal(), team)
 
     async def columns_of(team: Team) -> Answer:
-        kept = [model for model in team.models if model not in sent["models"]]
-        return {"models": kept or ([_NO_MODEL] if team.models else [])}
+        remaining = [model for model in team.models if model not in sent["models"]]
+        return {"models": remaining or ([_NO_MODEL] if team.models else [])}
 
     return await team_row(await change_team(team.team_id, columns_of, version=expected_version(sent)))
 

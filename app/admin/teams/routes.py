@@ -14,10 +14,9 @@ from ...auth.principal import Principal, current_principal
 from ...errors import NotFound, ValidationFailed
 from ...models import Budget, DeletedTeam, Team, TeamMembership, VirtualKey
 from ...models.virtual_key import SESSION_TEAM_ID
-from ...services import services
 from ...web.fields import Table, bad_request, identifier, json_object, read_body, records, takes, text_list
 from ..audit.trail import TEAMS, changed_by, record_change
-from ..changes import VERSION, expected_version
+from ..changes import VERSION, create_row, delete_row, delete_rows, expected_version, transaction
 from ..keys.changes import delete_keys
 from .access import TeamPermissions, check_bounds, check_may_manage, check_may_own, check_may_place, editable_part
 from .budgets import drop_default_budget, write_default_budget
@@ -52,7 +51,7 @@ async def create_team() -> Answer:
     sent = await with_team_defaults(await read_body())
     columns, members = team_columns(sent), _first_members(sent)
     await _check_place(principal, columns)
-    async with services().database.transaction():
+    async with transaction():
         team = await _insert(sent, columns)
         await _join_first(team, members, principal)
         await record_change("created", TEAMS, team.team_id, after=team.to_json())
@@ -89,7 +88,7 @@ async def _insert(sent: Mapping[str, Any], columns: dict[str, Any]) -> Team:
     if budget_id is not None:
         columns = {**columns, "metadata": {**columns.get("metadata", {}), DEFAULT_BUDGET: budget_id}}
     try:
-        return await Team.create(team_id=team_id, **columns)
+        return await create_row(Team, team_id=team_id, **columns)
     except IntegrityError:
         raise bad_request(f"Team id = {team_id} already exists.", "team_id") from None
 
@@ -129,10 +128,10 @@ async def patch_team(team_id: str) -> Answer:
 
 async def _update(team_id: str, sent: Mapping[str, Any], *, is_merge: bool) -> Team:
     principal = current_principal()
-    found = await find_team(team_id)
-    if found is None:
+    current = await find_team(team_id)
+    if current is None:
         raise NotFound(f"Team not found, passed team_id={team_id}", type="internal_server_error")
-    permissions = await check_may_manage(principal, found)
+    permissions = await check_may_manage(principal, current)
 
     async def columns_of(team: Team) -> Answer:
         is_restricted = permissions < TeamPermissions.UNRESTRICTED
@@ -182,9 +181,11 @@ async def _set_blocked(*, is_blocked: bool) -> Answer:
     async def columns_of(_: Team) -> Answer:
         return {"blocked": is_blocked}
 
-    deed = "blocked" if is_blocked else "unblocked"
-    return await team_row(await change_team(team.team_id, columns_of, action=deed, version=expected_version(sent)))
+    action = "blocked" if is_blocked else "unblocked"
+    return await team_row(await change_team(team.team_id, columns_of, action=action, version=expected_version(sent)))
 
+
+# ---- deletion --------------------------------------------------------------------------------------------------------
 
 _MAX_TEAMS = 1000
 _TEAMS: Table = {"team_ids": text_list().required}
@@ -201,43 +202,30 @@ async def delete_teams() -> Answer:
     teams = [await need_team(team_id) for team_id in team_ids]
     for team in teams:
         await check_may_own(principal, team, "delete a team")
-    async with services().database.transaction():
-        keys = await archive_teams(teams, principal)
-    forget_teams(teams, keys)
+    async with transaction():
+        await archive_teams(teams, principal)
     return {"deleted_teams": team_ids}
 
 
-async def archive_teams(teams: Sequence[Team], principal: Principal) -> list[VirtualKey]:
-    """Delete teams and all that hangs on them, with tombstones and audit rows; inside the caller's transaction.
-
-    Answers the deleted keys: hand them to `forget_teams` after the transaction.
-    """
+async def archive_teams(teams: Sequence[Team], principal: Principal) -> None:
+    """Delete teams and all that hangs on them, with tombstones and audit rows; inside the caller's transaction."""
     team_ids = [team.team_id for team in teams]
-    keys = await VirtualKey.filter(team_id__in=team_ids)
-    await delete_keys(keys, principal)
+    await delete_keys(await VirtualKey.filter(team_id__in=team_ids), principal)
     members = await members_of(team_ids)
     memberships = TeamMembership.filter(team_id__in=team_ids)
     budgets = [row.budget_id for row in await memberships if row.budget_id]
-    await Budget.filter(budget_id__in=budgets, budget_id__startswith=MEMBER_BUDGET).delete()
-    await memberships.delete()
+    own_budgets = Budget.filter(budget_id__in=budgets, budget_id__startswith=MEMBER_BUDGET)
+    await delete_rows(own_budgets, owners=teams)
+    await delete_rows(memberships, owners=teams)
     for team in teams:
         await drop_default_budget(team)
-        kept = {name: getattr(team, name) for name in team._meta.fields_map if name != "version"}
+        columns = {name: getattr(team, name) for name in team._meta.fields_map if name != "version"}
         await DeletedTeam.create(
-            **kept,
+            **columns,
             members=members[team.team_id],
             deleted_by=principal.user_id,
             deleted_by_api_key=principal.key_hash[:64],
             litellm_changed_by=changed_by(),
         )
-        await team.delete()
+        await delete_row(team)
         await record_change("deleted", TEAMS, team.team_id, before=team.to_json(members[team.team_id]))
-    return keys
-
-
-def forget_teams(teams: Sequence[Team], keys: Sequence[VirtualKey]) -> None:
-    """Make what was deleted unusable at once."""
-    for key in keys:
-        services().keys.forget(key.token)
-    for team in teams:
-        services().keys.forget_team(team.team_id)

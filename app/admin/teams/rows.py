@@ -13,10 +13,9 @@ from tortoise.models import Model
 from ...errors import Conflict, PlainDenial
 from ...models import Budget, DeletedTeam, Team, TeamMembership, User
 from ...security.callback_credentials import shown_metadata
-from ...services import services
 from ...web.fields import may_exist
 from ..audit.trail import TEAMS
-from ..changes import change_row
+from ..changes import change_row, transaction
 
 Answer = dict[str, Any]
 
@@ -32,14 +31,14 @@ _MAX_TRIES = 60
 
 async def members_of(team_ids: Iterable[str]) -> dict[str, list[Answer]]:
     """`members_with_roles` per team, in the order of joining."""
-    found: dict[str, list[Answer]] = {team_id: [] for team_id in team_ids}
-    rows = await TeamMembership.filter(team_id__in=list(found)).order_by("id").limit(_MAX_MEMBERS)
+    members: dict[str, list[Answer]] = {team_id: [] for team_id in team_ids}
+    rows = await TeamMembership.filter(team_id__in=list(members)).order_by("id").limit(_MAX_MEMBERS)
     users = {user.user_id: user for user in await User.filter(user_id__in={row.user_id for row in rows})}
     for row in rows:
         user = users.get(row.user_id)
         email = user.user_email if user is not None else None
-        found[row.team_id].append({"user_id": row.user_id, "user_email": email, "role": row.role})
-    return found
+        members[row.team_id].append({"user_id": row.user_id, "user_email": email, "role": row.role})
+    return members
 
 
 async def count_per_team(table: type[Model], team_ids: Iterable[str]) -> dict[str, int]:
@@ -89,7 +88,7 @@ async def change_team(
     while True:
         tries -= 1
         try:
-            async with services().database.transaction():
+            async with transaction():
                 team = await need_team(team_id)
                 columns = await columns_of(team)
                 read = version if version is not None else team.version
@@ -100,7 +99,6 @@ async def change_team(
                 raise
             await asyncio.sleep(random.uniform(0.001, 0.02))  # noqa: S311 (a pause, no secret)
         else:
-            services().keys.forget_team(team_id)
             return team
 
 

@@ -21,10 +21,10 @@ _WRITES_FOR_ALL = ("permissions", "blocked")
 
 async def organizations_of(user_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """`organization_memberships` per user, as the user routes answer them."""
-    found: dict[str, list[dict[str, Any]]] = {user_id: [] for user_id in user_ids}
-    for row in await OrganizationMembership.filter(user_id__in=list(found)).order_by("organization_id"):
-        found[row.user_id].append(row.to_json())
-    return found
+    memberships: dict[str, list[dict[str, Any]]] = {user_id: [] for user_id in user_ids}
+    for row in await OrganizationMembership.filter(user_id__in=list(memberships)).order_by("organization_id"):
+        memberships[row.user_id].append(row.to_json())
+    return memberships
 
 
 async def check_may_create_user(principal: Principal, sent: Mapping[str, Any], organizations: list[str]) -> None:

@@ -15,6 +15,7 @@ from ...models import Budget, Organization, OrganizationMembership, Team, TeamMe
 from ...services import services
 from ...web.fields import bad_request, read_fields
 from ..audit.trail import USERS, record_change
+from ..changes import create_row, transaction
 from ..keys.access import limited_to_calls
 from ..keys.changes import issue_key, key_answer
 from ..keys.policy import within_ceilings
@@ -52,7 +53,7 @@ async def create_user(sent: Mapping[str, Any], organizations: list[str], princip
     team_ids = [team["team_id"] for team in teams]
     await _check_teams([*team_ids, *filter(None, [sent.get("team_id")])])
     await _check_organizations(organizations)
-    async with services().database.transaction():
+    async with transaction():
         # The first organization is the one that a user is made for, whose admins may change and delete them.
         home = {"organization_id": organizations[0]} if organizations else {}
         user = await _insert({**user_columns(sent), **home}, sent.get("user_id") or str(uuid.uuid4()))
@@ -60,10 +61,10 @@ async def create_user(sent: Mapping[str, Any], organizations: list[str], princip
             await _join_team(user, team, principal)
         for organization_id in organizations:
             role = user.user_role or Role.INTERNAL_USER.value
-            await OrganizationMembership.create(organization_id=organization_id, user_id=user.user_id, user_role=role)
+            home_of = {"organization_id": organization_id, "user_id": user.user_id}
+            await create_row(OrganizationMembership, **home_of, user_role=role)
         await record_change("created", USERS, user.user_id, after=user.to_json())
         answer = await _first_key(sent, user, principal)
-    services().keys.forget_user(user.user_id)
     return {**answer, **user.to_json(), "teams": team_ids, "organizations": organizations}
 
 
@@ -84,7 +85,7 @@ async def _insert(columns: dict[str, Any], user_id: str) -> User:
         raise Conflict(f"User with id {user_id} already exists", param="user_id")
     await check_email(columns.get("user_email"))
     try:
-        return await User.create(user_id=user_id, **columns)
+        return await create_row(User, user_id=user_id, **columns)
     except IntegrityError:
         raise Conflict("A user with this id, email or sso_user_id already exists") from None
 
@@ -99,9 +100,10 @@ async def _join_team(user: User, team: Mapping[str, Any], principal: Principal) 
     budget_id = None
     if team.get("max_budget_in_team") is not None:
         budget_id = f"{MEMBER_BUDGET}{uuid.uuid4()}"
-        await Budget.create(budget_id=budget_id, max_budget=team["max_budget_in_team"], created_by=principal.user_id)
-    role = team.get("user_role") or "user"
-    await TeamMembership.create(team_id=team["team_id"], user_id=user.user_id, role=role, budget_id=budget_id)
+        ceiling, by = team["max_budget_in_team"], principal.user_id
+        await create_row(Budget, owners=[user], budget_id=budget_id, max_budget=ceiling, created_by=by)
+    named = {"team_id": team["team_id"], "user_id": user.user_id, "role": team.get("user_role") or "user"}
+    await create_row(TeamMembership, owners=[user], **named, budget_id=budget_id)
 
 
 async def _first_key(sent: Mapping[str, Any], user: User, principal: Principal) -> Answer:

@@ -13,7 +13,7 @@ from ...models import EndUser
 from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, money, one_of, read_body, read_query, takes, text_list
 from ..audit.trail import END_USERS, record_change
-from ..changes import VERSION, change_row, expected_version
+from ..changes import VERSION, change_row, create_row, delete_row, expected_version, transaction
 from ..paging import page_field, size_field
 from ..spend.budget_fields import WITH_BUDGET, budget_link, budgets_of, drop_own_budget, with_budget
 
@@ -74,14 +74,13 @@ async def create_customer() -> Answer:
     if user_id is None:
         raise bad_request("user_id must not be empty", "user_id")
     try:
-        async with services().database.transaction():
+        async with transaction():
             link = await budget_link(None, sent, prefix=OWN_BUDGET)
-            row = await EndUser.create(user_id=user_id, **_columns(sent), **link)
+            row = await create_row(EndUser, user_id=user_id, **_columns(sent), **link)
             await record_change("created", END_USERS, user_id, after=row.to_json())
     except IntegrityError:
         message = f"Customer already exists, passed user_id={user_id}. Please pass a new user_id."
         raise InvalidRequest(message, type="bad_request", param="user_id") from None
-    services().keys.forget_all()
     return await with_budget(row.to_json())
 
 
@@ -97,14 +96,14 @@ async def customer_info() -> Answer:
 @takes(query=_LISTED)
 async def list_customers() -> list[Answer]:
     """In the order of their ids: the first 1000, or a page."""
-    asked = read_query(page=1, page_size=1000)
+    params = read_query(page=1, page_size=1000)
     query = EndUser.all()
-    if asked["search"]:
-        query = query.filter(user_id__startswith=asked["search"])
-    if asked["blocked"] is not None:
-        query = query.filter(blocked=asked["blocked"])
-    start = (asked["page"] - 1) * asked["page_size"]
-    rows = await query.order_by("user_id").offset(start).limit(asked["page_size"])
+    if params["search"]:
+        query = query.filter(user_id__startswith=params["search"])
+    if params["blocked"] is not None:
+        query = query.filter(blocked=params["blocked"])
+    start = (params["page"] - 1) * params["page_size"]
+    rows = await query.order_by("user_id").offset(start).limit(params["page_size"])
     budgets = await budgets_of(row.budget_id for row in rows)
     return [{**row.to_json(), "litellm_budget_table": budgets.get(row.budget_id or "")} for row in rows]
 
@@ -118,10 +117,9 @@ async def update_customer() -> Answer:
     if "spend" in sent:
         # What is still in the journal belongs to the time before.
         await services().ledger.flush()
-    async with services().database.transaction():
+    async with transaction():
         columns = {**_columns(sent), **await budget_link(row.budget_id, sent, prefix=OWN_BUDGET)}
         await change_row(row, columns, table=END_USERS, object_id=row.user_id, version=expected_version(sent))
-    services().keys.forget_all()
     return await with_budget(row.to_json())
 
 
@@ -131,13 +129,12 @@ async def update_customer() -> Answer:
 async def block_customers() -> Answer:
     """Also customers that no call has named yet: their first one is refused."""
     ids = await _some()
-    async with services().database.transaction():
+    async with transaction():
         known = {row.user_id: row for row in await EndUser.filter(user_id__in=ids)}
         for user_id in ids:
-            row = known.get(user_id) or await EndUser.create(user_id=user_id)
+            row = known.get(user_id) or await create_row(EndUser, user_id=user_id)
             known[user_id] = row
             await _set_blocked(row, is_blocked=True)
-    services().keys.forget_all()
     return {"blocked_users": [known[user_id].to_json() for user_id in ids]}
 
 
@@ -146,11 +143,10 @@ async def block_customers() -> Answer:
 @takes(body=_SOME)
 async def unblock_customers() -> Answer:
     ids = await _some()
-    async with services().database.transaction():
+    async with transaction():
         rows = await _known(ids)
         for row in rows:
             await _set_blocked(row, is_blocked=False)
-    services().keys.forget_all()
     return {"unblocked_users": [row.to_json() for row in rows]}
 
 
@@ -173,11 +169,10 @@ async def _known(ids: list[str]) -> list[EndUser]:
 @takes(body=_SOME)
 async def delete_customers() -> Answer:
     ids = await _some()
-    async with services().database.transaction():
+    async with transaction():
         for row in await _known(ids):
-            await row.delete()
+            await delete_row(row)
             await drop_own_budget(row.budget_id, prefix=OWN_BUDGET)
             await record_change("deleted", END_USERS, row.user_id, before=row.to_json())
-    services().keys.forget_all()
     message = f"Successfully deleted customers with ids: {ids}"
     return {"deleted_customers": len(ids), "message": message}

@@ -49,14 +49,14 @@ def teams_field() -> Field:
 
     def read(value: Any) -> list[dict[str, Any]]:
         items = value if isinstance(value, list) else [value]
-        found: dict[str, dict[str, Any]] = {}
+        teams: dict[str, dict[str, Any]] = {}
         for item in items:
-            one = {"team_id": item} if isinstance(item, str) else item
-            if not isinstance(one, dict) or not one.get("team_id"):
+            team = {"team_id": item} if isinstance(item, str) else item
+            if not isinstance(team, dict) or not team.get("team_id"):
                 raise WrongValue("This must be a list of team ids", "list_type")
-            joined = read_fields(one, _IN_TEAM)
-            found[joined["team_id"]] = joined
-        return list(found.values())
+            joined = read_fields(team, _IN_TEAM)
+            teams[joined["team_id"]] = joined
+        return list(teams.values())
 
     schema = {"type": "array", "items": {"type": "string", "maxLength": 255}}
     return Field(read, empty=list, schema=schema)

@@ -48,14 +48,14 @@ def _members_of(organizations: Sequence[str]) -> Q:
 @blueprint.get("/user/list")
 @takes(query=_LIST)
 async def list_users() -> Answer:
-    asked = read_query(page=1, page_size=25, sort_order="desc")
-    if asked["sort_by"] not in (None, *_SORTS):
+    params = read_query(page=1, page_size=25, sort_order="desc")
+    if params["sort_by"] not in (None, *_SORTS):
         raise _denied(f"sort_by must be one of {', '.join(_SORTS)}", 400)
-    if asked["sort_order"].lower() not in ("asc", "desc"):
+    if params["sort_order"].lower() not in ("asc", "desc"):
         raise _denied("sort_order must be asc or desc", 400)
-    order = order_of(asked["sort_by"] or "created_at", asked["sort_order"], "user_id")
-    query = _query(asked).filter(_visible(current_principal(), asked["organization_ids"]))
-    page = await read_capped_page(query, asked["page"], asked["page_size"], *order)
+    order = order_of(params["sort_by"] or "created_at", params["sort_order"], "user_id")
+    query = _query(params).filter(_visible(current_principal(), params["organization_ids"]))
+    page = await read_capped_page(query, params["page"], params["page_size"], *order)
     return {
         "users": await _shown(page.rows),
         "total": page.total,
@@ -66,30 +66,32 @@ async def list_users() -> Answer:
     }
 
 
-def _visible(principal: Principal, asked: list[str] | None) -> Q:
+def _visible(principal: Principal, organization_ids: list[str] | None) -> Q:
     """Members of the organizations that were asked for; who does not see all must administer them. Raises 403."""
     if principal.can_read_all:
-        return _members_of(asked) if asked else Q()
-    if not set(asked or ()) <= set(principal.organizations):
+        return _members_of(organization_ids) if organization_ids else Q()
+    if not set(organization_ids or ()) <= set(principal.organizations):
         raise _denied("Only organizations that you administer can be listed", 403)
-    return _members_of(asked or principal.organizations)
+    return _members_of(organization_ids or principal.organizations)
 
 
-def _query(asked: dict[str, Any]) -> QuerySet[Any]:
+def _query(params: dict[str, Any]) -> QuerySet[Any]:
     query = rows_of(User)
-    if asked["role"]:
-        query = query.filter(user_role=asked["role"])
-    if asked["user_email"]:
-        query = query.filter(user_email__icontains=asked["user_email"])
+    if params["role"]:
+        query = query.filter(user_role=params["role"])
+    if params["user_email"]:
+        query = query.filter(user_email__icontains=params["user_email"])
     for parameter, column in (("user_ids", "user_id"), ("sso_user_ids", "sso_user_id")):
-        if asked[parameter]:
-            query = query.filter(**{f"{column}__in": asked[parameter]})
-    if asked["team"]:
-        members = TeamMembership.filter(team_id=asked["team"])
+        if params[parameter]:
+            query = query.filter(**{f"{column}__in": params[parameter]})
+    if params["team"]:
+        members = TeamMembership.filter(team_id=params["team"])
         query = query.filter(user_id__in=Subquery(members.values("user_id")))
-    if asked["search"]:
-        word = asked["search"]
-        query = query.filter(Q(user_id__icontains=word) | Q(user_email__icontains=word) | Q(user_alias__icontains=word))
+    if params["search"]:
+        search = params["search"]
+        query = query.filter(
+            Q(user_id__icontains=search) | Q(user_email__icontains=search) | Q(user_alias__icontains=search)
+        )
     return query
 
 
@@ -133,17 +135,17 @@ async def _shown(users: Sequence[User]) -> list[Answer]:
 @takes(query=_FIND)
 async def find_users() -> list[Answer]:
     """Id and address of users whose id and address contain what was sent: those whom the caller may know of."""
-    asked = read_query(page=1, page_size=50)
-    query = rows_of(User).filter(await _known_to(current_principal(), asked))
+    params = read_query(page=1, page_size=50)
+    query = rows_of(User).filter(await _known_to(current_principal(), params))
     for name in ("user_id", "user_email"):
-        if asked[name]:
-            query = query.filter(**{f"{name}__icontains": asked[name]})
-    offset = (asked["page"] - 1) * asked["page_size"]
-    rows = query.order_by("user_id").offset(offset).limit(asked["page_size"])
+        if params[name]:
+            query = query.filter(**{f"{name}__icontains": params[name]})
+    offset = (params["page"] - 1) * params["page_size"]
+    rows = query.order_by("user_id").offset(offset).limit(params["page_size"])
     return [{"user_id": user.user_id, "user_email": user.user_email} async for user in rows]
 
 
-async def _known_to(principal: Principal, asked: dict[str, Any]) -> Q:
+async def _known_to(principal: Principal, params: dict[str, Any]) -> Q:
     """Oneself, members of one's organizations and teams; who administers a team finds others by the whole address."""
     if principal.can_read_all:
         return Q()
@@ -154,8 +156,8 @@ async def _known_to(principal: Principal, asked: dict[str, Any]) -> Q:
     if teams:
         members = TeamMembership.filter(team_id__in=teams)
         condition |= Q(user_id__in=Subquery(members.values("user_id")))
-        if asked["user_email"]:
-            condition |= Q(user_email=asked["user_email"].lower())
+        if params["user_email"]:
+            condition |= Q(user_email=params["user_email"].lower())
     return condition
 
 

@@ -29,17 +29,90 @@ from ...security.credentials import (
 from ...services import services
 from ...web.fields import Table, flag, identifier, read_body, read_query, takes, text
 from ..audit.trail import USERS, record_change
+from ..changes import transaction, write_row
 from .routes import end_sessions
 
 blueprint = Blueprint("admin_onboarding", __name__)
 
 Answer = dict[str, Any]
+# Table name in the audit log.
+_INVITATIONS = "LiteLLM_InvitationLink"
+_INVITATION_LIFE = timedelta(days=7)
+_WHICH: Table = {"invitation_id": identifier().required}
 _TOKEN_LIFE = timedelta(minutes=15)
+_MAX_PASSWORD = 1024
 _CLAIM: Table = {
     "invitation_link": identifier().required,
     "user_id": identifier().required,
-    "password": text(1024).required,
+    "password": text(_MAX_PASSWORD).required,
 }
+
+
+# ---- invitations, by admins ------------------------------------------------------------------------------------------
+
+
+def _audited(invitation: Invitation) -> dict[str, Any]:
+    """The row without its id, by which the audit trail would hand the link to every reader."""
+    return {name: value for name, value in invitation.to_json().items() if name != "id"}
+
+
+@blueprint.post("/invitation/new")
+@takes(body={"user_id": identifier().required})
+async def create_invitation() -> Answer:
+    """Good for seven days and one claim."""
+    caller = current_principal().user_id
+    user_id = (await read_body())["user_id"] or ""
+    if not await User.exists(user_id=user_id):
+        raise NotFound(f"User not found: {user_id}", param="user_id")
+    expires_at = datetime.now(UTC) + _INVITATION_LIFE
+    async with transaction():
+        invitation = await Invitation.create(
+            id=new_invitation_id(), user_id=user_id, expires_at=expires_at, created_by=caller, updated_by=caller
+        )
+        await record_change("created", _INVITATIONS, user_id, after=_audited(invitation))
+    return invitation.to_json()
+
+
+async def _need_invitation(params: Mapping[str, Any]) -> Invitation:
+    invitation = await Invitation.get_or_none(id=(params["invitation_id"] or "")[:64])
+    if invitation is None:
+        raise PlainDenial("Invitation id does not exist in the database.", status=400, is_nested=True)
+    return invitation
+
+
+@blueprint.get("/invitation/info")
+@takes(query=_WHICH)
+async def invitation_info() -> Answer:
+    return (await _need_invitation(read_query())).to_json()
+
+
+@blueprint.post("/invitation/update")
+@takes(body={**_WHICH, "is_accepted": flag().required})
+async def update_invitation() -> Answer:
+    """Close a link without a claim, or open it again; its last day stays."""
+    sent = await read_body()
+    invitation = await _need_invitation(sent)
+    before = _audited(invitation)
+    invitation.is_accepted = sent["is_accepted"]
+    invitation.accepted_at = datetime.now(UTC) if sent["is_accepted"] else None
+    invitation.updated_by = current_principal().user_id
+    async with transaction():
+        await invitation.save(update_fields=["is_accepted", "accepted_at", "updated_by", "updated_at"])
+        await record_change("updated", _INVITATIONS, invitation.user_id, before=before, after=_audited(invitation))
+    return invitation.to_json()
+
+
+@blueprint.post("/invitation/delete")
+@takes(body=_WHICH)
+async def delete_invitation() -> Answer:
+    invitation = await _need_invitation(await read_body())
+    async with transaction():
+        await invitation.delete()
+        await record_change("deleted", _INVITATIONS, invitation.user_id, before=_audited(invitation))
+    return invitation.to_json()
+
+
+# ---- accepting one ---------------------------------------------------------------------------------------------------
 
 
 def _refused(message: str) -> PlainDenial:
@@ -110,7 +183,7 @@ async def claim_invitation() -> Answer:
 async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
     """Raises 401 when the link was used, closed or deleted since it was read."""
     now = datetime.now(UTC)
-    async with services().database.transaction():
+    async with transaction():
         is_first = await Invitation.filter(id=invitation.id, is_accepted=False, expires_at__gt=now).update(
             is_accepted=True, accepted_at=now, updated_at=now, updated_by=user.user_id
         )
@@ -118,8 +191,8 @@ async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
             raise _refused("Invitation link has already been used")
         # Other links to the same user would set the password once more.
         await Invitation.filter(user_id=user.user_id, is_accepted=False).update(is_accepted=True, updated_at=now)
-        await user.write({"password": hashed})
-        await end_sessions(user.user_id)
+        await write_row(user, {"password": hashed})
+        await end_sessions(user)
         # No caller yet, so the audit row names the user who came.
         await AuditLog.create(
             id=str(uuid.uuid4()),
@@ -130,88 +203,21 @@ async def _claim(invitation: Invitation, user: User, hashed: str) -> None:
             before_value={},
             updated_values={"password": "****"},
         )
-    services().keys.forget_user(user.user_id)
 
 
-_TABLE = "LiteLLM_InvitationLink"
-_INVITATION_LIFE = timedelta(days=7)
-_WHICH = {"invitation_id": identifier().required}
-
-
-def _audited(invitation: Invitation) -> dict[str, Any]:
-    """The row without its id, by which the audit trail would hand the link to every reader."""
-    return {name: value for name, value in invitation.to_json().items() if name != "id"}
-
-
-@blueprint.post("/invitation/new")
-@takes(body={"user_id": identifier().required})
-async def create_invitation() -> Answer:
-    """Good for seven days and one claim."""
-    caller = current_principal().user_id
-    user_id = (await read_body())["user_id"] or ""
-    if not await User.exists(user_id=user_id):
-        raise NotFound(f"User not found: {user_id}", param="user_id")
-    expires_at = datetime.now(UTC) + _INVITATION_LIFE
-    async with services().database.transaction():
-        invitation = await Invitation.create(
-            id=new_invitation_id(), user_id=user_id, expires_at=expires_at, created_by=caller, updated_by=caller
-        )
-        await record_change("created", _TABLE, user_id, after=_audited(invitation))
-    return invitation.to_json()
-
-
-async def _need(asked: Mapping[str, Any]) -> Invitation:
-    invitation = await Invitation.get_or_none(id=(asked["invitation_id"] or "")[:64])
-    if invitation is None:
-        raise PlainDenial("Invitation id does not exist in the database.", status=400, is_nested=True)
-    return invitation
-
-
-@blueprint.get("/invitation/info")
-@takes(query=_WHICH)
-async def invitation_info() -> Answer:
-    return (await _need(read_query())).to_json()
-
-
-@blueprint.post("/invitation/update")
-@takes(body={**_WHICH, "is_accepted": flag().required})
-async def update_invitation() -> Answer:
-    """Close a link without a claim, or open it again; its last day stays."""
-    sent = await read_body()
-    invitation = await _need(sent)
-    before = _audited(invitation)
-    invitation.is_accepted = sent["is_accepted"]
-    invitation.accepted_at = datetime.now(UTC) if sent["is_accepted"] else None
-    invitation.updated_by = current_principal().user_id
-    async with services().database.transaction():
-        await invitation.save(update_fields=["is_accepted", "accepted_at", "updated_by", "updated_at"])
-        await record_change("updated", _TABLE, invitation.user_id, before=before, after=_audited(invitation))
-    return invitation.to_json()
-
-
-@blueprint.post("/invitation/delete")
-@takes(body=_WHICH)
-async def delete_invitation() -> Answer:
-    invitation = await _need(await read_body())
-    async with services().database.transaction():
-        await invitation.delete()
-        await record_change("deleted", _TABLE, invitation.user_id, before=_audited(invitation))
-    return invitation.to_json()
-
-
-_LONGEST = 1024
+# ---- passwords -------------------------------------------------------------------------------------------------------
 
 
 def check_password(password: str) -> None:
     """Raises 400 for a password that the instance does not take (`password_policy_min_length`)."""
-    shortest = max(services().settings.password_min_length, 1)
-    if len(password) < shortest or not password.strip():
-        message = f"The password must have at least {shortest} characters"
+    min_length = max(services().settings.password_min_length, 1)
+    if len(password) < min_length or not password.strip():
+        message = f"The password must have at least {min_length} characters"
         raise GatewayError(message, status=400, type="validation_error", param="password")
 
 
 @blueprint.post("/user/password/change")
-@takes(body={"current_password": text(_LONGEST).required, "new_password": text(_LONGEST).required})
+@takes(body={"current_password": text(_MAX_PASSWORD).required, "new_password": text(_MAX_PASSWORD).required})
 async def change_password() -> Answer:
     """From a session only, with the old password; the user's other sessions end."""
     principal = current_principal()
@@ -225,7 +231,7 @@ async def change_password() -> Answer:
     check_password(sent["new_password"])
     if sent["new_password"] == sent["current_password"]:
         raise PlainDenial("The new password must differ from the current one", status=400, is_nested=True)
-    await _write(user, await asyncio.to_thread(hash_password, sent["new_password"]), principal)
+    await _write_password(user, await asyncio.to_thread(hash_password, sent["new_password"]), principal)
     return {"user_id": user.user_id, "message": "Password changed. Other sessions have ended."}
 
 
@@ -240,12 +246,11 @@ async def _check_current(user: User, password: str) -> None:
         await throttle.forget(address, name)
 
 
-async def _write(user: User, hashed: str, principal: Principal) -> None:
+async def _write_password(user: User, hashed: str, principal: Principal) -> None:
     try:
-        async with services().database.transaction():
-            await user.write({"password": hashed})
-            await end_sessions(user.user_id, but=principal.key_hash)
+        async with transaction():
+            await write_row(user, {"password": hashed})
+            await end_sessions(user, but=principal.key_hash)
             await record_change("updated", USERS, user.user_id, before={}, after={"password": "changed"})
     except DoesNotExist:
         raise PlainDenial("Your user was deleted meanwhile", status=403, is_nested=True) from None
-    services().keys.forget_user(user.user_id)

@@ -17,7 +17,6 @@ from ...models.budget_period import start_new_period
 from ...models.user import ADMIN_USER_ID
 from ...models.virtual_key import SESSION_TEAM_ID
 from ...security.credentials import hash_password
-from ...services import services
 from ...web.fields import (
     Table,
     bad_request,
@@ -31,7 +30,7 @@ from ...web.fields import (
     text_list,
 )
 from ..audit.trail import USERS, record_change
-from ..changes import change_row, expected_version
+from ..changes import change_row, delete_row, delete_rows, expected_version, transaction
 from ..keys.access import refused
 from ..keys.changes import delete_keys
 from ..keys.routes import MAX_ITEMS, objects
@@ -84,14 +83,13 @@ async def change_user(sent: Mapping[str, Any], principal: Principal, *, version:
     if sent.get("password"):
         columns["password"] = await asyncio.to_thread(hash_password, sent["password"])
     try:
-        async with services().database.transaction():
+        async with transaction():
             await change_row(user, columns, table=USERS, object_id=user.user_id, version=version)
             if "password" in columns:
                 await record_change("updated", USERS, user.user_id, before={}, after={"password": "changed"})
-                await end_sessions(user.user_id)
+                await end_sessions(user)
     except IntegrityError:
         raise Conflict("A user with this email or sso_user_id already exists") from None
-    services().keys.forget_user(user.user_id)
     return user
 
 
@@ -100,10 +98,10 @@ def _names_the_user(name: str, sent: Mapping[str, Any]) -> bool:
     return name == "user_email" and not sent.get("user_id")
 
 
-async def end_sessions(user_id: str, *, but: str | None = None) -> None:
+async def end_sessions(user: User, *, but: str | None = None) -> None:
     """Sign a user out everywhere, `but` for the session of one hash: whoever knew the old password is out."""
-    sessions = VirtualKey.filter(user_id=user_id, team_id=SESSION_TEAM_ID)
-    await (sessions.exclude(token=but) if but else sessions).delete()
+    sessions = VirtualKey.filter(user_id=user.user_id, team_id=SESSION_TEAM_ID)
+    await delete_rows(sessions.exclude(token=but) if but else sessions, owners=[user])
 
 
 async def _sent_user(sent: Mapping[str, Any]) -> User:
@@ -131,28 +129,24 @@ async def delete_users() -> tuple[str, dict[str, str]]:
     if missing:
         raise PlainDenial(f"User not found, passed user_id={min(missing)}", status=404)
     await check_may_change_users(current_principal(), users, {})
-    async with services().database.transaction():
-        keys = await VirtualKey.filter(user_id__in=user_ids)
-        hashes = await delete_keys(keys, current_principal())
-        await delete_memberships(user_ids)
-        await OrganizationMembership.filter(user_id__in=user_ids).delete()
+    async with transaction():
+        await delete_keys(await VirtualKey.filter(user_id__in=user_ids), current_principal())
+        await _delete_memberships(users)
+        await delete_rows(OrganizationMembership.filter(user_id__in=user_ids), owners=users)
         await Invitation.filter(user_id__in=user_ids).delete()
         for user in users:
-            await user.delete()
+            await delete_row(user)
             await record_change("deleted", USERS, user.user_id, before=user.to_json())
-    for token in hashes:
-        services().keys.forget(token)
-    for user_id in user_ids:
-        services().keys.forget_user(user_id)
     return str(len(users)), {"content-type": "application/json"}
 
 
-async def delete_memberships(user_ids: list[str]) -> None:
-    """Memberships of these users with the budgets that belong to one membership only."""
-    rows = TeamMembership.filter(user_id__in=user_ids)
-    budgets = [row.budget_id for row in await rows if row.budget_id]
-    await rows.delete()
-    await Budget.filter(budget_id__in=budgets, budget_id__startswith=MEMBER_BUDGET).delete()
+async def _delete_memberships(users: Sequence[User]) -> None:
+    """Memberships of teams, with the budgets that belong to one membership only."""
+    memberships = TeamMembership.filter(user_id__in=[user.user_id for user in users])
+    budgets = [membership.budget_id for membership in await memberships if membership.budget_id]
+    await delete_rows(memberships, owners=users)
+    own_budgets = Budget.filter(budget_id__in=budgets, budget_id__startswith=MEMBER_BUDGET)
+    await delete_rows(own_budgets, owners=users)
 
 
 @blueprint.get("/user/available_roles")
@@ -160,7 +154,7 @@ async def available_roles() -> Answer:
     return {role.value: {"description": text, "ui_label": label} for role, (text, label) in ROLES.items()}
 
 
-async def _asked_user(principal: Principal) -> tuple[str | None, User | None]:
+async def _requested_user(principal: Principal) -> tuple[str | None, User | None]:
     """The user that a request is about: the one it names, else the caller. Raises 403 for somebody else's."""
     user_id = read_query()["user_id"] or principal.user_id
     if not await may_see_user(principal, user_id):
@@ -184,7 +178,7 @@ async def _teams_of(user_id: str) -> list[Team]:
 @takes(query=_WHO)
 async def user_info() -> Answer:
     """A user with the newest of their keys (at most 100) and their teams, as far as the caller may see them."""
-    user_id, user = await _asked_user(current_principal())
+    user_id, user = await _requested_user(current_principal())
     if user is None:
         raise NotFound(f"User {user_id} not found", param="user_id")
     teams = await _teams_of(user.user_id)
@@ -208,12 +202,14 @@ async def _memberships(user: User) -> Answer:
 @blueprint.get("/v2/user/info")
 @takes(query=_WHO)
 async def user_info_flat() -> Answer:
-    user_id, user = await _asked_user(current_principal())
+    user_id, user = await _requested_user(current_principal())
     if user is None:
         raise PlainDenial(f"User not found: {user_id}", status=404)
     teams = [team.team_id for team in await _teams_of(user.user_id)]
     return {**user.to_json(), **await _memberships(user), "teams": teams}
 
+
+# ---- many in one call ------------------------------------------------------------------------------------------------
 
 _BULK: Table = {"users": objects(CHANGED_USER), "all_users": flag(), "user_updates": json_object()}
 _OF_ONE_USER = ("user_id", "user_email", "password", "sso_user_id", "version")

@@ -56,7 +56,7 @@ async def test_a_refused_change_leaves_no_row(admin: Caller, alice: Caller, inst
     assert len(await _rows(instance)) == before
 
 
-async def test_secrets_are_starred_out(admin: Caller, instance: Quart) -> None:
+async def test_secrets_are_masked(admin: Caller, instance: Quart) -> None:
     await admin.post("/model/new", model_name="m", litellm_params=PARAMS)
     await admin.post("/user/new", user_id="u1", auto_create_key=False)
     await admin.post("/user/update", user_id="u1", password="correct horse battery")

@@ -34,9 +34,9 @@ class Prober:
 
 @pytest.fixture
 def tester(instance: Quart) -> Prober:
-    found = Prober()
-    instance.extensions[EXTENSION].connection_tester = found
-    return found
+    prober = Prober()
+    instance.extensions[EXTENSION].connection_tester = prober
+    return prober
 
 
 async def test_a_deployment_is_tried_once_and_the_outcome_is_kept(admin: Caller, tester: Prober) -> None:
@@ -77,7 +77,7 @@ async def test_wrong_tries_call_nobody(admin: Caller, alice: Caller, vera: Calle
         ({"litellm_params": PARAMS, "mode": "telepathy"}, 422),
     ):
         assert (await admin.post("/health/test_connection", **body)).status_code == status, body
-    refused = [await one.post("/health/test_connection", litellm_params=PARAMS) for one in (alice, vera)]
+    refused = [await caller.post("/health/test_connection", litellm_params=PARAMS) for caller in (alice, vera)]
     assert [answer.status_code for answer in refused] == [401, 403]
     assert tester.calls == []
 

@@ -18,8 +18,8 @@ async def test_each_key_succeeds_or_fails_for_itself(admin: Caller) -> None:
     assert answer.status_code == 200, answer.text
     result = answer.json()
     assert (result["total_requested"], len(result["failed_updates"])) == (5, 4)
-    assert [one["key"] for one in result["failed_updates"]] == ["sk-unknown", key["token"], key["token"], None]
-    assert all(one["key_info"] is None and one["failed_reason"] for one in result["failed_updates"])
+    assert [entry["key"] for entry in result["failed_updates"]] == ["sk-unknown", key["token"], key["token"], None]
+    assert all(entry["key_info"] is None and entry["failed_reason"] for entry in result["failed_updates"])
     (changed,) = result["successful_updates"]
     assert (changed["key"], changed["key_info"]["max_budget"]) == (key["key"], 3)
     assert changed["key_info"]["metadata"] == {"tags": ["a"]}

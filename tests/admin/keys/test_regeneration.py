@@ -27,8 +27,8 @@ async def test_a_regenerated_key_is_the_same_key_with_another_secret(admin: Call
     new = answer.json()
     assert new["key"].startswith("sk-") and new["key"] != old["key"]
     assert new["token"] == new["token_id"] == hash_key(new["key"])
-    kept = ("key_alias", "max_budget", "budget_reset_at", "metadata", "user_id", "created_at")
-    assert [new[name] for name in kept] == [old[name] for name in kept]
+    unchanged = ("key_alias", "max_budget", "budget_reset_at", "metadata", "user_id", "created_at")
+    assert [new[name] for name in unchanged] == [old[name] for name in unchanged]
     assert (new["spend"], new["rotation_count"], new["key_name"]) == (1.5, 1, f"sk-...{new['key'][-4:]}")
     assert (await Caller(admin.client, new["key"]).get("/key/info")).status_code == 200
     assert (await Caller(admin.client, old["key"]).get("/key/info")).status_code == 401
@@ -59,8 +59,8 @@ async def test_a_grace_period_is_written_down(admin: Caller, instance: Quart) ->
     with services_of(instance).database.active():
         rows = {row.token: row for row in await DeprecatedKey.all()}
     assert {row.active_token for row in rows.values()} == {third["token"]}
-    left = rows[key["token"]].revoke_at - datetime.now(UTC)
-    assert timedelta(hours=23) < left <= timedelta(hours=24)
+    remaining = rows[key["token"]].revoke_at - datetime.now(UTC)
+    assert timedelta(hours=23) < remaining <= timedelta(hours=24)
     await admin.post("/key/regenerate", key=third["key"])
     with services_of(instance).database.active():
         assert await DeprecatedKey.filter(revoke_at__gt=datetime.now(UTC)).count() == 0

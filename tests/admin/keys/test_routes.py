@@ -48,8 +48,8 @@ async def test_money_stays_as_it_was_written(admin: Caller) -> None:
 
 async def test_a_key_expires_and_its_budget_starts_anew(admin: Caller) -> None:
     key = await admin.new_key(duration="1h", budget_duration="1d", max_budget=1)
-    left = datetime.fromisoformat(key["expires"]) - datetime.now(UTC)
-    assert timedelta(minutes=59) < left <= timedelta(hours=1)
+    remaining = datetime.fromisoformat(key["expires"]) - datetime.now(UTC)
+    assert timedelta(minutes=59) < remaining <= timedelta(hours=1)
     reset_at = datetime.fromisoformat(key["budget_reset_at"])
     assert (reset_at.hour, reset_at.minute, reset_at.second) == (0, 0, 0)
     assert reset_at > datetime.now(UTC)

@@ -60,8 +60,8 @@ async def test_wrong_groups_are_refused(admin: Caller) -> None:
     ]
     for body, status in cases:
         assert (await admin.post("/access_group/new", **body)).status_code == status, body
-    for method, deed in (("GET", "info"), ("PUT", "update"), ("DELETE", "delete"), ("PUT", "budget")):
-        assert (await _send(admin, method, f"/access_group/zz/{deed}")).status_code == 404
+    for method, action in (("GET", "info"), ("PUT", "update"), ("DELETE", "delete"), ("PUT", "budget")):
+        assert (await _send(admin, method, f"/access_group/zz/{action}")).status_code == 404
     assert (await _send(admin, "GET", "/access_group/beta/budget")).status_code == 404
     assert (
         await admin.post("/model/new", model_name="m", litellm_params=PARAMS, model_info={"access_groups": "x"})
@@ -98,16 +98,16 @@ async def test_a_group_is_made_read_changed_and_deleted(admin: Caller, path: str
     assert answer.status_code == 201
     row = answer.json()
     assert (row["access_group_name"], row["access_model_names"], row["version"]) == ("Beta", ["a"], 1)
-    one = f"{path}/{row['access_group_id']}"
-    assert (await admin.get(one)).json() == row
-    changed = (await _send(admin, "PUT", one, access_model_names=["b"], version=1)).json()
+    group_path = f"{path}/{row['access_group_id']}"
+    assert (await admin.get(group_path)).json() == row
+    changed = (await _send(admin, "PUT", group_path, access_model_names=["b"], version=1)).json()
     assert (changed["access_model_names"], changed["description"], changed["version"]) == (["b"], "early", 2)
-    assert (await _send(admin, "PUT", one, description="x", version=1)).status_code == 409
+    assert (await _send(admin, "PUT", group_path, description="x", version=1)).status_code == 409
     assert (await admin.get(path, search="bet")).json() == [changed]
-    gone = await _send(admin, "DELETE", one)
+    gone = await _send(admin, "DELETE", group_path)
     assert (gone.status_code, gone.content) == (204, b"")
-    assert (await admin.get(one)).status_code == 404
-    assert (await _send(admin, "DELETE", one)).status_code == 404
+    assert (await admin.get(group_path)).status_code == 404
+    assert (await _send(admin, "DELETE", group_path)).status_code == 404
 
 
 async def test_a_name_is_there_once(admin: Caller) -> None:

@@ -121,7 +121,9 @@ async def test_the_credential_of_a_model_can_be_given_a_name(admin: Caller, inst
     row = (await admin.get("/credentials/by_name/copied")).json()
     assert row["credential_values"] == {"api_key": "sk****01"}
     assert (await admin.get("/credentials/by_model/zz")).status_code == 404
-    by_file = next(one.id for one in _services(instance).deployments.all() if one.model_name == "by-file")
+    by_file = next(
+        deployment.id for deployment in _services(instance).deployments.all() if deployment.model_name == "by-file"
+    )
     assert (await admin.get(f"/credentials/by_model/{by_file}")).json()["credential_name"] == "of-file"
 
 

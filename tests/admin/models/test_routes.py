@@ -269,7 +269,7 @@ async def test_an_admin_of_a_team_reaches_no_provider_on_this_machine(admin: Cal
     assert (await alice.post("/model/new", model_name="m", litellm_params=mocked, model_info=team)).status_code == 200
 
 
-async def test_secrets_inside_of_parameters_are_starred_out(admin: Caller, alice: Caller) -> None:
+async def test_secrets_inside_of_parameters_are_masked(admin: Caller, alice: Caller) -> None:
     params = {**PARAMS, "extra_body": {"api_key": SECRET, "top_k": 3}}
     await admin.post("/model/new", model_name="nested", litellm_params=params, model_info={"id": "nested"})
     for caller in (admin, alice):

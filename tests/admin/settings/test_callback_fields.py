@@ -133,13 +133,13 @@ async def test_the_older_form_of_a_team_becomes_the_newer_one(
         assert (await admin.post("/team/new", metadata={"callback_settings": wrong})).status_code == 400
 
 
-async def test_rows_from_before_are_starred_and_keep_their_address(admin: Caller, instance: Quart) -> None:
+async def test_rows_from_before_are_masked_and_keep_their_address(admin: Caller, instance: Quart) -> None:
     made = await admin.new_key()
     plain = [{"callback_name": "langfuse", "callback_vars": {**VARIABLES, "langfuse_host": "https://older.example"}}]
     old = {"success_callback": ["langfuse"], "callback_vars": {"secret": SECRET}}
     with database_of(instance).active():
         await VirtualKey.filter(token=made["token"]).update(metadata={"logging": plain, "callback_settings": old})
-    instance.extensions[EXTENSION].keys.forget(made["token"])
+    instance.extensions[EXTENSION].keys.forget(f"key:{made['token']}")
     answer = await admin.get("/key/info", key=made["key"])
     metadata = answer.json()["info"]["metadata"]
     assert SECRET not in answer.text

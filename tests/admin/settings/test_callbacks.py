@@ -7,7 +7,7 @@ import asyncio
 from tests.admin.conftest import Caller
 
 
-async def test_stored_callbacks_are_listed_with_their_variables_starred_out(admin: Caller) -> None:
+async def test_stored_callbacks_are_listed_with_their_variables_masked(admin: Caller) -> None:
     await admin.post(
         "/config/update",
         litellm_settings={"success_callback": ["langfuse"], "callbacks": ["prometheus"]},

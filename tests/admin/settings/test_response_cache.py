@@ -92,7 +92,7 @@ async def test_answers_move_to_redis_and_back(admin: Caller, redis_url: str) -> 
     await running(admin, type="local")
 
 
-async def test_secrets_are_encrypted_starred_out_and_stay_with_their_address(admin: Caller, instance: Quart) -> None:
+async def test_secrets_are_encrypted_masked_and_stay_with_their_address(admin: Caller, instance: Quart) -> None:
     saved = await save(admin, host="a.example", password="hunter22", ttl=60)
     assert saved["settings"] == {"cache": True, "host": "a.example", "password": "****", "ttl": 60}
     assert "send the secrets" in await refused(admin, host="evil.example")

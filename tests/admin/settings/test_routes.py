@@ -25,8 +25,8 @@ async def stored(instance: Quart, name: str) -> dict[str, Any]:
 
 async def row_of(admin: Caller, name: str, section: str) -> dict[str, Any]:
     rows = (await admin.get("/config/list", config_type=section)).json()
-    found: dict[str, Any] = next(row for row in rows if row["field_name"] == name)
-    return found
+    row: dict[str, Any] = next(row for row in rows if row["field_name"] == name)
+    return row
 
 
 async def test_sections_are_merged_and_null_takes_a_key_out(admin: Caller, instance: Quart) -> None:
@@ -82,7 +82,7 @@ async def test_settings_without_effect_are_stored_and_named(admin: Caller, insta
     assert (await stored(instance, "general_settings"))["alert_types"] == ["budget_alerts"]
 
 
-async def test_secrets_are_encrypted_starred_out_and_kept(admin: Caller, vera: Caller, instance: Quart) -> None:
+async def test_secrets_are_encrypted_masked_and_kept(admin: Caller, vera: Caller, instance: Quart) -> None:
     secret = "hook-secret-0123456789"
     await admin.post(
         "/config/update",
@@ -100,8 +100,8 @@ async def test_secrets_are_encrypted_starred_out_and_kept(admin: Caller, vera: C
     with instance.extensions[EXTENSION].database.active():
         assert secret not in json.dumps(await AuditLog.all().values("before_value", "updated_values"))
     before = await stored(instance, "litellm_settings")
-    kept = {"cache_params": {"host": "a.example", "password": "****"}}
-    assert (await admin.post("/config/update", litellm_settings=kept)).status_code == 200
+    masked = {"cache_params": {"host": "a.example", "password": "****"}}
+    assert (await admin.post("/config/update", litellm_settings=masked)).status_code == 200
     assert await stored(instance, "litellm_settings") == before
     moved = {"cache_params": {"host": "evil.example", "password": "****"}}
     assert (await admin.post("/config/update", litellm_settings=moved)).status_code == 400

@@ -103,9 +103,9 @@ async def test_every_page_of_a_filter_without_an_index_has_the_total(admin: Call
     expected = {"startTime": ["r4", "r2", "r3", "r1"], "spend": ["r4", "r3", "r2", "r1"]}
     for sort_by, ids in expected.items():
         query = {**PERIOD, "model": "m", "sort_by": sort_by, "page_size": 3}
-        for page, found in ((1, ids[:3]), (2, ids[3:]), (3, [])):
+        for page, ids_of_page in ((1, ids[:3]), (2, ids[3:]), (3, [])):
             answer = (await admin.get(TABLE, **query, page=page)).json()
-            assert [row["request_id"] for row in answer["data"]] == found
+            assert [row["request_id"] for row in answer["data"]] == ids_of_page
             assert (answer["total"], answer["total_pages"], answer["total_is_capped"]) == (4, 2, False)
 
 

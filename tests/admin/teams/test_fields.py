@@ -41,12 +41,12 @@ def test_only_what_is_sent_becomes_a_column() -> None:
 def test_metadata_that_the_api_keeps_for_itself_stay() -> None:
     team = Team(team_id="t", metadata={"team_member_budget_id": "b", "logging": [], "tags": ["x"], "a": 1})
     sent = {"metadata": {"team_member_budget_id": "stolen", "c": 2}}
-    kept = {"team_member_budget_id": "b", "logging": []}
-    assert team_columns(sent, team)["metadata"] == {"c": 2, **kept}
-    assert team_columns(sent, team, is_merge=True)["metadata"] == {"tags": ["x"], "a": 1, "c": 2, **kept}
-    assert team_columns(sent, team, is_restricted=True)["metadata"] == {"c": 2, "tags": ["x"], **kept}
-    assert team_columns({"metadata": None}, team, is_merge=True)["metadata"] == kept
-    assert team_columns({"tags": None}, team)["metadata"] == {"a": 1, **kept}
+    retained = {"team_member_budget_id": "b", "logging": []}
+    assert team_columns(sent, team)["metadata"] == {"c": 2, **retained}
+    assert team_columns(sent, team, is_merge=True)["metadata"] == {"tags": ["x"], "a": 1, "c": 2, **retained}
+    assert team_columns(sent, team, is_restricted=True)["metadata"] == {"c": 2, "tags": ["x"], **retained}
+    assert team_columns({"metadata": None}, team, is_merge=True)["metadata"] == retained
+    assert team_columns({"tags": None}, team)["metadata"] == {"a": 1, **retained}
 
 
 def test_a_soft_budget_is_lower_than_the_ceiling() -> None:

@@ -62,8 +62,8 @@ async def test_the_page_learns_what_its_reader_may_edit(
         info = (await caller.get("/team/info", team_id=team_id)).json()["team_info"]
         return str(info["caller_edit_access"]["kind"])
 
-    found = [await kind(caller) for caller in (admin, olga, alice, bob, vera)]
-    assert found == ["unrestricted", "unrestricted", "team_admin", "none", "none"]
+    kinds = [await kind(caller) for caller in (admin, olga, alice, bob, vera)]
+    assert kinds == ["unrestricted", "unrestricted", "team_admin", "none", "none"]
 
 
 async def test_a_member_sees_their_own_membership(admin: Caller, alice: Caller, bob: Caller) -> None:

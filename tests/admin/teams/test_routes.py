@@ -63,10 +63,10 @@ async def test_a_new_team_has_members_of_every_kind(admin: Caller) -> None:
     members = [{"user_email": "New@acme.example", "role": "admin"}, {"user_id": "u1", "role": "user"}]
     answer = await admin.post("/team/new", members_with_roles=members, admins=["u2"], members=["u1", "u3"])
     assert answer.status_code == 200, answer.text
-    found = {
+    roles = {
         member["user_email"] or member["user_id"]: member["role"] for member in answer.json()["members_with_roles"]
     }
-    assert found == {
+    assert roles == {
         "new@acme.example": "admin",
         "u1": "user",
         "u2": "admin",

@@ -29,14 +29,14 @@ async def test_deleting_a_team_takes_all_that_hangs_on_it(admin: Caller, alice: 
 
 async def test_a_deleted_team_leaves_a_tombstone(admin: Caller, alice: Caller) -> None:
     team_id = await new_team(admin, team_alias="Team", members_with_roles=[{"user_id": "alice", "role": "user"}])
-    kept = await new_team(admin)
+    other = await new_team(admin)
     await admin.post("/team/delete", team_ids=[team_id])
     page = (await admin.get("/v2/team/list", status="deleted")).json()
     assert page["total"] == 1
     row = page["teams"][0]
     assert (row["team_id"], row["team_alias"], row["members_count"]) == (team_id, "Team", 2)
     assert (row["deleted_by"], row["members"]) == ("default_user_id", ["alice"])
-    assert [team["team_id"] for team in (await admin.get("/v2/team/list")).json()["teams"]] == [kept]
+    assert [team["team_id"] for team in (await admin.get("/v2/team/list")).json()["teams"]] == [other]
     mine = (await alice.get("/v2/team/list", status="deleted", user_id="alice")).json()
     assert mine["teams"] == []
 

@@ -20,8 +20,8 @@ async def test_an_invitation_lives_for_a_week(admin: Caller, alice: Caller) -> N
     invitation = await _invited(admin)
     assert (invitation["user_id"], invitation["is_accepted"], invitation["accepted_at"]) == ("alice", False, None)
     assert len(str(invitation["id"])) == 43
-    left = datetime.fromisoformat(str(invitation["expires_at"])) - datetime.now(UTC)
-    assert timedelta(days=6, hours=23) < left <= timedelta(days=7)
+    remaining = datetime.fromisoformat(str(invitation["expires_at"])) - datetime.now(UTC)
+    assert timedelta(days=6, hours=23) < remaining <= timedelta(days=7)
     shown = await admin.get("/invitation/info", invitation_id=str(invitation["id"]))
     assert shown.json() == invitation
 

@@ -12,7 +12,7 @@ async def test_each_user_succeeds_or_fails_for_itself(admin: Caller, alice: Call
     assert answer.status_code == 200, answer.text
     result = answer.json()
     assert (result["total_requested"], result["successful_updates"], result["failed_updates"]) == (4, 2, 2)
-    assert [one["success"] for one in result["results"]] == [True, False, True, False]
+    assert [entry["success"] for entry in result["results"]] == [True, False, True, False]
     assert result["results"][0]["updated_user"]["max_budget"] == 3
     assert (result["results"][1]["user_id"], result["results"][1]["updated_user"]) == ("zzz", None)
     assert "password" not in result["results"][0]["updated_user"]

@@ -1,4 +1,4 @@
-"""What a key's `allowed_routes` may name: words of the contract for groups of routes, paths, and paths with `*`."""
+"""What a key's `allowed_routes` may name: groups of routes, paths, and paths with `*`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SPEND = ("/spend/*", "/user/daily/*", "/team/daily/*", "/tag/daily/*", "/organi
 _GLOBAL_SPEND = ("/global/*", "/gateway/daily/activity")
 _SELF = ("/team/member_add", "/team/member_delete", "/team/permissions_list", "/user/password/change", "/model/*")
 
-# Word of the contract -> groups of app/route_groups.py, and paths (a trailing * stands for anything). Pass-through is
+# Name that clients write -> groups of app/route_groups.py, and paths (a trailing * is anything). Pass-through is
 # of the group "llm" as a route, and "pass_through" as a call: who may speak OpenAI's dialect need not reach every
 # provider.
-_WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "llm_api_routes": (("llm", "models", "pass_through"), ()),
     "openai_routes": (("llm", "models"), ()),
     "anthropic_routes": ((), ("/anthropic/*", "/v1/messages*")),
@@ -33,9 +33,9 @@ _WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def route_matches(entry: str, path: str, group: str) -> bool:
-    """Whether one entry of `allowed_routes` covers a path: a word of the contract, a path, or a path with `*`."""
-    if entry in _WORDS:
-        groups, patterns = _WORDS[entry]
+    """Whether one entry of `allowed_routes` covers a path: the name of a group, a path, or a path with `*`."""
+    if entry in _GROUPS:
+        groups, patterns = _GROUPS[entry]
         return group in groups or any(_covers(pattern, path) for pattern in patterns)
     return _covers(entry, path)
 
