@@ -15,7 +15,7 @@ KEYS = "/ui/workers/eu/keys"
 
 
 def _sent(worker: ContractWorker, path: str) -> list[object]:
-    return [body for _, seen, body in worker.seen if seen == path]
+    return [body for _, seen, body in worker.requests if seen == path]
 
 
 async def test_an_empty_worker_says_what_keys_are_for(console: Console) -> None:

@@ -176,7 +176,7 @@ async def test_login_by_code_is_bound_to_a_challenge() -> None:
     worker = ContractWorker()
     client, credential = await _signed_in(worker)
     assert credential.key in worker.sessions and credential.role == "proxy_admin" and not credential.is_expired
-    sent = {path: body for _, path, body in worker.seen}
+    sent = {path: body for _, path, body in worker.requests}
     assert len(sent["/v3/login"]["code_challenge"]) == 43
     assert sent["/v3/login/exchange"]["code_verifier"] not in str(sent["/v3/login"])
     assert (await client.list_keys())["keys"] == []

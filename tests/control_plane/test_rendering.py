@@ -1,91 +1,16 @@
-"""Models, teams, users and spend of one worker; who may not see them; a worker that is away."""
+"""Pages for what goes wrong: a worker that refuses, fails or is away, and addresses that are none."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from .console_app import Console, post, sign_in, text_of
+from .console_app import Console, sign_in, text_of
 from .contract_worker import ContractWorker
 
 EU = "/ui/workers/eu"
 SECTIONS = ("keys", "models", "teams", "users", "spend")
-
-
-def _bodies(worker: ContractWorker, path: str) -> list[object]:
-    return [body for _, seen, body in worker.seen if seen == path]
-
-
-async def test_models_are_added_with_prices_per_token_and_deleted(console: Console, eu: ContractWorker) -> None:
-    client = await console.signed_in("eu")
-    fields = {
-        "model_name": "smart",
-        "model": "openai/gpt-5",
-        "api_key": "sk-of-the-provider",
-        "input_cost_per_token": "1.25",
-    }
-    assert (await post(client, f"{EU}/models", **fields)).status_code == 303
-    params = {"model": "openai/gpt-5", "api_key": "sk-of-the-provider", "input_cost_per_token": 0.00000125}
-    assert _bodies(eu, "/model/new") == [{"model_name": "smart", "litellm_params": params, "model_info": {}}]
-    page = await text_of(client, f"{EU}/models")
-    assert f"{EU}/models/id-smart/delete" in page and f"{EU}/models/id-chat-small/delete" not in page
-    assert "It is the only one" in await text_of(client, f"{EU}/models/id-smart/delete")
-    await post(client, f"{EU}/models/id-smart/delete")
-    assert _bodies(eu, "/model/delete") == [{"id": "id-smart"}]
-    assert (await client.get(f"{EU}/models/id-nope/delete")).status_code == 404
-
-
-async def test_a_providers_key_is_never_shown_again(console: Console, eu: ContractWorker) -> None:
-    eu.failures["/model/new"] = (400, {"error": {"message": "Bad model", "type": "x", "param": "model", "code": "400"}})
-    client = await console.signed_in("eu")
-    response = await post(client, f"{EU}/models", model_name="m", model="zz/zz", api_key="sk-of-the-provider")
-    page = await response.get_data(as_text=True)
-    assert 'id="model-error"' in page and "Bad model" in page and "sk-of-the-provider" not in page
-
-
-async def test_teams(console: Console, eu: ContractWorker) -> None:
-    client = await console.signed_in("eu")
-    assert "No teams on EU Production" in await text_of(client, f"{EU}/teams")
-    assert (await post(client, f"{EU}/teams", team_alias="Payments", max_budget="500")).status_code == 303
-    assert _bodies(eu, "/team/new") == [{"team_alias": "Payments", "max_budget": 500.0}]
-    page = await text_of(client, f"{EU}/teams")
-    assert "Payments" in page and "of $500" in page
-    response = await post(client, f"{EU}/teams", team_alias="")
-    assert response.status_code == 422
-
-
-async def test_users(console: Console, eu: ContractWorker) -> None:
-    client = await console.signed_in("eu")
-    fields = {"user_email": "bob@acme.example", "user_role": "internal_user"}
-    assert (await post(client, f"{EU}/users", **fields)).status_code == 303
-    assert _bodies(eu, "/user/new") == [{"auto_create_key": False, **fields}]
-    assert "bob@acme.example" in await text_of(client, f"{EU}/users")
-    page = await (await post(client, f"{EU}/users", **fields)).get_data(as_text=True)
-    assert 'id="user_email-error"' in page and "already exists" in page
-    page = await (await post(client, f"{EU}/users", user_email="bob")).get_data(as_text=True)
-    assert "Enter an e-mail address, for example" in page
-
-
-async def test_spend_by_day_model_and_key(console: Console, eu: ContractWorker) -> None:
-    key = eu.add_key("checkout")
-    today = datetime.now(UTC).date()
-    eu.add_day(today.isoformat(), {"chat-small": 1.5, "embed-small": 0.0005}, requests=1200, failed=12)
-    eu.add_day((today - timedelta(days=9)).isoformat(), {"chat-small": 2.0})
-    client = await console.signed_in("eu")
-    page = await text_of(client, f"{EU}/spend")
-    assert "$3.50" in page and "1,200" in page and "$0.000500" in page and "so far" in page
-    page = await text_of(client, f"{EU}/spend?days=7&by=key")
-    assert "checkout" in page and f"{EU}/keys/{key['token']}" in page and "$1.50" in page and "$3.50" not in page
-    fragment = await text_of(client, f"{EU}/spend?days=7", **{"HX-Target": "spend", "HX-Request": "true"})
-    assert fragment.strip().startswith('<div id="spend"')
-
-
-async def test_no_traffic_is_not_an_error(console: Console) -> None:
-    assert "No requests in the last 30 days" in await text_of(
-        await console.signed_in("eu"), f"{EU}/spend?days=zzz&by=zzz"
-    )
 
 
 async def test_a_role_that_may_not_read_gets_a_clear_page(console: Console, eu: ContractWorker) -> None:
