@@ -18,8 +18,8 @@ _OTHER_PROCESS = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from app.llm.metrics.cells import Cell, Totals
-from app.llm.metrics.files import TotalsFiles
+from app.observability.metrics.counts import Cell, Totals
+from app.observability.metrics.shared_totals import TotalsFiles
 from app.settings import load_settings
 settings = replace(load_settings(environ={"LITELLM_MASTER_KEY": "sk-0123456789"}), state_dir=Path(sys.argv[1]))
 files = TotalsFiles(settings)
@@ -48,11 +48,11 @@ def other_process(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def summed(files: TotalsFiles, own: Totals) -> Totals:
-    found = Totals()
-    found.add(own)
+    merged = Totals()
+    merged.add(own)
     for totals in files.others():
-        found.add(totals)
-    return found
+        merged.add(totals)
+    return merged
 
 
 def test_a_live_process_is_summed_and_a_killed_one_taken_over(settings: Settings) -> None:
