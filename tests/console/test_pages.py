@@ -48,7 +48,7 @@ async def _sign_in(page: Page, running: RunningConsole, worker_id: str = "eu") -
 async def _serious_faults(page: Page) -> list[str]:
     await page.evaluate(AXE)
     # What is wrong in full; of what is right, which is most of it, only so much as axe needs.
-    script = "axe.run({resultTypes: ['violations']}).then((found) => found.violations)"
+    script = "axe.run({resultTypes: ['violations']}).then((result) => result.violations)"
     violations: list[dict[str, Any]] = await page.evaluate(script)
     return [
         f"{fault['id']} {node['target']}"
@@ -150,16 +150,16 @@ async def test_filter_and_pages_swap_the_table_only(page: Page, running_console:
 
 
 @pytest.mark.parametrize(
-    ("section", "words"), [("keys", "Create key"), ("users", "Create user"), ("teams", "Create team")]
+    ("section", "label"), [("keys", "Create key"), ("users", "Create user"), ("teams", "Create team")]
 )
 async def test_an_empty_list_leads_to_its_form(
-    page: Page, running_console: RunningConsole, section: str, words: str
+    page: Page, running_console: RunningConsole, section: str, label: str
 ) -> None:
     await _sign_in(page, running_console, "us")
     await page.goto(f"{running_console.url}/ui/workers/us/{section}")
-    await page.locator(".empty").get_by_role("link", name=words).click()
+    await page.locator(".empty").get_by_role("link", name=label).click()
     await page.wait_for_url(f"**/{section}/new")
-    await expect(page.get_by_role("dialog", name=words)).to_be_visible()
+    await expect(page.get_by_role("dialog", name=label)).to_be_visible()
     await page.get_by_role("link", name="Cancel").click()
     await expect(page.locator(".empty")).to_be_visible()
 

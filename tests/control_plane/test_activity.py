@@ -13,6 +13,6 @@ def test_the_fifth_group_and_beyond_are_other() -> None:
     metrics = {"spend": Decimal(49), "api_requests": 7}
     rows = [{"date": "2026-11-21", "metrics": metrics, "breakdown": {"models": models}}]
     activity = daily_chart(rows, days=7, group="model", today=date(2026, 11, 21))
-    assert [one.name for one in activity.series] == ["m0", "m1", "m2", "m3", "Other"]
-    assert sum((one.spend for one in activity.series), Decimal(0)) == activity.total.spend == 49
+    assert [figures.name for figures in activity.series] == ["m0", "m1", "m2", "m3", "Other"]
+    assert sum((figures.spend for figures in activity.series), Decimal(0)) == activity.total.spend == 49
     assert len(activity.groups) == 7 and len(activity.chart.columns) == 7

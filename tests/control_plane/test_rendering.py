@@ -19,13 +19,13 @@ async def test_a_role_that_may_not_read_gets_a_clear_page(console: Console, eu: 
     body = {"error": {"message": message, "type": "auth_error", "param": None, "code": "401"}}
     eu.failures["/team/list"] = (401, body)
     client = await console.signed_in("eu")
-    for section, status, words in (
+    for section, status, text in (
         ("users", 403, "Only admins list users"),
         ("teams", 401, "Only proxy admin can do this"),
     ):
         response = await client.get(f"{EU}/{section}")
         page = await response.get_data(as_text=True)
-        assert response.status_code == status and "EU Production does not allow this" in page and words in page
+        assert response.status_code == status and "EU Production does not allow this" in page and text in page
     assert (await client.get(f"{EU}/keys/new")).status_code == 200
 
 
@@ -79,9 +79,9 @@ async def test_a_fragment_of_a_dead_worker_replaces_the_whole_content(console: C
 
 async def test_unknown_workers_and_pages(console: Console) -> None:
     client = await console.signed_in("eu")
-    for address, words in (("/ui/workers/nope/keys", "Unknown worker"), ("/ui/nope", "No such page")):
+    for address, text in (("/ui/workers/nope/keys", "Unknown worker"), ("/ui/nope", "No such page")):
         response = await client.get(address)
-        assert response.status_code == 404 and words in await response.get_data(as_text=True)
+        assert response.status_code == 404 and text in await response.get_data(as_text=True)
     assert (await console.browser().get("/ui/workers/nope/keys")).status_code == 303
     assert (await client.get("/ui/nope", headers={})).headers["Cache-Control"] == "no-store"
 
