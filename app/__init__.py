@@ -7,7 +7,6 @@ import os
 import httpx
 import structlog
 from quart import Quart, Response, jsonify, request
-from quart_cors import cors
 from werkzeug.exceptions import HTTPException
 
 from .auth.guard import access_of_routes, guard
@@ -40,7 +39,7 @@ from .observability.metrics.exporter import Metrics
 from .observability.notifications import Notifications
 from .openapi.document import EXTENSION as API_DOCUMENT
 from .openapi.document import ApiDocument
-from .route_groups import ROUTE_GROUPS, closed_groups, group_of_blueprints
+from .route_groups import ROUTE_GROUPS, closed_groups, group_of_blueprints, same_origin_blueprints
 from .services import EXTENSION, Services
 from .settings import Settings
 from .spend.budget import Budgets
@@ -48,6 +47,7 @@ from .spend.ledger import SpendLedger
 from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
 from .storage.database import DATABASE_AWAY, Database
+from .web.cross_origin import answer_origin
 from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from .web.forwarded import behind_proxies
 from .web.request_body import DrainingRequest, wait_until_sent
@@ -70,6 +70,8 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
+    if settings.control_plane_origin is not None:
+        answer_origin(app, settings.control_plane_origin, closed_to=same_origin_blueprints())
     _close_groups(app, settings)
     accesses = access_of_routes(app, services.route_groups) | opened_routes(settings)
     guard(app, accesses)
@@ -83,16 +85,6 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     )
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
-    if settings.control_plane_origin is not None:
-        app = cors(
-            app,
-            allow_origin=[settings.control_plane_origin],
-            allow_credentials=True,
-            allow_headers=["Authorization", "Content-Type", "litellm-changed-by", "x-litellm-api-key"],
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            expose_headers=["Retry-After", "x-litellm-call-id", "x-quarterdeck-unknown-fields"],
-            max_age=600,
-        )
     if "llm" not in closed_groups(settings):
         serve_configured_endpoints(app)
     if settings.serves_fast_path and "llm" not in closed_groups(settings):

@@ -37,7 +37,10 @@ async def front_door() -> Response:
 
 @dataclass(frozen=True)
 class RouteGroup:
-    """`is_open` decides per instance. `denial_status` and `denial` are what a closed group answers."""
+    """`is_open` decides per instance. `denial_status` and `denial` are what a closed group answers.
+
+    `answers_control_plane`: pages on the control plane's origin may call it, once `control_plane_url` is set.
+    """
 
     name: str
     blueprints: tuple[Blueprint, ...]
@@ -45,6 +48,7 @@ class RouteGroup:
     is_open: Callable[[Settings], bool]
     denial_status: int = 403
     denial: str = ""
+    answers_control_plane: bool = True
 
     def refusal(self) -> PlainDenial:
         return PlainDenial(self.denial, status=self.denial_status)
@@ -52,7 +56,7 @@ class RouteGroup:
 
 ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     RouteGroup("health", (health_blueprint,), "always", lambda settings: True),
-    RouteGroup("metrics", (metrics_blueprint,), "always", lambda settings: True),
+    RouteGroup("metrics", (metrics_blueprint,), "always", lambda settings: True, answers_control_plane=False),
     RouteGroup("discovery", (discovery_blueprint, api_docs_blueprint), "always", lambda settings: True),
     RouteGroup(
         "login",
@@ -83,6 +87,7 @@ ROUTE_GROUPS: tuple[RouteGroup, ...] = (
         lambda settings: not settings.disable_admin_ui,
         denial_status=404,
         denial="Not Found",
+        answers_control_plane=False,
     ),
 )
 
@@ -95,3 +100,10 @@ def closed_groups(settings: Settings) -> dict[str, RouteGroup]:
 def group_of_blueprints() -> dict[str, str]:
     """Name of each blueprint -> name of its group."""
     return {blueprint.name: group.name for group in ROUTE_GROUPS for blueprint in group.blueprints}
+
+
+def same_origin_blueprints() -> frozenset[str]:
+    """Names of the blueprints that no page of another origin may call, the control plane's included."""
+    return frozenset(
+        blueprint.name for group in ROUTE_GROUPS if not group.answers_control_plane for blueprint in group.blueprints
+    )

@@ -71,6 +71,7 @@ MAY_SEE_REQUEST = (
     "app.llm.routes.openai",
     "app.llm.routes.files",
     "app.llm.routes.utilities",
+    "app.web.cross_origin",
     "app.web.fields",
 )
 MAY_SEE_REQUEST_EXACTLY = ("app",)

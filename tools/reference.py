@@ -229,7 +229,8 @@ the request: its denial is the same with a key, without one, and with a bad body
 Who may call: *anyone* needs no key; *any key* is every known key, the master key included, and the route then shows or
 does what this caller may; otherwise the roles are named. *console session* is the cookie of the console's sign-in.
 `OPTIONS` and, beside every `GET`, `HEAD` are answered too. Routes under `/v3/login` answer 404 without
-`general_settings.control_plane_url`.
+`general_settings.control_plane_url`. With it, pages of that origin may call every group but
+{{same_origin}} from a browser (CORS); no other origin may call any.
 """
 
 
@@ -249,7 +250,10 @@ def routes_markdown(app: Quart) -> str:
         for group in ROUTE_GROUPS
     ]
     head = _ROUTES.format(
-        columns=" | ".join(variants), lines="|".join("---" for _ in variants), matrix="\n".join(matrix)
+        columns=" | ".join(variants),
+        lines="|".join("---" for _ in variants),
+        matrix="\n".join(matrix),
+        same_origin=" and ".join(group.name for group in ROUTE_GROUPS if not group.answers_control_plane),
     )
     return "\n".join([head, *(_group_table(app, group) for group in ROUTE_GROUPS)])
 

@@ -22,7 +22,7 @@ from .rendering import (
     assets,
     problem,
     secure,
-    show_database_away,
+    show_database_unavailable,
     show_http_error,
     show_not_found,
     show_refused,
@@ -32,7 +32,7 @@ from .rendering import (
     template_context,
 )
 from .session import load_session, public
-from .worker_errors import ODD_ANSWER, SessionExpired, WorkerRefused, WorkerUnreachable
+from .worker_errors import INVALID_ANSWER, SessionExpired, WorkerRefused, WorkerUnreachable
 
 __all__ = ["console_blueprint"]
 
@@ -96,8 +96,8 @@ for name, provided in TEMPLATE_GLOBALS.items():
 console_blueprint.register_error_handler(WorkerUnreachable, show_unreachable)
 console_blueprint.register_error_handler(SessionExpired, show_session_expired)
 console_blueprint.register_error_handler(WorkerRefused, show_refused)
-console_blueprint.register_error_handler(ServiceUnavailable, show_database_away)
+console_blueprint.register_error_handler(ServiceUnavailable, show_database_unavailable)
 console_blueprint.register_error_handler(HTTPException, show_http_error)
 console_blueprint.register_error_handler(NotFound, show_not_found)
-for odd in ODD_ANSWER:
-    console_blueprint.register_error_handler(odd, show_unexpected)
+for error_type in INVALID_ANSWER:
+    console_blueprint.register_error_handler(error_type, show_unexpected)

@@ -13,7 +13,7 @@ from .formatting import decimal
 from .worker_client import Row
 
 TOP = 4
-# By the name that clients asked for; a worker that does not say it is grouped by the provider's names.
+# By the name that clients requested; a worker that does not report it is grouped by the provider's names.
 GROUPS = {"model": ("model_groups", "models"), "key": ("api_keys",)}
 
 
@@ -66,18 +66,18 @@ def daily_chart(rows: Sequence[Row], *, days: int, group: str, today: date, heig
             (breakdown[name] for name in GROUPS.get(group, ()) if breakdown.get(name)), {}
         )
         for name, entry in entries.items():
-            title, detail = _words(name, entry.get("metadata") or {}) if group == "key" else (name, "")
+            title, detail = _key_title(name, entry.get("metadata") or {}) if group == "key" else (name, "")
             groups.setdefault(name, Figures(title, detail, name)).add(day, entry["metrics"])
     ordered = sorted(groups.values(), key=lambda figures: (-figures.spend, -figures.requests, figures.name))
     series = _series(ordered, total) if group else [total]
     dates = [today - timedelta(days=age) for age in range(days - 1, -1, -1)]
-    values = [(day, [one.by_day.get(day.isoformat(), Decimal(0)) for one in series]) for day in dates]
-    chart = stacked(values, [one.name for one in series], height=height, today=today)
+    values = [(day, [figures.by_day.get(day.isoformat(), Decimal(0)) for figures in series]) for day in dates]
+    chart = stacked(values, [figures.name for figures in series], height=height, today=today)
     newest = sorted(per_day.values(), key=lambda figures: figures.name, reverse=True)
     return Activity(total, ordered, newest, series, chart, dates[0], dates[-1])
 
 
-def _words(key_hash: str, metadata: Mapping[str, Any]) -> tuple[str, str]:
+def _key_title(key_hash: str, metadata: Mapping[str, Any]) -> tuple[str, str]:
     """How a key is called, and the few digits that tell two of the same name apart."""
     short = key_hash if len(key_hash) < 13 else f"{key_hash[:4]}…{key_hash[-4:]}"
     alias = metadata.get("key_alias")

@@ -1,4 +1,4 @@
-"""Geometry of the server-drawn SVG charts. Pure: numbers in, shapes out; words and colours are the template's."""
+"""Geometry of the server-drawn SVG charts. Pure: numbers in, shapes out; text and colours are the template's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Column:
-    """One day: its bars from the bottom up, the hover area and the words of its tooltip."""
+    """One day: its bars from the bottom up, the hover area and the text of its tooltip."""
 
     day: date
     x: float
@@ -66,15 +66,15 @@ def stacked(
     width = WIDTH / max(len(days), 1)
     columns = []
     for index, (day, values) in enumerate(days):
-        left, y, bars = index * width, height - 0.5, []
+        x, y, bars = index * width, height - 0.5, []
         for series, value in enumerate(values, 1):
             tall = float(value) * scale
             if tall > 0:
                 y -= tall
-                bars.append(Bar(series, left + width * GAP, y, width * (1 - 2 * GAP), max(tall - 1, 0.4)))
+                bars.append(Bar(series, x + width * GAP, y, width * (1 - 2 * GAP), max(tall - 1, 0.4)))
         parts = tuple((name, value) for name, value in zip(names, values, strict=True) if value)
         total = sum(values, Decimal(0))
-        columns.append(Column(day, left, width, tuple(bars), parts, total, day == today))
+        columns.append(Column(day, x, width, tuple(bars), parts, total, day == today))
     return Chart(height, tuple(columns), ticks, tuple(names), max(1, round(len(days) / 5)))
 
 

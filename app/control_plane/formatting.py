@@ -61,7 +61,7 @@ def axis(ticks: Sequence[Decimal]) -> list[str]:
 
 
 def per_million(value: Any) -> str:
-    """Price of a million tokens from the price of one; a price of fractions of a cent keeps what matters."""
+    """Price of a million tokens from the price of one; a price of fractions of a cent keeps its significant digits."""
     amount = (decimal(value) * 1_000_000).normalize()
     return f"${amount:,.2f}" if amount == round(amount, 2) else f"${amount:,f}"
 
@@ -133,9 +133,9 @@ def ago(value: Any) -> Markup:
         return Markup("<span class=quiet>—</span>")
     delta = datetime.now(UTC) - moment
     is_now = abs(delta) < timedelta(seconds=2)
-    words = "now" if is_now else f"{span(delta)} ago" if delta > timedelta() else f"in {span(delta)}"
+    relative = "now" if is_now else f"{span(delta)} ago" if delta > timedelta() else f"in {span(delta)}"
     return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
-        moment.isoformat(timespec="seconds"), moment, words
+        moment.isoformat(timespec="seconds"), moment, relative
     )
 
 

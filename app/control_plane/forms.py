@@ -1,4 +1,4 @@
-"""Reading what a person typed: text to typed fields of the contract, with a sentence for each thing that is wrong."""
+"""Parsing what a person typed: text to typed fields of the contract, with a sentence for each thing that is wrong."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Form:
         return number
 
     def refused(self, error: WorkerRefused) -> None:
-        """The worker's own words, at the field that it names when the form has it, else above the form."""
+        """The worker's own message, at the field that it names when the form has it, else above the form."""
         for name, message in error.fields.items():
             if name in self.values:
                 self.errors[name] = message

@@ -13,7 +13,7 @@ from .forms import Form, jsonable
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
-LIVES = (
+LIFETIMES = (
     ("", "Never"),
     ("24h", "In 24 hours"),
     ("7d", "In 7 days"),
@@ -88,17 +88,17 @@ def key_fields(form: Form) -> dict[str, Any]:
 
 
 def new_key_fields(form: Form) -> dict[str, Any]:
-    """Only what was filled in: what is left out may have a default on the worker."""
+    """Only what was filled in: what is omitted may have a default on the worker."""
     fields = {**key_fields(form), "duration": form.text("duration")}
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
 def changed_fields(form: Form, key: Row) -> dict[str, Any]:
-    """What differs from the stored row. `duration` is sent only when a new life was chosen: `never` clears it."""
+    """What differs from the stored row. `duration` is sent only when a new lifetime was chosen: `never` clears it."""
     fields = {name: value for name, value in key_fields(form).items() if not _same(key.get(name), value)}
-    life = form.values.get("duration", "keep")
-    if life != "keep":
-        fields["duration"] = life or None
+    lifetime = form.values.get("duration", "keep")
+    if lifetime != "keep":
+        fields["duration"] = lifetime or None
     return fields
 
 
@@ -144,8 +144,8 @@ def try_it(url: str, secret: str, models: list[str], known: list[Row]) -> str:
     chat = next((name for name in allowed if modes.get(name) not in ("embedding", "image_generation")), None)
     path, model = ("chat/completions", chat) if chat else ("embeddings", allowed[0])
     question: dict[str, Any] = {"messages": [{"role": "user", "content": "ping"}]} if chat else {"input": "ping"}
-    first, rest = json.dumps({"model": model})[:-1], json.dumps(question)[1:]
-    body = f"{first},\n       {rest}".replace("'", "\\u0027")
+    first, remainder = json.dumps({"model": model})[:-1], json.dumps(question)[1:]
+    body = f"{first},\n       {remainder}".replace("'", "\\u0027")
     return (
         f"curl {url}/v1/{path} \\\n  -H 'Authorization: Bearer {secret}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n  -d '{body}'"

@@ -14,8 +14,8 @@ from .formatting import whole_number
 from .forms import PERIODS, Form
 from .key_form import (
     FORM_READS,
+    LIFETIMES,
     LISTS,
-    LIVES,
     changed_fields,
     describe,
     form_of,
@@ -25,9 +25,9 @@ from .key_form import (
     try_it,
 )
 from .rendering import page
-from .session import go, requires_worker_session
+from .session import redirect_browser, requires_worker_session
 from .worker_client import PAGE_SIZE, Row, WorkerClient
-from .worker_errors import ODD_ANSWER, WorkerError, WorkerRefused
+from .worker_errors import INVALID_ANSWER, WorkerError, WorkerRefused
 
 blueprint = Blueprint("keys", __name__, url_prefix="/workers/<worker_id>/keys")
 _SORTS = ("key_alias", "spend", "created_at")
@@ -93,7 +93,7 @@ async def new_key(client: WorkerClient) -> Response:
 async def _form_page(client: WorkerClient, form: Form) -> Response:
     context = await _PAGE.read(client, *FORM_READS)
     status = 200 if form.is_valid else 422
-    return await page(_PAGE.template, status=status, form=form, lives=LIVES, periods=PERIODS, **context)
+    return await page(_PAGE.template, status=status, form=form, lifetimes=LIFETIMES, periods=PERIODS, **context)
 
 
 @blueprint.post("")
@@ -115,7 +115,7 @@ async def _show_secret(client: WorkerClient, created: Row) -> Response:
     """The secret is shown even when the list behind it cannot be read now: there is no second time."""
     try:
         context = await _PAGE.read(client, read_models)
-    except (WorkerError, *ODD_ANSWER):
+    except (WorkerError, *INVALID_ANSWER):
         context = {**_listing({}, _filters()), "teams": [], "team_names": {}, "models": []}
     url = request.host_url.rstrip("/") if client.worker.is_self else client.worker.url
     key = describe({**created, "key": None})
@@ -154,7 +154,7 @@ async def _key_page(
         activity=activity,
         requests=requests,
         form=form or (form_of(key) if is_editing else None),
-        lives=(("keep", _current_life(described)), *LIVES),
+        lifetimes=(("keep", _current_lifetime(described)), *LIFETIMES),
         periods=_periods(key),
         is_deleting=is_deleting,
         problem=problem,
@@ -162,7 +162,7 @@ async def _key_page(
     )
 
 
-def _current_life(key: Row) -> str:
+def _current_lifetime(key: Row) -> str:
     expires_at = key["expires_at"]
     return f"As it is: {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else "As it is: never"
 
@@ -212,7 +212,7 @@ async def save_key(client: WorkerClient, key_hash: str) -> Response:
 
 
 def _back_to_key(client: WorkerClient, key_hash: str) -> Response:
-    return go(url_for("console.keys.show_key", worker_id=client.worker.worker_id, key_hash=key_hash))
+    return redirect_browser(url_for("console.keys.show_key", worker_id=client.worker.worker_id, key_hash=key_hash))
 
 
 @blueprint.post("/<key_hash>/block")
@@ -245,4 +245,4 @@ async def delete_key(client: WorkerClient, key_hash: str) -> Response:
             sentence = f"Type {key['name']} exactly as it is written here."
             return await _key_page(client, key_hash, is_deleting=True, problem=sentence)
     await client.delete_key(key_hash)
-    return go(url_for("console.keys.list_keys", worker_id=client.worker.worker_id))
+    return redirect_browser(url_for("console.keys.list_keys", worker_id=client.worker.worker_id))

@@ -13,7 +13,7 @@ from app.services import services
 
 from .registry import Worker
 from .rendering import THEME_COOKIE, THEMES, page, safe_next
-from .session import clear_cookie, go, is_https, open_client, public, write_cookie
+from .session import clear_cookie, is_https, open_client, public, redirect_browser, write_cookie
 from .worker_client import Credential
 from .worker_errors import WorkerError, WorkerRefused, WorkerUnreachable
 
@@ -33,24 +33,24 @@ async def log_in() -> Response:
     username, password = form.get("username", "").strip(), form.get("password", "")
     chosen, next_page = form.get("worker_id", ""), form.get("next", "")
     worker = _worker(chosen)
-    again = {"chosen": chosen, "username": username, "next_page": next_page}
+    form_values = {"chosen": chosen, "username": username, "next_page": next_page}
     if worker is None:
-        return await _login_page(status=404, problem="No worker with this id is in the registry.", **again)
+        return await _login_page(status=404, problem="No worker with this id is in the registry.", **form_values)
     if not username or not password:
-        return await _login_page(status=400, field_problem="Enter a username and a password.", **again)
+        return await _login_page(status=400, field_problem="Enter a username and a password.", **form_values)
     try:
         credential = await _sign_in_at(worker, username, password)
     except TooManyRequests as refusal:
-        return await _too_many(worker, int(refusal.headers["Retry-After"]), again)
+        return await _too_many(worker, int(refusal.headers["Retry-After"]), form_values)
     except WorkerUnreachable as error:
         problem = (
             f"{worker.name} does not answer: {error.message}. Nothing was sent on; other workers are not affected."
         )
-        return await _login_page(status=502, problem=problem, **again)
+        return await _login_page(status=502, problem=problem, **form_values)
     except WorkerRefused as error:
-        return await _refused(error, again)
+        return await _refused(error, form_values)
     await g.session.remember(worker, credential)
-    return write_cookie(go(_first_page(worker, next_page)), g.session)
+    return write_cookie(redirect_browser(_first_page(worker, next_page)), g.session)
 
 
 async def _sign_in_at(worker: Worker, username: str, password: str) -> Credential:
@@ -85,24 +85,24 @@ def _first_page(worker: Worker, next_page: str) -> str:
     return url_for("console.keys.list_keys", worker_id=worker.worker_id)
 
 
-async def _refused(error: WorkerRefused, again: dict[str, str]) -> Response:
+async def _refused(error: WorkerRefused, form_values: dict[str, str]) -> Response:
     name = error.worker.name
     if error.status == 401:
         return await _login_page(
-            status=401, field_problem=f"{name} did not accept this username and password.", **again
+            status=401, field_problem=f"{name} did not accept this username and password.", **form_values
         )
     if error.status == 429:
-        return await _too_many(error.worker, error.retry_after_seconds or 60, again)
+        return await _too_many(error.worker, error.retry_after_seconds or 60, form_values)
     if error.status == 404 and not error.worker.is_self:
         return await _login_page(
-            status=502, problem=f"{name} does not accept sign-ins from a console.", origin=own_origin(), **again
+            status=502, problem=f"{name} does not accept sign-ins from a console.", origin=own_origin(), **form_values
         )
-    return await _login_page(status=502, problem=f"{name} answered {error.status}: {error.message}", **again)
+    return await _login_page(status=502, problem=f"{name} answered {error.status}: {error.message}", **form_values)
 
 
-async def _too_many(worker: Worker, seconds: int, again: dict[str, str]) -> Response:
+async def _too_many(worker: Worker, seconds: int, form_values: dict[str, str]) -> Response:
     problem = f"Too many failed sign-ins at {worker.name}. Try again in {-(-seconds // 60)} min."
-    response = await _login_page(status=429, problem=problem, **again)
+    response = await _login_page(status=429, problem=problem, **form_values)
     response.headers["Retry-After"] = str(seconds)
     return response
 
@@ -156,7 +156,7 @@ async def log_out() -> Response:
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, WorkerError):
             raise result
-    return clear_cookie(go(url_for("console.login.show_login")))
+    return clear_cookie(redirect_browser(url_for("console.login.show_login")))
 
 
 @blueprint.post("/theme")

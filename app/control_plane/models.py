@@ -10,7 +10,7 @@ from quart import Blueprint, Response, abort, request, url_for
 from .blocks import Context, Page
 from .forms import Form
 from .rendering import page
-from .session import go, requires_worker_session
+from .session import redirect_browser, requires_worker_session
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
@@ -73,7 +73,7 @@ async def create_model(client: WorkerClient) -> Response:
     except WorkerRefused as error:
         form.refused(error)
         return await _form_page(client, form)
-    return go(url_for("console.models.list_models", worker_id=client.worker.worker_id))
+    return redirect_browser(url_for("console.models.list_models", worker_id=client.worker.worker_id))
 
 
 def _fields(form: Form) -> dict[str, Any]:
@@ -109,4 +109,4 @@ async def confirm_deletion(client: WorkerClient, model_id: str) -> Response:
 @requires_worker_session
 async def delete_model(client: WorkerClient, model_id: str) -> Response:
     await client.delete_model(model_id)
-    return go(url_for("console.models.list_models", worker_id=client.worker.worker_id))
+    return redirect_browser(url_for("console.models.list_models", worker_id=client.worker.worker_id))

@@ -1,8 +1,8 @@
-"""Which workers this console may talk to, and what it saw when it last talked to each.
+"""Which workers this console may talk to, and how each answered last.
 
-A worker comes only from the configuration: no address that a browser sends is ever fetched. What was seen (`Contact`)
-is kept in the memory of this process; it feeds the switcher and the facts of the "does not answer" page, and is never
-shown as if it were live.
+A worker comes only from the configuration: no address that a browser sends is ever fetched. How it answered
+(`WorkerHealth`) is held in the memory of this process; it feeds the switcher and the facts of the "does not answer"
+page, and is never shown as if it were live.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Worker:
 
     @property
     def environment_kind(self) -> str:
-        """`production`, `staging` or `development`: the colour; the word shown stays the configured one."""
+        """`production`, `staging` or `development`: the colour; the text shown stays the configured one."""
         return _ENVIRONMENT_KINDS.get((self.environment or "").strip().lower(), "development")
 
     @property
@@ -82,15 +82,15 @@ class Worker:
 
     @property
     def place(self) -> str:
-        """What the labels say in few words, as `eu-west-1`."""
+        """The labels in short, as `eu-west-1`."""
         if "region" in self.labels:
             return self.labels["region"]
         return " · ".join(self.labels.values())
 
 
 @dataclass
-class Contact:
-    """What happened the last times that this process talked to one worker."""
+class WorkerHealth:
+    """How the last requests of this process to one worker went."""
 
     last_answer_at: datetime | None = None
     last_status: int | None = None
@@ -100,19 +100,19 @@ class Contact:
     failures: int = 0
     last_failure_at: datetime | None = None
 
-    def answered(self, status: int, milliseconds: int) -> None:
+    def record_answer(self, status: int, milliseconds: int) -> None:
         self.last_answer_at = datetime.now(UTC)
         self.last_status, self.last_milliseconds = status, milliseconds
         self.failing_since, self.failures, self.last_failure_at = None, 0, None
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         self.last_failure_at = datetime.now(UTC)
         self.failing_since = self.failing_since or self.last_failure_at
         self.failures += 1
 
     @property
     def state(self) -> str:
-        """`unreachable`, `healthy`, or `unknown` when the last attempt is too old to say anything."""
+        """`unreachable`, `healthy`, or `unknown` when the last attempt is too old to tell."""
         last = self.last_failure_at or self.last_answer_at
         if last is None or datetime.now(UTC) - last > FRESH:
             return "unknown"
@@ -144,7 +144,7 @@ class WorkerRegistry:
         self.is_control_plane = bool(listed)
         self.workers = listed or (own,)
         self._by_id = {worker.worker_id: worker for worker in self.workers}
-        self._contacts: dict[str, Contact] = {}
+        self._health: dict[str, WorkerHealth] = {}
         self._transport = transport
         self._http: httpx.AsyncClient | None = None
 
@@ -169,12 +169,12 @@ class WorkerRegistry:
     def get(self, worker_id: str) -> Worker | None:
         return self._by_id.get(worker_id)
 
-    def contact(self, worker: Worker) -> Contact:
-        return self._contacts.setdefault(worker.worker_id, Contact())
+    def health(self, worker: Worker) -> WorkerHealth:
+        return self._health.setdefault(worker.worker_id, WorkerHealth())
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """One pool for all workers: TLS verified, no redirects, no cookies kept, no proxy from the environment."""
+        """One pool for all workers: TLS verified, no redirects, no cookies stored, no proxy from the environment."""
         if self._http is None:
             self._http = httpx.AsyncClient(
                 transport=self._transport,

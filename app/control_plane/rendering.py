@@ -19,7 +19,7 @@ from app.web.assets import Assets
 
 from .csrf import csrf_token
 from .registry import Worker
-from .session import ConsoleSession, go, sign_in_address
+from .session import ConsoleSession, redirect_browser, sign_in_address
 from .worker_errors import SessionExpired, WorkerRefused, WorkerUnreachable
 
 THEMES = ("system", "light", "dark")
@@ -71,7 +71,7 @@ def is_asking_for(block: str) -> bool:
 
 
 def secure(response: Response) -> Response:
-    """Headers of every console answer. Pages are never stored; files with their hash in the URL are kept."""
+    """Headers of every console answer. Pages are never stored; files with their hash in the URL are cached."""
     response.headers.update(_HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Vary", "Cookie, HX-Request, HX-Target")
@@ -92,7 +92,7 @@ def switcher_rows() -> list[dict[str, Any]]:
     return [
         {
             "worker": worker,
-            "contact": registry.contact(worker),
+            "health": registry.health(worker),
             "is_signed_in": g.session.credential(worker) is not None,
             "href": url_for(endpoint, worker_id=worker.worker_id),
         }
@@ -101,7 +101,7 @@ def switcher_rows() -> list[dict[str, Any]]:
 
 
 def by_environment(workers: list[Any] | tuple[Any, ...], key: Any = None) -> list[tuple[str, list[Any]]]:
-    """Grouped by environment word, production first, then staging, in registry order within a group."""
+    """Grouped by environment, production first, then staging, in registry order within a group."""
     groups: dict[str, list[Any]] = {}
     order = {"production": 0, "staging": 1, "development": 2}
     worker_of = key or (lambda item: item)
@@ -186,10 +186,10 @@ def _whole_page(response: Response) -> Response:
 async def show_unreachable(error: WorkerUnreachable) -> Response:
     registry = services().registry
     others = [worker for worker in registry.workers if worker.worker_id != error.worker.worker_id]
-    silent = [worker for worker in others if registry.contact(worker).state == "unreachable"]
+    silent = [worker for worker in others if registry.health(worker).state == "unreachable"]
     response = await page(
         "pages/unreachable.html",
-        contact=registry.contact(error.worker),
+        health=registry.health(error.worker),
         reason=error.message,
         others=others,
         silent=silent,
@@ -200,11 +200,11 @@ async def show_unreachable(error: WorkerUnreachable) -> Response:
 
 async def show_session_expired(error: SessionExpired) -> Response:
     await g.session.forget(error.worker)
-    return go(sign_in_address(error.worker))
+    return redirect_browser(sign_in_address(error.worker))
 
 
 async def show_refused(error: WorkerRefused) -> Response:
-    """The worker said no to a whole page. Refusals of a form are shown at the form by its view."""
+    """The worker refused a whole page. Refusals of a form are shown at the form by its view."""
     is_role = error.status in (401, 403)
     name = error.worker.name
     title = f"{name} does not allow this" if is_role else f"{name} could not do this"
@@ -221,8 +221,8 @@ async def show_refused(error: WorkerRefused) -> Response:
     )
 
 
-async def show_database_away(error: ServiceUnavailable) -> Response:
-    """This instance's own database is away, and with it the console's sessions."""
+async def show_database_unavailable(error: ServiceUnavailable) -> Response:
+    """This instance's own database cannot be reached, and with it the console's sessions."""
     g.setdefault("session", ConsoleSession())
     text = "Nobody can be recognised until it is back. Workers and their LLM traffic are not affected."
     response = await problem(status=503, title="The console's own database is away", text=text, retry=_here())

@@ -1,4 +1,4 @@
-"""Who is signed in, and where: one credential per worker, kept on the server.
+"""Who is signed in, and where: one credential per worker, stored on the server.
 
 The browser holds `qd_session`: a random id, signed, HttpOnly, SameSite=Lax, Secure over https. A forged or unknown
 cookie means signed out. The id changes at every sign-in, so an id that an attacker planted is worth nothing.
@@ -59,7 +59,7 @@ class ConsoleSession:
         return cls(session_id, data["csrf_seed"], credentials)
 
     def data(self) -> dict[str, Any]:
-        """What the store keeps (encrypted): JSON types only."""
+        """What is stored (encrypted): JSON types only."""
         rows = {
             worker_id: {**asdict(credential), "expires_at": credential.expires_at.isoformat()}
             for worker_id, credential in self.credentials.items()
@@ -78,7 +78,7 @@ class ConsoleSession:
         return any(not credential.is_expired for credential in self.credentials.values())
 
     async def remember(self, worker: Worker, credential: Credential) -> None:
-        """Keep the credential under a new session id; the old id is gone when this returns."""
+        """Store the credential under a new session id; the old id is gone when this returns."""
         previous, self.session_id = self.session_id, secrets.token_urlsafe(32)
         self.credentials[worker.worker_id] = credential
         await self.save()
@@ -102,7 +102,7 @@ def _signer() -> Signer:
 
 
 async def load_session() -> ConsoleSession:
-    """The session of the cookie, or a new, empty one that nothing has stored."""
+    """The session of the cookie, or a new, empty one that is not stored."""
     try:
         session_id = _signer().unsign(request.cookies.get(COOKIE, "")).decode()
     except (BadSignature, UnicodeError):
@@ -141,7 +141,7 @@ def open_client(worker: Worker, credential: Credential | None = None) -> WorkerC
     return WorkerClient(
         WorkerConnection(
             worker,
-            registry.contact(worker),
+            registry.health(worker),
             http=http,
             key=credential.key if credential else None,
             changed_by=credential.username if credential else None,
@@ -150,7 +150,7 @@ def open_client(worker: Worker, credential: Credential | None = None) -> WorkerC
     )
 
 
-def go(location: str) -> Response:
+def redirect_browser(location: str) -> Response:
     """Send the browser to `location`, also out of an htmx request, which would follow a redirect invisibly."""
     if request.headers.get("HX-Request"):
         return Response("", status=401, headers={"HX-Redirect": location})
@@ -178,15 +178,15 @@ def signed_in(view: View) -> View:
     @wraps(view)
     async def guarded(**arguments: Any) -> Any:
         if not g.session.is_signed_in:
-            return go(sign_in_address())
+            return redirect_browser(sign_in_address())
         return await view(**arguments)
 
     guarded.access = "console"  # type: ignore[attr-defined]
     return guarded
 
 
-async def _look_whether_it_answers(worker: Worker) -> None:
-    """Nobody can sign in at a worker that is away: raises WorkerUnreachable, so that its page says so."""
+async def _check_reachable(worker: Worker) -> None:
+    """Nobody can sign in at a worker that does not answer: raises WorkerUnreachable, so that its page says so."""
     with suppress(WorkerRefused):
         await open_client(worker).readiness()
 
@@ -198,14 +198,14 @@ def requires_worker_session(view: View) -> View:
     async def guarded(worker_id: str, **arguments: Any) -> Any:
         worker = services().registry.get(worker_id)
         if not g.session.is_signed_in:
-            return go(sign_in_address(worker))
+            return redirect_browser(sign_in_address(worker))
         if worker is None:
             abort(404, description="worker")
         g.worker = worker
         credential = g.session.credential(worker)
         if credential is None:
-            await _look_whether_it_answers(worker)
-            return go(sign_in_address(worker))
+            await _check_reachable(worker)
+            return redirect_browser(sign_in_address(worker))
         return await view(client=open_client(worker, credential), **arguments)
 
     guarded.access = "console"  # type: ignore[attr-defined]

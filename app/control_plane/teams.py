@@ -11,7 +11,7 @@ from .formatting import metered
 from .forms import PERIODS, Form, jsonable
 from .key_form import public_models
 from .rendering import page
-from .session import go, requires_worker_session
+from .session import redirect_browser, requires_worker_session
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
@@ -63,7 +63,7 @@ async def create_team(client: WorkerClient) -> Response:
     except WorkerRefused as error:
         form.refused(error)
         return await _form_page(client, form)
-    return go(url_for("console.teams.list_teams", worker_id=client.worker.worker_id))
+    return redirect_browser(url_for("console.teams.list_teams", worker_id=client.worker.worker_id))
 
 
 def _fields(form: Form) -> dict[str, Any]:

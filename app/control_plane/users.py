@@ -10,7 +10,7 @@ from .blocks import Block, Context, Page
 from .formatting import metered, whole_number
 from .forms import PERIODS, Form, jsonable
 from .rendering import page
-from .session import go, requires_worker_session
+from .session import redirect_browser, requires_worker_session
 from .worker_client import PAGE_SIZE, WorkerClient
 from .worker_errors import WorkerRefused
 
@@ -70,7 +70,7 @@ async def create_user(client: WorkerClient) -> Response:
     except WorkerRefused as error:
         form.refused(error)
         return await _form_page(client, form)
-    return go(url_for("console.users.list_users", worker_id=client.worker.worker_id))
+    return redirect_browser(url_for("console.users.list_users", worker_id=client.worker.worker_id))
 
 
 def _fields(form: Form) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every call that the console makes on a worker, one method each, in the contract's words.
+"""Every call that the console makes on a worker, one method each, under the contract's names.
 
 Answers are the contract's JSON with floats as `Decimal`; money is USD. All methods raise WorkerUnreachable,
 SessionExpired or WorkerRefused.
@@ -17,7 +17,7 @@ from typing import Any
 import jwt
 
 from .worker_errors import WorkerRefused
-from .worker_http import TILE, WorkerConnection
+from .worker_http import TILE_TIMEOUT, WorkerConnection
 
 Row = dict[str, Any]
 PAGE_SIZE = 25
@@ -76,15 +76,15 @@ class WorkerClient:
             raise WorkerRefused(self.worker, "It answered the sign-in without a usable session.", status=200) from error
 
     async def logout(self) -> None:
-        await self._post("/session/logout", total=TILE)
+        await self._post("/session/logout", total=TILE_TIMEOUT)
 
     # Health
 
     async def readiness(self) -> Row:
-        """`{"status", "db", "version", …}`; the version is remembered for the page of a worker that went silent."""
-        answer: Row = await self._get("/health/readiness", total=TILE)
+        """`{"status", "db", "version", …}`; the version is remembered for the page of an unreachable worker."""
+        answer: Row = await self._get("/health/readiness", total=TILE_TIMEOUT)
         version = answer.get("version") or answer.get("litellm_version")
-        self.connection.contact.version = str(version) if version else self.connection.contact.version
+        self.connection.health.version = str(version) if version else self.connection.health.version
         return answer
 
     # Keys

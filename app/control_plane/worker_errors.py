@@ -3,7 +3,7 @@
 WorkerError
 ├── WorkerUnreachable   no HTTP answer: refused, timeout, broken TLS, an answer over the size cap
 ├── SessionExpired      the worker no longer accepts this session's credential
-└── WorkerRefused       the worker answered with an error; carries its words
+└── WorkerRefused       the worker answered with an error; carries its message
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from .registry import Worker
 
 # What reading raises when JSON is of another shape than the contract's: a list for an object, text for a number.
-ODD_ANSWER = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+INVALID_ANSWER = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
 
 
 class WorkerError(Exception):

@@ -1,8 +1,8 @@
 """One HTTP exchange with one worker: deadlines, size cap, and every failure as a typed error.
 
-Times are seconds. A worker that is alive but slow gets `TOTAL`; one that is dead is given up well before two seconds:
-when an answer takes longer than `PATIENCE`, a liveliness probe runs beside it, and if that is silent too, nobody is
-there and the page says so instead of waiting.
+Times are seconds. A worker that is alive but slow gets `TOTAL_TIMEOUT`; the wait for one that is dead ends well before
+two seconds: when an answer takes longer than `PROBE_AFTER`, a liveliness probe runs beside it, and if that gets no
+answer either, the worker is unreachable and the page says so instead of waiting.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from urllib.parse import quote
 import httpx
 
 from .formatting import whole_number
-from .registry import Contact, Worker
+from .registry import Worker, WorkerHealth
 from .worker_errors import SessionExpired, WorkerRefused, WorkerUnreachable, read_refusal
 
-CONNECT, TOTAL, TILE = 1.5, 5.0, 1.5
-PATIENCE, PROBE = 0.9, 0.7
+CONNECT_TIMEOUT, TOTAL_TIMEOUT, TILE_TIMEOUT = 1.5, 5.0, 1.5
+PROBE_AFTER, PROBE_TIMEOUT = 0.9, 0.7
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MAX_DIGITS = 30
 _EXPIRED_TYPES = {"expired_key", "token_not_found_in_db"}
@@ -30,7 +30,7 @@ _EXPIRED_TYPES = {"expired_key", "token_not_found_in_db"}
 
 def _reason(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectTimeout):
-        return f"connect timeout after {CONNECT:g} s"
+        return f"connect timeout after {CONNECT_TIMEOUT:g} s"
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
     text = str(error).lower()
@@ -47,42 +47,42 @@ class WorkerConnection:
     def __init__(
         self,
         worker: Worker,
-        contact: Contact,
+        health: WorkerHealth,
         *,
         http: httpx.AsyncClient,
         key: str | None = None,
         changed_by: str | None = None,
     ) -> None:
         self.worker = worker
-        self.contact = contact
+        self.health = health
         self._http = http
         self._key = key
         self._changed_by = changed_by
 
-    async def get(self, path: str, *, total: float = TOTAL, **params: Any) -> Any:
-        """The decoded JSON of a GET. Parameters that are None or empty are left out."""
+    async def get(self, path: str, *, total: float = TOTAL_TIMEOUT, **params: Any) -> Any:
+        """The decoded JSON of a GET. Parameters that are None or empty are omitted."""
         query = {name: _query_text(value) for name, value in params.items() if value not in (None, "")}
         return await self._call("GET", path, params=query, total=total)
 
-    async def post(self, path: str, body: Mapping[str, Any] | None = None, *, total: float = TOTAL) -> Any:
+    async def post(self, path: str, body: Mapping[str, Any] | None = None, *, total: float = TOTAL_TIMEOUT) -> Any:
         return await self._call("POST", path, content=json.dumps(body or {}, default=str).encode(), total=total)
 
     async def _call(self, method: str, path: str, *, total: float, **request: Any) -> Any:
         started = time.perf_counter()
         try:
-            response = await self._send_or_give_up(method, path, total=total, **request)
+            response = await self._send_within(method, path, total=total, **request)
         except WorkerUnreachable:
-            self.contact.failed()
+            self.health.record_failure()
             raise
-        self.contact.answered(response.status_code, round((time.perf_counter() - started) * 1000))
+        self.health.record_answer(response.status_code, round((time.perf_counter() - started) * 1000))
         return await self._decode(response)
 
-    async def _send_or_give_up(self, method: str, path: str, *, total: float, **request: Any) -> httpx.Response:
+    async def _send_within(self, method: str, path: str, *, total: float, **request: Any) -> httpx.Response:
         sending = asyncio.create_task(self._send(method, path, **request))
         try:
             async with asyncio.timeout(total):
-                await asyncio.wait({sending}, timeout=PATIENCE)
-                if not sending.done() and total > PATIENCE + PROBE:
+                await asyncio.wait({sending}, timeout=PROBE_AFTER)
+                if not sending.done() and total > PROBE_AFTER + PROBE_TIMEOUT:
                     await self._probe()
                 return await asyncio.shield(sending)
         except TimeoutError:
@@ -97,10 +97,10 @@ class WorkerConnection:
         if self.worker.is_self:
             return
         try:
-            async with asyncio.timeout(PROBE):
-                await self._http.get(self.worker.url + "/health/liveliness", timeout=PROBE)
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                await self._http.get(self.worker.url + "/health/liveliness", timeout=PROBE_TIMEOUT)
         except (TimeoutError, httpx.HTTPError):
-            silent = PATIENCE + PROBE
+            silent = PROBE_AFTER + PROBE_TIMEOUT
             raise WorkerUnreachable(self.worker, f"no answer within {silent:.1f} s, and none to a probe") from None
 
     async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -109,7 +109,7 @@ class WorkerConnection:
             headers["Authorization"] = f"Bearer {self._key}"
         if self._changed_by and method != "GET":
             headers["litellm-changed-by"] = quote(self._changed_by, safe=" @+!#$&'()*,/:;=?[]~")
-        timeout = httpx.Timeout(TOTAL, connect=CONNECT)
+        timeout = httpx.Timeout(TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT)
         url = self.worker.url + path
         async with self._http.stream(method, url, headers=headers, timeout=timeout, **request) as response:
             body = bytearray()
@@ -139,7 +139,7 @@ class WorkerConnection:
         """A 401 also says "your role may not do this". The credential's own row tells the two apart."""
         if kind in _EXPIRED_TYPES:
             return True
-        response = await self._send_or_give_up("GET", "/key/info", total=TOTAL)
+        response = await self._send_within("GET", "/key/info", total=TOTAL_TIMEOUT)
         return response.status_code == 401
 
     def _refused(

@@ -15,12 +15,12 @@ from app.services import services
 
 from .chart import spark
 from .formatting import decimal
-from .registry import Contact, Worker
+from .registry import Worker, WorkerHealth
 from .rendering import fragment, page
 from .session import open_client, public, signed_in
 from .worker_client import Credential, Row, WorkerClient
-from .worker_errors import ODD_ANSWER, SessionExpired, WorkerError, WorkerRefused, WorkerUnreachable
-from .worker_http import TILE
+from .worker_errors import INVALID_ANSWER, SessionExpired, WorkerError, WorkerRefused, WorkerUnreachable
+from .worker_http import TILE_TIMEOUT
 
 blueprint = Blueprint("workers", __name__)
 _TEMPLATE = "pages/workers.html"
@@ -32,7 +32,7 @@ class Tile:
     """One worker, seen now. `state` is healthy, degraded or unreachable; figures are of today (UTC)."""
 
     worker: Worker
-    contact: Contact
+    health: WorkerHealth
     state: str
     is_signed_in: bool
     answer_milliseconds: int | None = None
@@ -81,7 +81,7 @@ async def tile(worker_id: str) -> Response:
     worker = services().registry.get(worker_id)
     if worker is None:
         abort(404, description="worker")
-    return await fragment(_TEMPLATE, "tile", tile=await look(worker))
+    return await fragment(_TEMPLATE, "tile", tile=await read_tile(worker))
 
 
 @blueprint.get("/workers/<worker_id>")
@@ -91,7 +91,7 @@ async def open_worker(worker_id: str) -> BaseResponse:
 
 
 async def _all_tiles() -> list[Tile]:
-    return list(await asyncio.gather(*(look(worker) for worker in services().registry.workers)))
+    return list(await asyncio.gather(*(read_tile(worker) for worker in services().registry.workers)))
 
 
 def _totals(tiles: list[Tile]) -> dict[str, Any]:
@@ -111,35 +111,35 @@ def _totals(tiles: list[Tile]) -> dict[str, Any]:
     }
 
 
-async def look(worker: Worker) -> Tile:
-    """Never slower than the tile deadline, never raises for a worker that is away or talks nonsense."""
+async def read_tile(worker: Worker) -> Tile:
+    """Never slower than the tile deadline, never raises for a worker that does not answer or answers nonsense."""
     credential = g.session.credential(worker)
     client = open_client(worker, credential)
-    contact = client.connection.contact
+    health = client.connection.health
     figures = asyncio.create_task(_figures(client, credential))
-    tile = Tile(worker, contact, "healthy", credential is not None)
+    tile = Tile(worker, health, "healthy", credential is not None)
     try:
         await client.readiness()
-        tile.answer_milliseconds = contact.last_milliseconds
+        tile.answer_milliseconds = health.last_milliseconds
     except WorkerUnreachable as error:
         tile.state = "unreachable"
         tile.add_problem("danger", f"Does not answer: {error.message}", label="Open")
     except WorkerRefused as error:
         tile.state = "degraded"
         tile.add_problem("warn", f"Answers {error.status} to a health check: {error.message}", label="Open")
-    except ODD_ANSWER:
-        _add_odd_answer(tile, "a health check")
+    except INVALID_ANSWER:
+        _add_invalid_answer(tile, "a health check")
     try:
         read = await figures
         if tile.state != "unreachable" and read is not None:
             _add_figures(tile, *read)
-    except ODD_ANSWER:
+    except INVALID_ANSWER:
         tile.has_figures = False
-        _add_odd_answer(tile, "a question about its spend")
+        _add_invalid_answer(tile, "a question about its spend")
     return tile
 
 
-def _add_odd_answer(tile: Tile, question: str) -> None:
+def _add_invalid_answer(tile: Tile, question: str) -> None:
     tile.state = "degraded"
     tile.add_problem("warn", f"Answers {question} with something that the console cannot read", label="Open")
 
@@ -150,8 +150,8 @@ async def _figures(client: WorkerClient, credential: Credential | None) -> tuple
         return None
     try:
         days, keys = await asyncio.gather(
-            client.daily_activity(days=7, total=TILE),
-            client.list_keys(size=100, sort_by="spend", sort_order="desc", total=TILE),
+            client.daily_activity(days=7, total=TILE_TIMEOUT),
+            client.list_keys(size=100, sort_by="spend", sort_order="desc", total=TILE_TIMEOUT),
         )
     except SessionExpired:
         await g.session.forget(client.worker)

@@ -1,4 +1,4 @@
-"""How alerts reach people: Slack, a webhook, e-mail. Each takes several at once and raises Undelivered."""
+"""How alerts reach people: Slack, a webhook, e-mail. Each takes several at once and raises DeliveryFailed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 
 from ..settings import Settings
 from .alerts import TEST, Alert
-from .delivery_queue import Undelivered
+from .delivery_queue import DeliveryFailed
 from .http_post import post_json
 
 Deliver = Callable[[Sequence[Alert]], Awaitable[None]]
@@ -36,41 +36,41 @@ def destination(name: str, settings: Settings, http: httpx.AsyncClient) -> Deliv
 
 
 class _Posts:
-    """The posts of a batch. One dead address keeps nothing from the others, and another try repeats no arrival."""
+    """The posts of a batch. A dead address does not hold up the others, and a retry repeats no delivered post."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._batch: Sequence[Alert] = ()
-        self._done: set[int] = set()
+        self._delivered: set[int] = set()
 
     async def send(self, batch: Sequence[Alert], posts: Sequence[tuple[str, bytes]]) -> None:
-        """Send each `(url, body)`. Raises Undelivered when one did not arrive; then the same `batch` is tried again."""
+        """Send each `(url, body)`. Raises DeliveryFailed when one did not arrive: retry with the same `batch`."""
         if batch is not self._batch:
-            self._batch, self._done = batch, set()
-        problems: dict[str, Undelivered] = {}
+            self._batch, self._delivered = batch, set()
+        problems: dict[str, DeliveryFailed] = {}
         for number, (url, body) in enumerate(posts):
-            if number in self._done or url in problems:
+            if number in self._delivered or url in problems:
                 continue
             try:
                 await post_json(self._http, url, body, {})
-            except Undelivered as problem:
+            except DeliveryFailed as problem:
                 problems[url] = problem
             else:
-                self._done.add(number)
+                self._delivered.add(number)
         if problems:
-            raise min(problems.values(), key=lambda problem: problem.is_final)
+            raise min(problems.values(), key=lambda problem: problem.is_permanent)
 
 
 def _slack(settings: Settings, http: httpx.AsyncClient) -> Deliver:
     own = settings.alert_to_webhook_url or {}
-    usual = (settings.slack_webhook_url,) if settings.slack_webhook_url else ()
-    everywhere = tuple(dict.fromkeys((*usual, *(url for urls in own.values() for url in urls))))
+    default = (settings.slack_webhook_url,) if settings.slack_webhook_url else ()
+    everywhere = tuple(dict.fromkeys((*default, *(url for urls in own.values() for url in urls))))
     posts = _Posts(http)
 
     async def deliver(alerts: Sequence[Alert]) -> None:
         lines: dict[str, list[str]] = {}
         for alert in alerts:
-            for url in everywhere if alert.type == TEST else own.get(alert.type, usual):
+            for url in everywhere if alert.type == TEST else own.get(alert.type, default):
                 lines.setdefault(url, []).append(f"*{_TITLE}* `{alert.type}` {_escaped(alert.message)}")
         await posts.send(
             alerts, [(url, msgspec.json.encode({"text": "\n".join(texts)})) for url, texts in lines.items()]
@@ -121,7 +121,7 @@ def _send_mail(settings: Settings, mail: EmailMessage) -> None:
 
 
 async def _in_thread(work: Callable[[], None]) -> None:
-    """Run what blocks in a thread that does not keep the process from ending. Raises Undelivered."""
+    """Run what blocks in a thread that does not keep the process from ending. Raises DeliveryFailed."""
     loop = asyncio.get_running_loop()
     finished: asyncio.Future[str | None] = loop.create_future()
 
@@ -133,7 +133,7 @@ async def _in_thread(work: Callable[[], None]) -> None:
         try:
             work()
             problem = None
-        except Exception as error:  # noqa: BLE001 - whatever the mail library raises, the waiting task must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever the mail library raises, the waiting task must get it
             problem = type(error).__name__
         if not loop.is_closed():
             loop.call_soon_threadsafe(report, problem)
@@ -141,4 +141,4 @@ async def _in_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=run, name="mail of alerts", daemon=True).start()
     problem = await finished
     if problem is not None:
-        raise Undelivered(problem)
+        raise DeliveryFailed(problem)

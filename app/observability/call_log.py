@@ -1,4 +1,4 @@
-"""What the log says of calls: a line per failed one, and at level DEBUG one per good call too."""
+"""The log of calls: a line per failed one, and at level DEBUG one per answered call too."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..llm.observers import EndedCall, Observer
 
 log = structlog.get_logger(__name__)
 
-_CLIENT_LEFT = 499
+_CLIENT_DISCONNECTED = 499
 
 
 class CallLog(Observer):
-    """`is_verbose`: good calls get a line as well. Prompts, answers and error texts are never logged."""
+    """`is_verbose`: answered calls get a line as well. Prompts, answers and error texts are never logged."""
 
     def __init__(self, *, is_verbose: bool) -> None:
         self._is_verbose = is_verbose
@@ -44,7 +44,7 @@ class CallLog(Observer):
         }
         if ended.is_success:
             log.debug("call answered", tokens=ended.usage.total_tokens, **facts)
-        elif ended.status == _CLIENT_LEFT:
-            log.info("client left", **facts)
+        elif ended.status == _CLIENT_DISCONNECTED:
+            log.info("client disconnected", **facts)
         else:
             log.warning("call failed", error=ended.error_class, **facts)

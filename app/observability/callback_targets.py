@@ -16,7 +16,7 @@ Kind = Literal["langfuse", "events"]
 
 LANGFUSE = ("langfuse", "langfuse_otel")
 EVENTS = ("generic_api", "webhook")
-# Names that another part of the product answers for.
+# Names that another part of the product implements.
 ELSEWHERE = frozenset({"prometheus", "otel", "opentelemetry"})
 _LANGFUSE_CLOUD = "https://cloud.langfuse.com"
 _TRACES = "/api/public/otel/v1/traces"
@@ -34,13 +34,13 @@ class Target:
     on_failure: bool = True
     is_redacted: bool = False
 
-    def hears(self, is_success: bool) -> bool:
+    def receives(self, is_success: bool) -> bool:
         return self.on_success if is_success else self.on_failure
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The receivers of the settings, the names that nobody answers to, and those that lack an address or a key."""
+    """The receivers of the settings, the names that are unknown, and those that lack an address or a key."""
 
     targets: tuple[Target, ...]
     unknown: tuple[str, ...]
@@ -125,7 +125,7 @@ def caller_target(entry: Mapping[str, Any], settings: Settings) -> Target | None
     name, kind = str(entry.get("callback_name")), entry.get("callback_type")
     variables = opened_variables(entry, settings.salt_key)
     occasions = {"on_success": kind != "failure", "on_failure": kind != "success"}
-    redacted = settings.turn_off_message_logging or _says_yes(variables.get("turn_off_message_logging"))
+    redacted = settings.turn_off_message_logging or _is_true(variables.get("turn_off_message_logging"))
     try:
         if name in LANGFUSE:
             host = _first(variables, "langfuse_host") or settings.langfuse_host
@@ -147,12 +147,12 @@ def _first(variables: Mapping[str, str], *names: str) -> str | None:
     return next((variables[name] for name in names if variables.get(name)), None)
 
 
-def _says_yes(value: str | None) -> bool:
+def _is_true(value: str | None) -> bool:
     return value is not None and value.strip().lower() in ("true", "1", "yes")
 
 
 def named(targets: Iterable[Target]) -> dict[str, list[str]]:
-    """The contract's word for the occasion -> names, as dashboards ask."""
+    """`success`, `failure` or `success_and_failure` -> names, as dashboards ask."""
     listed: dict[str, list[str]] = {"success": [], "failure": [], "success_and_failure": []}
     for target in targets:
         both = target.on_success and target.on_failure

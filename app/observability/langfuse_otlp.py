@@ -29,7 +29,7 @@ def span(event: Mapping[str, Any], client: Mapping[str, Any]) -> bytes:
 def traces(spans: Iterable[bytes]) -> bytes:
     """The body of one export."""
     resource = {"attributes": _attributes({"service.name": "quarterdeck", "service.version": VERSION})}
-    scopes = [{"scope": {"name": "quarterdeck", "version": VERSION}, "spans": [Raw(one) for one in spans]}]
+    scopes = [{"scope": {"name": "quarterdeck", "version": VERSION}, "spans": [Raw(encoded) for encoded in spans]}]
     return _encode({"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]})
 
 
@@ -49,7 +49,7 @@ def _span(event: Mapping[str, Any], client: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _gen_ai(event: Mapping[str, Any]) -> dict[str, Any]:
-    found = {
+    attributes = {
         "gen_ai.operation.name": _OPERATIONS.get(event["call_type"], event["call_type"]),
         "gen_ai.system": event["custom_llm_provider"],
         "gen_ai.provider.name": event["custom_llm_provider"],
@@ -59,14 +59,14 @@ def _gen_ai(event: Mapping[str, Any]) -> dict[str, Any]:
         "gen_ai.usage.output_tokens": event["completion_tokens"],
     }
     if event["error_information"]:
-        found["error.type"] = event["error_information"].get("error_class")
-    return found
+        attributes["error.type"] = event["error_information"].get("error_class")
+    return attributes
 
 
 def _langfuse(event: Mapping[str, Any], client: Mapping[str, Any], is_failure: bool, message: str) -> dict[str, Any]:
     metadata = event["metadata"]
     usage = {"input": event["prompt_tokens"], "output": event["completion_tokens"], "total": event["total_tokens"]}
-    found = {
+    attributes = {
         "langfuse.observation.type": "embedding" if event["call_type"] == "aembedding" else "generation",
         "langfuse.observation.model.name": event["model"] or event["model_group"],
         "langfuse.observation.model.parameters": _json(event["model_parameters"]),
@@ -83,17 +83,17 @@ def _langfuse(event: Mapping[str, Any], client: Mapping[str, Any], is_failure: b
         "user.id": _text(client.get("trace_user_id")) or event["end_user"] or metadata.get("user_api_key_user_id"),
     }
     names = ("model_id", "api_base", "litellm_call_id", "cache_hit")
-    found |= {f"langfuse.observation.metadata.{name}": event[name] for name in names}
-    found |= {
+    attributes |= {f"langfuse.observation.metadata.{name}": event[name] for name in names}
+    attributes |= {
         f"langfuse.trace.metadata.{name}": value
         for name, value in metadata.items()
         if name.startswith("user_api_key_") and value
     }
-    return found
+    return attributes
 
 
 def _attributes(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Values of None and empty texts say nothing and are left out."""
+    """Values of None and empty texts are omitted."""
     return [
         {"key": name, "value": _value(value)} for name, value in values.items() if value is not None and value != ""
     ]

@@ -1,4 +1,4 @@
-"""The watch of one instance: who is told, from start to stop. Without callbacks and alerts it observes nothing."""
+"""The callbacks and alerts of one instance, from start to stop. Without any it observes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .alert_channels import DESTINATIONS, destination
 from .alerts import ALERT_TYPES, REPORT, TEST, Alert, AlertObserver
 from .callback_targets import ELSEWHERE, Target, configured_targets
 from .callbacks import CallbackObserver, body_of, encoded
-from .delivery_queue import DeliveryQueue, Undelivered
+from .delivery_queue import DeliveryFailed, DeliveryQueue
 from .http_post import open_client, post_json
 from .spend_reports import SpendSource, report_forever
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Notifications:
-    """Registers its observers with `observers` and `budgets` while there is somebody to tell."""
+    """Registers its observers with `observers` and `budgets` while there is a receiver."""
 
     def __init__(
         self, settings: Settings, observers: Observers, budgets: Budgets, reports: SpendSource | None = None
@@ -40,7 +40,7 @@ class Notifications:
         self._budgets = budgets
         self._callbacks: CallbackObserver | None = None
         self._alerts: AlertObserver | None = None
-        self._alert_boxes: dict[str, DeliveryQueue[Alert]] = {}
+        self._alert_queues: dict[str, DeliveryQueue[Alert]] = {}
         self._http: httpx.AsyncClient | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -50,9 +50,9 @@ class Notifications:
         settings = self._settings
         plan = configured_targets(settings)
         if plan.unknown:
-            log.warning("callbacks without effect: nobody knows these names", callbacks=list(plan.unknown))
+            log.warning("unknown callbacks ignored", callbacks=list(plan.unknown))
         if plan.incomplete:
-            log.warning("callbacks without effect: address or keys are missing", callbacks=list(plan.incomplete))
+            log.warning("incomplete callbacks ignored", callbacks=list(plan.incomplete))
         if plan.targets or settings.callback_origins:
             self._callbacks = CallbackObserver(settings, plan.targets, self._client())
             self._callbacks.start()
@@ -70,74 +70,74 @@ class Notifications:
         for name in settings.alerting:
             deliver = destination(name, settings, self._client())
             if deliver is None:
-                log.warning("alerts cannot go there: it is unknown, or its address is not set", alerting=name)
+                log.warning("alert channel ignored", alerting=name)
                 continue
-            self._alert_boxes[name] = DeliveryQueue[Alert](f"alerts by {name}", deliver, batch=20, most_items=1000)
-            self._alert_boxes[name].start()
+            self._alert_queues[name] = DeliveryQueue[Alert](f"alerts by {name}", deliver, batch=20, max_items=1000)
+            self._alert_queues[name].start()
         unknown = [name for name in settings.alert_types or () if name not in ALERT_TYPES]
-        if unknown and self._alert_boxes:
-            log.warning("alert types without effect", alert_types=unknown)
-        if self._alert_boxes:
+        if unknown and self._alert_queues:
+            log.warning("unknown alert types ignored", alert_types=unknown)
+        if self._alert_queues:
             self._alerts = AlertObserver(settings, self._put_alert)
             self._observers.join(self._alerts)
-            self._budgets.listener = self._look_at_budget
+            self._budgets.listener = self._check_budget
         if self._reports is not None and REPORT in self.alert_types:
             reporting = report_forever(self._reports, settings.spend_report_days or 1, self._put_alert)
             self._reporting = asyncio.create_task(reporting, name="reports of spend")
 
-    def _look_at_budget(self, scope: BudgetScope, spend: Decimal, is_refused: bool) -> None:
+    def _check_budget(self, scope: BudgetScope, spend: Decimal, is_refused: bool) -> None:
         if self._alerts is None:
             return
         try:
-            self._alerts.budget_looked_at(scope, spend, is_refused)
+            self._alerts.budget_checked(scope, spend, is_refused)
         except Exception as problem:  # noqa: BLE001 - a bug of ours must not fail the call
-            log.error("a budget could not be looked at", reason=type(problem).__name__)
+            log.error("budget alert failed", reason=type(problem).__name__)
 
     def _put_alert(self, alert: Alert) -> None:
-        for outbox in self._alert_boxes.values():
-            outbox.put(alert)
+        for queue in self._alert_queues.values():
+            queue.put(alert)
 
     async def stop(self) -> None:
-        """End within about two seconds; what waits is sent in that time."""
-        await self._stop_part()
+        """End within about two seconds; what is queued is sent in that time."""
+        await self._stop_current()
         if self._ending:
             await asyncio.wait(self._ending, timeout=2.0)
 
-    async def _stop_part(self) -> None:
-        callbacks, alerts, boxes, http = self._callbacks, self._alerts, self._alert_boxes, self._http
-        self._callbacks, self._alerts, self._alert_boxes, self._http = None, None, {}, None
+    async def _stop_current(self) -> None:
+        callbacks, alerts, queues, http = self._callbacks, self._alerts, self._alert_queues, self._http
+        self._callbacks, self._alerts, self._alert_queues, self._http = None, None, {}, None
         reporting, self._reporting = self._reporting, None
         if callbacks is not None:
             self._observers.leave(callbacks)
         if alerts is not None:
             self._observers.leave(alerts)
             self._budgets.listener = None
-        parts = [outbox.stop() for outbox in boxes.values()]
+        parts = [queue.stop() for queue in queues.values()]
         parts += [ended(reporting)] if reporting is not None else []
         await asyncio.gather(*parts, *([callbacks.stop()] if callbacks is not None else []))
         if http is not None:
             await http.aclose()
 
     async def reconfigure(self, settings: Settings) -> None:
-        """Take settings that changed while running. What waits is still sent to whom it was meant for."""
+        """Take settings that changed while running. What is queued is still sent to the receivers of before."""
         if not self._differs(settings):
             self._settings = settings
             return
-        old = asyncio.create_task(self._stop_part(), name="end of an earlier watch")
-        await asyncio.sleep(0)  # by then it has let go of everything
+        old = asyncio.create_task(self._stop_current(), name="stop of earlier notifications")
+        await asyncio.sleep(0)  # by then it has detached from everything
         self._ending.add(old)
         old.add_done_callback(self._ending.discard)
         self._settings = settings
         await self.start()
 
     def _differs(self, settings: Settings) -> bool:
-        return any(getattr(settings, name) != getattr(self._settings, name) for name in WATCH_SETTINGS)
+        return any(getattr(settings, name) != getattr(self._settings, name) for name in NOTIFICATION_SETTINGS)
 
-    # ---- what admins ask -------------------------------------------------------------------------------------------
+    # ---- for admins -------------------------------------------------------------------------------------------------
 
     @property
     def callback_names(self) -> dict[str, list[str]]:
-        """The contract's occasion (`success`, `failure`, `success_and_failure`) -> who is told then."""
+        """`success`, `failure` or `success_and_failure` -> the callbacks that run then."""
         if self._callbacks is None:
             return {"success": [], "failure": [], "success_and_failure": []}
         return self._callbacks.names
@@ -154,7 +154,7 @@ class Notifications:
 
     @property
     def alert_names(self) -> list[str]:
-        return list(self._alert_boxes)
+        return list(self._alert_queues)
 
     @property
     def alert_types(self) -> list[str]:
@@ -162,20 +162,20 @@ class Notifications:
         wanted = self._settings.alert_types
         has_reports = self._settings.spend_report_days is not None
         known = [name for name in ALERT_TYPES if has_reports or name != REPORT]
-        return [name for name in known if wanted is None or name in wanted] if self._alert_boxes else []
+        return [name for name in known if wanted is None or name in wanted] if self._alert_queues else []
 
     @property
     def queues(self) -> dict[str, tuple[int, int]]:
         """Receiver -> (waiting, dropped since the start), for metrics."""
-        boxes: list[DeliveryQueue[Any]] = [
-            *self._alert_boxes.values(),
-            *(self._callbacks.outboxes if self._callbacks else ()),
+        queues: list[DeliveryQueue[Any]] = [
+            *self._alert_queues.values(),
+            *(self._callbacks.queues if self._callbacks else ()),
         ]
-        return {outbox.name: (len(outbox), outbox.dropped) for outbox in boxes}
+        return {queue.name: (len(queue), queue.dropped) for queue in queues}
 
     @property
     def receivers(self) -> tuple[str, ...]:
-        """Everybody who can be told something, by name."""
+        """Every channel and callback that can be tested, by name."""
         targets = configured_targets(self._settings).targets
         return (*DESTINATIONS, *(target.name for target in targets))
 
@@ -183,7 +183,7 @@ class Notifications:
         """Send a message to one receiver: None when it arrived, "" for one that is not configured, else the reason."""
         http = self._client()
         deliver = destination(name, self._settings, http)
-        target = next((one for one in configured_targets(self._settings).targets if one.name == name), None)
+        target = next((target for target in configured_targets(self._settings).targets if target.name == name), None)
         try:
             if deliver is not None:
                 await deliver([_test_alert()])
@@ -192,7 +192,7 @@ class Notifications:
                 await post_json(http, target.url, body, target.headers)
             else:
                 return ""
-        except Undelivered as problem:
+        except DeliveryFailed as problem:
             return str(problem)
         return None
 
@@ -210,13 +210,13 @@ def _test_event(target: Target) -> dict[str, Any]:
     counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "response_cost": 0.0}
     times = {"startTime": now, "endTime": now, "completionStartTime": now, "response_time": 0.0}
     names = {"model": "quarterdeck-test", "model_group": "quarterdeck-test", "custom_llm_provider": "", "end_user": ""}
-    rest = {"call_type": "test", "status": "success", "stream": False, "cache_hit": False, "request_tags": []}
+    flags = {"call_type": "test", "status": "success", "stream": False, "cache_hit": False, "request_tags": []}
     caller = {"metadata": {"callback": target.name}, "model_parameters": {}, "requester_ip_address": None}
-    return {**ids, **rest, **counts, **times, **names, **caller, **texts}
+    return {**ids, **flags, **counts, **times, **names, **caller, **texts}
 
 
-# The settings whose change makes a new watch.
-WATCH_SETTINGS = frozenset(
+# The settings whose change starts the notifications anew.
+NOTIFICATION_SETTINGS = frozenset(
     "callbacks success_callback failure_callback callback_settings turn_off_message_logging redact_user_api_key_info "
     "langfuse_host langfuse_public_key langfuse_secret_key generic_logger_endpoint generic_logger_headers "
     "callback_hosts alerting alerting_threshold alert_types alert_to_webhook_url alerting_args slack_webhook_url "

@@ -28,7 +28,7 @@ from ..settings import Settings
 from ..version import VERSION
 from .traces import TracedCall
 
-_USUAL_ENDPOINT = "http://localhost:4318"
+_DEFAULT_ENDPOINT = "http://localhost:4318"
 _OPERATIONS = {"acompletion": "chat", "atext_completion": "text_completion", "aembedding": "embeddings"}
 # Our names of providers where the conventions have others.
 _PROVIDERS = {
@@ -48,7 +48,7 @@ class OtlpExport:
     """`exporter`: where spans go instead of the configured collector."""
 
     def __init__(self, settings: Settings, exporter: SpanExporter | None = None) -> None:
-        base = (settings.otlp_endpoint or _USUAL_ENDPOINT).rstrip("/")
+        base = (settings.otlp_endpoint or _DEFAULT_ENDPOINT).rstrip("/")
         exporter = exporter or OTLPSpanExporter(
             endpoint=f"{base}/v1/traces", headers=_headers(settings.otlp_headers or ""), timeout=10
         )
@@ -68,18 +68,18 @@ class OtlpExport:
         )
         if call.error_class:
             span.set_status(Status(StatusCode.ERROR))
-        below = set_span_in_context(span, Context())
+        parent = set_span_in_context(span, Context())
         for attempt in call.failed:
             facts: _Attributes = {"error.type": attempt.error_class, "http.response.status_code": attempt.status}
-            self._attempt(call, below, attempt.deployment, facts, attempt.offset, attempt.offset + attempt.seconds)
+            self._attempt(call, parent, attempt.deployment, facts, attempt.offset, attempt.offset + attempt.seconds)
         if call.deployment is not None and not call.error_class and not call.is_cache_hit:
-            self._attempt(call, below, call.deployment, _usage(call), call.attempt_offset, call.total_seconds)
+            self._attempt(call, parent, call.deployment, _usage(call), call.attempt_offset, call.total_seconds)
         span.end(_nanoseconds(call, call.total_seconds))
 
     def _attempt(
         self,
         call: TracedCall,
-        below: Context,
+        parent: Context,
         deployment: Deployment,
         facts: Mapping[str, str | int | float | bool],
         start: float,
@@ -88,7 +88,7 @@ class OtlpExport:
         operation = _OPERATIONS.get(call.call_type, call.call_type)
         span = self._tracer.start_span(
             f"{operation} {deployment.upstream_model}",
-            context=below,
+            context=parent,
             kind=SpanKind.CLIENT,
             attributes={
                 "gen_ai.operation.name": operation,
@@ -107,7 +107,7 @@ class OtlpExport:
 
 
 def _of_call(call: TracedCall, operation: str) -> _Attributes:
-    found: _Attributes = {
+    attributes: _Attributes = {
         "gen_ai.operation.name": operation,
         "gen_ai.request.model": call.model,
         "http.response.status_code": call.status,
@@ -117,22 +117,22 @@ def _of_call(call: TracedCall, operation: str) -> _Attributes:
         **_usage(call),
     }
     if call.error_class:
-        found["error.type"] = call.error_class
+        attributes["error.type"] = call.error_class
     if call.team_id:
-        found["quarterdeck.team_id"] = call.team_id
+        attributes["quarterdeck.team_id"] = call.team_id
     if call.first_chunk_seconds is not None:
-        found["quarterdeck.time_to_first_chunk_seconds"] = call.first_chunk_seconds
-    return found
+        attributes["quarterdeck.time_to_first_chunk_seconds"] = call.first_chunk_seconds
+    return attributes
 
 
 def _usage(call: TracedCall) -> _Attributes:
-    found: _Attributes = {
+    attributes: _Attributes = {
         "gen_ai.usage.input_tokens": call.usage.prompt_tokens,
         "gen_ai.usage.output_tokens": call.usage.completion_tokens,
     }
     if call.deployment is not None and not call.error_class:
-        found["gen_ai.response.model"] = call.deployment.upstream_model
-    return found
+        attributes["gen_ai.response.model"] = call.deployment.upstream_model
+    return attributes
 
 
 def _of_target(deployment: Deployment) -> _Attributes:

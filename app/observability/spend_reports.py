@@ -1,4 +1,4 @@
-"""Reports of spend by schedule (`spend_report_frequency`), sent as alerts are. One process of all sends each."""
+"""Spend reports by schedule (`spend_report_frequency`), sent as alerts are. One process of all sends each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 600.0
-_SHOWN = 3
+_CHECK_SECONDS = 600.0
+_MAX_NAMED = 3
 
 
 class SpendSource(Protocol):
@@ -33,28 +33,30 @@ async def report_forever(
     send: Callable[[Alert], None],
     *,
     today: Callable[[], date] = lambda: datetime.now(UTC).date(),
-    look: float = _LOOK_SECONDS,
+    interval: float = _CHECK_SECONDS,
 ) -> None:
-    """Look now and every `look` seconds; hand each report to `send`, which must not wait."""
+    """Check now and every `interval` seconds; hand each report to `send`, which must not wait."""
     while True:
         try:
             report = await source.due(days, today())
             if report is not None:
                 send(alert_of(report))
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-            log.warning("the report of spend waits", reason=type(problem).__name__)
+            log.warning("spend report delayed", reason=type(problem).__name__)
         except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the reports for good
-            log.error("the report of spend failed", reason=type(problem).__name__)
-        await asyncio.sleep(look)
+            log.error("spend report failed", reason=type(problem).__name__)
+        await asyncio.sleep(interval)
 
 
 def alert_of(report: SpendReport) -> Alert:
     """A report in a sentence, and as the JSON of a webhook."""
     days = f"{report.first}" if report.first == report.last else f"{report.first} to {report.last}"
     message = f"Spend of {days} (UTC): ${_usd(report.total)} for {report.requests} calls"
-    for word, amounts in (("models", report.models), ("teams", report.teams)):
+    for label, amounts in (("models", report.models), ("teams", report.teams)):
         if amounts:
-            message += f"; {word}: " + ", ".join(f"{name[:100]} ${_usd(spend)}" for name, spend in amounts[:_SHOWN])
+            message += f"; {label}: " + ", ".join(
+                f"{name[:100]} ${_usd(spend)}" for name, spend in amounts[:_MAX_NAMED]
+            )
     fields = {
         "event": REPORT,
         "event_group": "proxy",
@@ -69,8 +71,8 @@ def alert_of(report: SpendReport) -> Alert:
     return Alert(REPORT, message, fields)
 
 
-def _rows(word: str, amounts: Amounts) -> list[dict[str, object]]:
-    return [{word: name, "spend": float(spend)} for name, spend in amounts]
+def _rows(label: str, amounts: Amounts) -> list[dict[str, object]]:
+    return [{label: name, "spend": float(spend)} for name, spend in amounts]
 
 
 def _usd(amount: Decimal) -> str:

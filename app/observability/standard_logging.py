@@ -86,24 +86,24 @@ def body_fields(body: bytes) -> dict[str, Raw]:
 
 
 def wants_redaction(ended: EndedCall) -> bool:
-    """Whether the caller's headers or its key keep prompts and answers to themselves."""
+    """Whether the caller's headers or its key ask that prompts and answers are not logged."""
     call = ended.call
     return call.principal.is_redacted or call.redaction.strip().lower() in ("true", "1", "yes")
 
 
 def _metadata(ended: EndedCall, hides_caller: bool) -> dict[str, Any]:
     event, principal = ended.event, ended.call.principal
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "attempted_fallbacks": ended.fallbacks,
         "attempted_retries": max(0, len(ended.failed) - ended.fallbacks),
         "failed_attempts": [
-            {"model_id": one.deployment.id, "status": one.status, "error_class": one.error_class}
-            for one in ended.failed
+            {"model_id": attempt.deployment.id, "status": attempt.status, "error_class": attempt.error_class}
+            for attempt in ended.failed
         ],
         "usage_object": event.metadata.get("usage_object"),
     }
     if not hides_caller:
-        found |= {
+        metadata |= {
             "user_api_key_hash": event.key_hash,
             "user_api_key_alias": principal.key_alias,
             "user_api_key_user_id": event.user_id,
@@ -112,12 +112,12 @@ def _metadata(ended: EndedCall, hides_caller: bool) -> dict[str, Any]:
             "user_api_key_org_id": event.organization_id,
             "user_api_key_end_user_id": event.end_user,
         }
-    return found
+    return metadata
 
 
 def _prompt(fields: Mapping[str, Raw]) -> Any:
-    found = next((fields[name] for name in _PROMPTS if name in fields), None)
-    return _OMITTED if found is not None and len(found) > _MAX_TEXT_BYTES else found
+    prompt = next((fields[name] for name in _PROMPTS if name in fields), None)
+    return _OMITTED if prompt is not None and len(prompt) > _MAX_TEXT_BYTES else prompt
 
 
 def _answer(ended: EndedCall) -> Any:
@@ -138,7 +138,7 @@ def client_metadata(body: bytes) -> dict[str, Any]:
     if field is None or len(field) > _MAX_PARAMETER:
         return {}
     try:
-        found = _any(field)
+        metadata = _any(field)
     except _BROKEN:
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}

@@ -1,7 +1,7 @@
 """Traces of calls by OpenTelemetry, with its conventions for generative AI. Off unless a collector is configured.
 
-A call is put aside when it ends; spans are made of it in the background, and sent by a thread of the SDK. The SDK is an
-extra (`pip install quarterdeck[otel]`), so only span_export.py imports it.
+A call is queued when it ends; spans are made of it in the background, and sent by a thread of the SDK. The SDK is an
+extra (`pip install quarterdeck[otel]`), so only otlp_export.py imports it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..tasks import ended as task_ended
 
 log = structlog.get_logger(__name__)
 
-_MAX_WAITING = 5000
-_AT_ONCE = 20
+_MAX_QUEUED = 5000
+_BATCH_SIZE = 20
 _PAUSE_SECONDS = 0.5
 _STOP_SECONDS = 3.0
 _CALLBACK = "otel"
@@ -60,22 +60,22 @@ class SpanExport(Protocol):
         """Make the spans of one call. Never waits: sending is done elsewhere."""
 
     def shutdown(self) -> None:
-        """Send what waits. Blocks for a moment."""
+        """Send what is queued. Blocks for a moment."""
 
 
 class Traces(Observer):
     def __init__(self, export: SpanExport) -> None:
         self._export = export
-        self._waiting: deque[TracedCall] = deque()
+        self._queue: deque[TracedCall] = deque()
         self._dropped = 0
         self._task: asyncio.Task[None] | None = None
 
     def call_ended(self, ended: EndedCall) -> None:
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._queue) >= _MAX_QUEUED:
             self._dropped += 1
             return
         call, event = ended.call, ended.event
-        self._waiting.append(
+        self._queue.append(
             TracedCall(
                 traceparent=call.traceparent if _TRACEPARENT.match(call.traceparent) else "",
                 call_id=call.call_id,
@@ -101,27 +101,27 @@ class Traces(Observer):
         self._task = asyncio.create_task(self._export_forever(), name="traces")
 
     async def stop(self) -> None:
-        """Send what waits, within three seconds."""
+        """Send what is queued, within three seconds."""
         if self._task is not None:
             await task_ended(self._task)
-        self._export_some(len(self._waiting))
+        self._export_some(len(self._queue))
         try:
             await asyncio.wait_for(asyncio.to_thread(self._export.shutdown), _STOP_SECONDS)
         except TimeoutError:
-            log.warning("traces that were not sent are lost")
+            log.warning("traces dropped at shutdown")
 
     async def _export_forever(self) -> None:
         while True:
-            self._export_some(_AT_ONCE)
+            self._export_some(_BATCH_SIZE)
             if self._dropped:
-                log.warning("calls were not traced: they came faster than spans are made", calls=self._dropped)
+                log.warning("traces dropped: queue full", calls=self._dropped)
                 self._dropped = 0
-            # Calls get their turn between two batches, also when many wait.
-            await asyncio.sleep(0 if self._waiting else _PAUSE_SECONDS)
+            # Calls get their turn between two batches, also when many are queued.
+            await asyncio.sleep(0 if self._queue else _PAUSE_SECONDS)
 
     def _export_some(self, count: int) -> None:
-        for _ in range(min(count, len(self._waiting))):
+        for _ in range(min(count, len(self._queue))):
             try:
-                self._export.export(self._waiting.popleft())
+                self._export.export(self._queue.popleft())
             except Exception as problem:  # noqa: BLE001 - a call that cannot be traced must not end the tracing
-                log.error("a call could not be traced", reason=type(problem).__name__)
+                log.error("trace export failed", reason=type(problem).__name__)

@@ -48,7 +48,7 @@ async def _sign_in(page: Page, running: RunningConsole, worker_id: str = "eu") -
 async def _serious_faults(page: Page) -> list[str]:
     await page.evaluate(AXE)
     # What is wrong in full; of what is right, which is most of it, only so much as axe needs.
-    script = "axe.run({resultTypes: ['violations']}).then((found) => found.violations)"
+    script = "axe.run({resultTypes: ['violations']}).then((result) => result.violations)"
     violations: list[dict[str, Any]] = await page.evaluate(script)
     return [
         f"{fault['id']} {node['target']}"
@@ -132,7 +132,7 @@ async def test_switching_keeps_the_page_and_asks_for_a_sign_in_once(
 async def test_filter_and_pages_swap_the_table_only(page: Page, running_console: RunningConsole) -> None:
     await _sign_in(page, running_console)
     await page.evaluate("window.stayed = true")
-    running_console.eu.seen.clear()
+    running_console.eu.requests.clear()
     await page.keyboard.press("/")
     await page.keyboard.type("batch")
     await page.keyboard.press("Enter")
@@ -142,7 +142,7 @@ async def test_filter_and_pages_swap_the_table_only(page: Page, running_console:
     await page.wait_for_url("**page=2**")
     await expect(page.locator("tbody tr")).to_have_count(5)
     assert await page.evaluate("window.stayed")
-    assert {path for _, path, _ in running_console.eu.seen} == {"/key/list"}
+    assert {path for _, path, _ in running_console.eu.requests} == {"/key/list"}
     await page.reload()
     await expect(page.locator("tbody tr")).to_have_count(5)
     await page.go_back()
@@ -150,16 +150,16 @@ async def test_filter_and_pages_swap_the_table_only(page: Page, running_console:
 
 
 @pytest.mark.parametrize(
-    ("section", "words"), [("keys", "Create key"), ("users", "Create user"), ("teams", "Create team")]
+    ("section", "label"), [("keys", "Create key"), ("users", "Create user"), ("teams", "Create team")]
 )
 async def test_an_empty_list_leads_to_its_form(
-    page: Page, running_console: RunningConsole, section: str, words: str
+    page: Page, running_console: RunningConsole, section: str, label: str
 ) -> None:
     await _sign_in(page, running_console, "us")
     await page.goto(f"{running_console.url}/ui/workers/us/{section}")
-    await page.locator(".empty").get_by_role("link", name=words).click()
+    await page.locator(".empty").get_by_role("link", name=label).click()
     await page.wait_for_url(f"**/{section}/new")
-    await expect(page.get_by_role("dialog", name=words)).to_be_visible()
+    await expect(page.get_by_role("dialog", name=label)).to_be_visible()
     await page.get_by_role("link", name="Cancel").click()
     await expect(page.locator(".empty")).to_be_visible()
 

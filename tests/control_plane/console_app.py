@@ -123,6 +123,6 @@ async def text_of(client: TestClientProtocol, address: str, **headers: str) -> s
 
 async def post(client: TestClientProtocol, address: str, page: str = "/ui/workers/eu/keys/new", **fields: Any) -> Any:
     """Submit a form with the token that `page` carries."""
-    found = re.search(r'name="csrf_token" value="([0-9a-f]+)"', await text_of(client, page))
-    assert found
-    return await client.post(address, form={"csrf_token": found[1], **fields})
+    token = re.search(r'name="csrf_token" value="([0-9a-f]+)"', await text_of(client, page))
+    assert token
+    return await client.post(address, form={"csrf_token": token[1], **fields})

@@ -29,7 +29,7 @@ class ContractWorker:
         self.activity: list[dict[str, Any]] = []
         self.logs: list[dict[str, Any]] = []
         self.failures: dict[str, tuple[int, Any]] = {}
-        self.seen: list[tuple[str, str, Any]] = []
+        self.requests: list[tuple[str, str, Any]] = []
         self.add_model("chat-small", mode="chat")
         self.add_model("embed-small", mode="embedding")
         self.app = self._build()
@@ -83,6 +83,10 @@ class ContractWorker:
         }
         self.activity.append({"date": date, "metrics": total, "breakdown": {"models": parts, "api_keys": keys}})
 
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to this path, in order: the JSON body, or the query where there was none."""
+        return [body for _, requested, body in self.requests if requested == path]
+
     def _token(self, username: str) -> str:
         key = "sk-session-" + secrets.token_urlsafe(16)
         self.sessions.add(key)
@@ -122,7 +126,7 @@ class ContractWorker:
 
     async def _guard(self) -> Answer:
         body = await request.get_json(silent=True)
-        self.seen.append((request.method, request.path, body if body is not None else dict(request.args)))
+        self.requests.append((request.method, request.path, body if body is not None else dict(request.args)))
         if request.path in self.failures:
             status, answer = self.failures[request.path]
             return answer, status

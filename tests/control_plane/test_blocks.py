@@ -45,9 +45,9 @@ def _for_block(element: str) -> dict[str, str]:
 
 async def _calls(client: TestClientProtocol, worker: ContractWorker, address: str, **headers: str) -> list[str]:
     """The paths that one request of the browser makes the console ask its worker for."""
-    worker.seen.clear()
+    worker.requests.clear()
     await text_of(client, address, **headers)
-    return sorted(path for _, path, _ in worker.seen)
+    return sorted(path for _, path, _ in worker.requests)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ async def test_a_new_keys_secret_comes_with_what_its_page_shows(console: Console
     client = await console.signed_in("eu")
     page = await text_of(client, f"{EU}/keys/new")
     token = page.split('name="csrf_token" value="')[1].split('"')[0]
-    eu.seen.clear()
+    eu.requests.clear()
     response = await client.post(f"{EU}/keys", form={"csrf_token": token, "key_alias": "made", "team_id": "t-1"})
     assert "<dt>Team</dt><dd>Payments</dd>" in await response.get_data(as_text=True)
-    assert sorted(path for _, path, _ in eu.seen) == ["/key/generate", "/key/list", "/model/info", "/team/list"]
+    assert sorted(path for _, path, _ in eu.requests) == ["/key/generate", "/key/list", "/model/info", "/team/list"]
 
 
 async def test_a_row_names_its_team_also_for_a_role_that_may_not_list_teams(

@@ -1,4 +1,4 @@
-"""Keys through the console: what the person sees, and what the worker is told."""
+"""Keys through the console: what the person sees, and what the worker is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYS = "/ui/workers/eu/keys"
 
 
 def _sent(worker: ContractWorker, path: str) -> list[object]:
-    return [body for _, seen, body in worker.seen if seen == path]
+    return [body for _, seen, body in worker.requests if seen == path]
 
 
 async def test_an_empty_worker_says_what_keys_are_for(console: Console) -> None:
@@ -78,8 +78,10 @@ async def test_creating_shows_the_secret_once_with_a_command_that_works(console:
     ]
     command = re.search(r'id="curl"[^>]*>(.*?)</pre>', page, re.S)
     assert command
-    words = shlex.split(command[1].replace("&#39;", "'").replace("&#34;", '"'))
-    assert words[:2] == ["curl", "http://eu/v1/chat/completions"] and f"Authorization: Bearer {secret[1]}" in words
+    arguments = shlex.split(command[1].replace("&#39;", "'").replace("&#34;", '"'))
+    assert (
+        arguments[:2] == ["curl", "http://eu/v1/chat/completions"] and f"Authorization: Bearer {secret[1]}" in arguments
+    )
     for address in (KEYS, f"{KEYS}/{next(iter(eu.keys))}"):
         assert secret[1] not in await text_of(client, address)
     assert secret[1] not in str(console.store.rows)
@@ -100,12 +102,12 @@ async def test_a_wrong_field_is_said_at_the_field_and_nothing_is_sent(
     console: Console, eu: ContractWorker, field: str, typed: str, sentence: str
 ) -> None:
     client = await console.signed_in("eu")
-    fields = {"key_alias": "kept-alias", "models": "chat-small", field: typed}
+    fields = {"key_alias": "typed-alias", "models": "chat-small", field: typed}
     response = await post(client, KEYS, **fields)
     page = await response.get_data(as_text=True)
     assert response.status_code == 422
     assert f'id="{field}-error"' in page and sentence in page
-    assert 'value="chat-small" checked' in page and ("kept-alias" in page or field == "key_alias")
+    assert 'value="chat-small" checked' in page and ("typed-alias" in page or field == "key_alias")
     assert not _sent(eu, "/key/generate")
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.control_plane.registry import Contact, UnsafeAddress, Worker, WorkerRegistry
+from app.control_plane.registry import UnsafeAddress, Worker, WorkerHealth, WorkerRegistry
 from app.settings.config_file import WorkerEntry
 
 
@@ -47,16 +47,16 @@ def test_unknown_environments_use_the_quiet_colour(environment: str | None, kind
 
 
 def test_contact_tells_old_answers_from_live_ones() -> None:
-    contact = Contact()
-    assert contact.state == "unknown"
-    contact.answered(200, 12)
-    assert contact.state == "healthy"
-    contact.failed()
-    contact.failed()
-    assert (contact.state, contact.failures, contact.last_status) == ("unreachable", 2, 200)
-    contact.last_failure_at = datetime.now(UTC) - timedelta(minutes=5)
-    assert contact.state == "unknown"
-    contact.answered(200, 9)
-    assert contact.failing_since is None and contact.state == "healthy"
-    contact.last_answer_at = datetime.now(UTC) - timedelta(minutes=5)
-    assert contact.state == "unknown"
+    health = WorkerHealth()
+    assert health.state == "unknown"
+    health.record_answer(200, 12)
+    assert health.state == "healthy"
+    health.record_failure()
+    health.record_failure()
+    assert (health.state, health.failures, health.last_status) == ("unreachable", 2, 200)
+    health.last_failure_at = datetime.now(UTC) - timedelta(minutes=5)
+    assert health.state == "unknown"
+    health.record_answer(200, 9)
+    assert health.failing_since is None and health.state == "healthy"
+    health.last_answer_at = datetime.now(UTC) - timedelta(minutes=5)
+    assert health.state == "unknown"

@@ -31,7 +31,7 @@ from .contract_worker import ContractWorker
 def _connection(url: str, *, key: str | None = None, transport: Any = None) -> WorkerConnection:
     worker = Worker("w", "W", url)
     registry = WorkerRegistry([worker], own=worker, transport=transport)
-    return WorkerConnection(worker, registry.contact(worker), http=registry.http, key=key)
+    return WorkerConnection(worker, registry.health(worker), http=registry.http, key=key)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_refused_connection() -> None:
     connection = _connection(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(WorkerUnreachable, match="connection refused"):
         await connection.get("/key/list")
-    assert connection.contact.failures == 1
+    assert connection.health.failures == 1
 
 
 async def test_a_hanging_worker_is_given_up_within_two_seconds(listen: Callable[[bytes], Awaitable[str]]) -> None:
@@ -94,15 +94,15 @@ async def test_a_tile_has_its_own_deadline(listen: Callable[[bytes], Awaitable[s
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "message"),
     [
         (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n", "follows no redirects"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html", "not JSON"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\n<html", "no reason"),
     ],
 )
-async def test_odd_answers_are_refusals(listen: Callable[[bytes], Awaitable[str]], answer: bytes, words: str) -> None:
-    with pytest.raises(WorkerRefused, match=words):
+async def test_odd_answers_are_refusals(listen: Callable[[bytes], Awaitable[str]], answer: bytes, message: str) -> None:
+    with pytest.raises(WorkerRefused, match=message):
         await _connection(await listen(answer)).get("/key/list")
 
 
@@ -176,7 +176,7 @@ async def test_login_by_code_is_bound_to_a_challenge() -> None:
     worker = ContractWorker()
     client, credential = await _signed_in(worker)
     assert credential.key in worker.sessions and credential.role == "proxy_admin" and not credential.is_expired
-    sent = {path: body for _, path, body in worker.seen}
+    sent = {path: body for _, path, body in worker.requests}
     assert len(sent["/v3/login"]["code_challenge"]) == 43
     assert sent["/v3/login/exchange"]["code_verifier"] not in str(sent["/v3/login"])
     assert (await client.list_keys())["keys"] == []

@@ -18,14 +18,14 @@ from app.protocols.openai.completions import CHAT
 from app.settings import Settings
 from app.spend.events import SpendEvent
 
-PROVIDER_KEY = "sk-provider-key-of-the-watch"
+PROVIDER_KEY = "sk-provider-key-of-callbacks"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ANSWER = b'{"id":"chatcmpl-1","choices":[{"message":{"role":"assistant","content":"Hello"}}]}'
 MESSAGES = [{"role": "user", "content": "the prompt"}]
 
 
 def settings(**fields: Any) -> Settings:
-    return Settings(master_key="sk-master-key-of-the-watch-012345", **fields)
+    return Settings(master_key="sk-master-key-of-callbacks-012345", **fields)
 
 
 def deployment(id: str = "d1") -> Deployment:

@@ -1,4 +1,4 @@
-"""The workers of the tests of calls, for tests of what is told about calls."""
+"""The workers of the tests of calls, for tests of what is sent about calls."""
 
 from tests.llm.conftest import (
     factory,

@@ -120,24 +120,24 @@ class MailReceiver(Receiver):
         mail = Mail()
         writer.write(b"220 here\r\n")
         while line := (await reader.readline()).decode().strip():
-            word, _, rest = line.partition(" ")
-            word, answer = word.upper(), "250 fine"
-            if word == "EHLO":
+            command, _, rest = line.partition(" ")
+            command, answer = command.upper(), "250 fine"
+            if command == "EHLO":
                 answer = "250-here\r\n250 AUTH PLAIN"
-            elif word == "AUTH":
+            elif command == "AUTH":
                 is_right = rest == f"PLAIN {self._expected}"
                 self.signed_in.append(rest)
                 answer = "235 welcome" if is_right else "535 no"
-            elif word == "MAIL":
+            elif command == "MAIL":
                 mail.sender = rest.partition(":")[2].partition(">")[0].lstrip("<")
-            elif word == "RCPT":
+            elif command == "RCPT":
                 mail.recipients.append(rest.partition(":")[2].partition(">")[0].lstrip("<"))
-            elif word == "DATA":
+            elif command == "DATA":
                 writer.write(b"354 go on\r\n")
                 mail.text = (await reader.readuntil(b"\r\n.\r\n")).decode()
                 self.mails.append(mail)
                 await self.note()
-            elif word == "QUIT":
+            elif command == "QUIT":
                 writer.write(b"221 bye\r\n")
                 return
             writer.write(f"{answer}\r\n".encode())

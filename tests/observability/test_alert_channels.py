@@ -11,7 +11,7 @@ import pytest
 
 from app.observability.alert_channels import destination
 from app.observability.alerts import Alert
-from app.observability.delivery_queue import Undelivered
+from app.observability.delivery_queue import DeliveryFailed
 from app.observability.http_post import open_client
 from tests.observability.calls import settings
 from tests.observability.receivers import HttpReceiver, MailReceiver
@@ -63,14 +63,14 @@ async def test_a_dead_address_keeps_nothing_from_the_others_and_another_try_repe
         assert send is not None
         batch = [OUTAGE, BUDGET]
         for _ in range(2):
-            with pytest.raises(Undelivered):
+            with pytest.raises(DeliveryFailed):
                 await send(batch)
         await send(batch)
         assert (len(dead.posts), len(alive.posts)) == (3, 1)
     async with HttpReceiver(200, 500) as hesitant, open_client() as http:
         send = destination("webhook", settings(webhook_url=hesitant.url), http)
         assert send is not None
-        with pytest.raises(Undelivered):
+        with pytest.raises(DeliveryFailed):
             await send(batch)
         await send(batch)
         assert [post.json for post in hesitant.posts] == [dict(one.fields) for one in (OUTAGE, BUDGET, BUDGET)]
@@ -116,11 +116,11 @@ async def test_a_subject_is_one_line_whatever_a_name_holds() -> None:
 async def test_a_mail_server_that_refuses_is_no_delivery() -> None:
     async with MailReceiver("postman", "other") as server:
         mail = {"smtp_host": "127.0.0.1", "smtp_port": server.port, "smtp_sender_email": "deck@acme.example"}
-        with pytest.raises(Undelivered, match="SMTPAuthenticationError"):
+        with pytest.raises(DeliveryFailed, match="SMTPAuthenticationError"):
             await deliver("email", [BUDGET], **mail, smtp_tls=False, smtp_username="postman", smtp_password="p4ss")
-        with pytest.raises(Undelivered, match="SMTPNotSupportedError"):
+        with pytest.raises(DeliveryFailed, match="SMTPNotSupportedError"):
             await deliver("email", [BUDGET], **mail)  # it does not encrypt, and that was asked for
-    with pytest.raises(Undelivered):
+    with pytest.raises(DeliveryFailed):
         await deliver("email", [BUDGET], **mail, smtp_tls=False)
 
 

@@ -43,7 +43,7 @@ def test_a_refused_call_names_its_key_by_a_part_of_its_hash() -> None:
 def test_a_client_that_left_is_no_warning() -> None:
     with capture_logs() as lines:
         CallLog(is_verbose=False).call_ended(ended(target("chat"), status=499, error_class="ClientDisconnected"))
-    assert [(line["event"], line["log_level"]) for line in lines] == [("client left", "info")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [("client disconnected", "info")]
 
 
 def test_a_good_call_gets_a_line_only_when_that_is_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""Who is told of calls: the names of the settings, and what keys and teams bring along."""
+"""Where events of calls go: the names of the settings, and what keys and teams bring along."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from tests.observability.receivers import HttpReceiver
 
 
 @asynccontextmanager
-async def observing(told: Settings) -> AsyncIterator[CallbackObserver]:
+async def observing(configured: Settings) -> AsyncIterator[CallbackObserver]:
     async with open_client() as http:
-        observer = CallbackObserver(told, configured_targets(told).targets, http)
+        observer = CallbackObserver(configured, configured_targets(configured).targets, http)
         observer.start()
         yield observer
         await observer.stop()
@@ -51,8 +51,8 @@ async def test_events_go_out_as_one_array() -> None:
 async def test_langfuse_gets_spans_with_its_credential() -> None:
     async with HttpReceiver() as receiver:
         keys = {"langfuse_public_key": "pk", "langfuse_secret_key": "sk"}
-        told = settings(success_callback=("langfuse",), langfuse_host=receiver.url, **keys)
-        async with observing(told) as observer:
+        configured = settings(success_callback=("langfuse",), langfuse_host=receiver.url, **keys)
+        async with observing(configured) as observer:
             observer.call_ended(ended_call(status=500))
             observer.call_ended(ended_call())
         (post,) = receiver.posts
@@ -79,13 +79,13 @@ async def test_prompts_can_be_turned_off_for_everybody() -> None:
 
 async def test_a_key_and_its_team_get_their_own_copies() -> None:
     async with HttpReceiver() as receiver:
-        told = settings(callback_hosts=(receiver.url,))
+        configured = settings(callback_hosts=(receiver.url,))
         callbacks = (
             brought("webhook", endpoint=f"{receiver.url}/key", headers="X-Key=mine"),
             brought("webhook", "failure", endpoint=f"{receiver.url}/failures"),
             brought("webhook", endpoint="http://10.1.2.3/elsewhere"),
         )
-        async with observing(told) as observer:
+        async with observing(configured) as observer:
             observer.call_ended(ended_call(callbacks=callbacks))
             observer.call_ended(ended_call())
         (post,) = receiver.posts
@@ -94,10 +94,10 @@ async def test_a_key_and_its_team_get_their_own_copies() -> None:
 
 async def test_a_dead_receiver_of_one_key_does_not_keep_others_waiting() -> None:
     async with HttpReceiver() as dead, HttpReceiver() as receiver:
-        told = settings(callback_hosts=(receiver.url, dead.url))
+        configured = settings(callback_hosts=(receiver.url, dead.url))
         dead.statuses = [500]
         with capture_logs() as logs:
-            async with observing(told) as observer:
+            async with observing(configured) as observer:
                 observer.call_ended(ended_call(callbacks=(brought("webhook", endpoint=dead.url),)))
                 observer.call_ended(ended_call(callbacks=(brought("webhook", endpoint=receiver.url),)))
         assert len(receiver.posts) == 1
@@ -124,17 +124,17 @@ async def test_calls_are_put_aside_whatever_the_receiver_does() -> None:
         for _ in range(20_000):
             observer.call_ended(ended)
         micros = (time.perf_counter() - begun) / 20_000 * 1e6
-        (outbox, _) = observer.outboxes
-        assert len(outbox) == 10_000
-        assert outbox.dropped == 10_000
+        (queue, _) = observer.queues
+        assert len(queue) == 10_000
+        assert queue.dropped == 10_000
     assert micros < 50  # about 1.5 on an idle machine: it must not wait, whatever else runs here
 
 
 async def test_nothing_that_is_secret_is_logged_when_a_receiver_refuses() -> None:
     with capture_logs() as logs:
         async with HttpReceiver(404) as receiver:
-            told = to(receiver, generic_logger_headers=(("Authorization", "Bearer hidden-word"),))
-            async with observing(told) as observer:
+            configured = to(receiver, generic_logger_headers=(("Authorization", "Bearer hidden-word"),))
+            async with observing(configured) as observer:
                 observer.call_ended(ended_call())
     assert [line["reason"] for line in logs] == ["status 404"]
     assert "hidden-word" not in str(logs)

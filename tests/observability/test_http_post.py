@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from app.observability.delivery_queue import Undelivered
+from app.observability.delivery_queue import DeliveryFailed
 from app.observability.http_post import open_client, post_json
 from tests.observability.receivers import HttpReceiver
 
 
-async def _problem(url: str) -> Undelivered:
+async def _problem(url: str) -> DeliveryFailed:
     async with open_client() as http:
-        with pytest.raises(Undelivered) as problem:
+        with pytest.raises(DeliveryFailed) as problem:
             await post_json(http, url, b"{}", {"X-Secret": "hidden-word"})
     assert "hidden-word" not in str(problem.value)
     assert "127.0.0.1" not in str(problem.value)
@@ -28,13 +28,13 @@ async def test_a_body_arrives_as_json_with_its_headers() -> None:
 
 async def test_statuses_say_whether_another_try_may_help() -> None:
     async with HttpReceiver(500, 429, 404) as receiver:
-        finals = [(await _problem(receiver.url)).is_final for _ in range(3)]
+        finals = [(await _problem(receiver.url)).is_permanent for _ in range(3)]
     assert finals == [False, False, True]
 
 
 async def test_redirects_are_not_followed() -> None:
     async with HttpReceiver() as elsewhere, HttpReceiver(302, location=elsewhere.url) as receiver:
-        assert (await _problem(receiver.url)).is_final
+        assert (await _problem(receiver.url)).is_permanent
         assert elsewhere.posts == []
 
 
@@ -49,4 +49,4 @@ async def test_nobody_there_may_be_there_later() -> None:
     async with HttpReceiver() as receiver:
         url = receiver.url
     problem = await _problem(url)
-    assert (str(problem), problem.is_final) == ("ConnectError", False)
+    assert (str(problem), problem.is_permanent) == ("ConnectError", False)

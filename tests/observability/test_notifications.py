@@ -1,4 +1,4 @@
-"""The watch of one instance: it observes only while there is somebody to tell, and follows its settings."""
+"""Notifications of one instance: they observe only while there is a receiver, and follow the settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from app.llm.observers import Observers
-from app.observability.notifications import WATCH_SETTINGS, Notifications
+from app.observability.notifications import NOTIFICATION_SETTINGS, Notifications
 from app.settings import Settings
 from app.settings.callbacks import CallbackSettings
 from app.spend.budget import Budgets
@@ -24,12 +24,12 @@ SCOPE = BudgetScope("key", "k1", "Key=alice", Decimal(10), Decimal(9))
 
 
 class House:
-    """A watch with what it watches."""
+    """Notifications with what they observe."""
 
-    def __init__(self, told: Settings) -> None:
+    def __init__(self, configured: Settings) -> None:
         self.observers = Observers()
         self.budgets = Budgets(MemoryCounters())
-        self.notifications = Notifications(told, self.observers, self.budgets)
+        self.notifications = Notifications(configured, self.observers, self.budgets)
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def test_calls_go_to_callbacks_and_trouble_to_alerts() -> None:
             }
         posts = {post.path: post.json for post in receiver.posts}
     assert [event["id"] for event in posts["/calls"]] == ["call-1"]
-    assert "rests for 5 s after status 503" in posts["/slack"]["text"]
+    assert "is cooling down for 5 s after status 503" in posts["/slack"]["text"]
     assert "80 % of the budget of $10" in posts["/slack"]["text"]
 
 
@@ -75,12 +75,12 @@ async def test_what_nobody_answers_to_is_said_once_at_the_start() -> None:
             callbacks=("datadog", "langfuse"), alerting=("slack", "fax"), alert_types=("spend_reports",)
         ):
             pass
-    said = [(line["event"].partition(":")[0], line.get("callbacks") or line.get("alerting")) for line in logs]
-    assert said == [
-        ("callbacks without effect", ["datadog"]),
-        ("callbacks without effect", ["langfuse"]),
-        ("alerts cannot go there", "slack"),
-        ("alerts cannot go there", "fax"),
+    ignored = [(line["event"].partition(":")[0], line.get("callbacks") or line.get("alerting")) for line in logs]
+    assert ignored == [
+        ("unknown callbacks ignored", ["datadog"]),
+        ("incomplete callbacks ignored", ["langfuse"]),
+        ("alert channel ignored", "slack"),
+        ("alert channel ignored", "fax"),
     ]
 
 
@@ -94,8 +94,8 @@ async def test_settings_that_change_make_a_new_watch_and_nothing_is_lost() -> No
         await services.notifications.reconfigure(settings())
         services.observers.call_ended(ended_call(id="third"))
         await receiver.wait_for(2)
-        told = {post.path: [event["id"] for event in post.json] for post in receiver.posts}
-    assert told == {"/one": ["first"], "/two": ["second"]}
+        received = {post.path: [event["id"] for event in post.json] for post in receiver.posts}
+    assert received == {"/one": ["first"], "/two": ["second"]}
 
 
 async def test_settings_of_others_leave_it_alone() -> None:
@@ -138,8 +138,8 @@ async def test_a_bug_in_an_alert_fails_no_call() -> None:
         assert services.budgets.listener is not None
         with capture_logs() as logs:
             services.budgets.listener(huge, Decimal("1e40"), False)
-    assert [line["event"] for line in logs] == ["a budget could not be looked at"]
+    assert [line["event"] for line in logs] == ["budget alert failed"]
 
 
 def test_every_setting_of_the_watch_makes_a_new_one() -> None:
-    assert CallbackSettings.__dataclass_fields__.keys() == WATCH_SETTINGS
+    assert CallbackSettings.__dataclass_fields__.keys() == NOTIFICATION_SETTINGS

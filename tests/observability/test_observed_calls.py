@@ -1,4 +1,4 @@
-"""Callbacks and alerts of a running worker: what its receivers hear, and that calls never wait for them."""
+"""Callbacks and alerts of a running worker: what its receivers get, and that calls never wait for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLACK, CALLS, KEYS = "/slack", "/calls", "/of-the-key"
 
 
 class Watched:
-    """A worker whose calls a receiver hears of."""
+    """A worker whose calls a receiver receives of."""
 
     def __init__(self, worker: LiveWorker, upstream: ScriptedUpstream, receiver: HttpReceiver) -> None:
         self.worker = worker
@@ -32,20 +32,20 @@ class Watched:
         """What was posted to a path about calls of these keys, as soon as there are so many events."""
         hashes = {hash_of(key) for key in keys}
 
-        def found() -> list[dict[str, Any]]:
+        def matching() -> list[dict[str, Any]]:
             posted = [event for post in self.receiver.posts if post.path == path for event in post.json]
             return [event for event in posted if event["metadata"].get("user_api_key_hash") in hashes]
 
-        await self.receiver.wait(lambda: len(found()) >= count)
-        assert len(found()) == count
-        return found()
+        await self.receiver.wait(lambda: len(matching()) >= count)
+        assert len(matching()) == count
+        return matching()
 
     async def slack_text(self, part: str) -> str:
-        def found() -> str:
+        def matching() -> str:
             return "\n".join(post.json["text"] for post in self.receiver.posts if post.path == SLACK)
 
-        await self.receiver.wait(lambda: part in found())
-        return found()
+        await self.receiver.wait(lambda: part in matching())
+        return matching()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Reports of spend by schedule: what they say, and who is told."""
+"""Reports of spend by schedule: what they say, and who is fields."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Source:
 
     def __init__(self, *answers: SpendReport | Exception | None) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[int, date]] = []
+        self.checks: list[tuple[int, date]] = []
 
     async def due(self, days: int, today: date) -> SpendReport | None:
-        self.asked.append((days, today))
+        self.checks.append((days, today))
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
             raise answer
@@ -73,17 +73,19 @@ async def test_what_fails_is_looked_at_again() -> None:
     sent: list[Alert] = []
     source = Source(OSError("away"), ValueError("a bug"), None, WEEK)
     with capture_logs() as logs:
-        task = asyncio.create_task(report_forever(source, 7, sent.append, today=lambda: date(2026, 11, 8), look=0.001))
+        task = asyncio.create_task(
+            report_forever(source, 7, sent.append, today=lambda: date(2026, 11, 8), interval=0.001)
+        )
         while not sent:
             await asyncio.sleep(0.001)
         await ended(task)
-    assert source.asked[:4] == [(7, date(2026, 11, 8))] * 4
+    assert source.checks[:4] == [(7, date(2026, 11, 8))] * 4
     assert [alert.type for alert in sent] == ["spend_reports"]
     assert [line["log_level"] for line in logs] == ["warning", "error"]
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"spend_report_days": None},
         {"alert_types": ("budget_alerts",)},
@@ -91,44 +93,44 @@ async def test_what_fails_is_looked_at_again() -> None:
     ],
     ids=str,
 )
-async def test_nobody_looks_where_no_report_is_wanted(told: dict[str, Any]) -> None:
+async def test_nobody_looks_where_no_report_is_wanted(fields: dict[str, Any]) -> None:
     source = Source(WEEK)
     usual = {"alerting": ("webhook",), "webhook_url": "http://127.0.0.1:9", "spend_report_days": 7}
-    watch = Notifications(settings(**{**usual, **told}), Observers(), Budgets(MemoryCounters()), source)
-    await watch.start()
+    notifications = Notifications(settings(**{**usual, **fields}), Observers(), Budgets(MemoryCounters()), source)
+    await notifications.start()
     await asyncio.sleep(0)
-    await watch.stop()
-    assert source.asked == []
-    assert "spend_reports" not in watch.alert_types
+    await notifications.stop()
+    assert source.checks == []
+    assert "spend_reports" not in notifications.alert_types
 
 
 async def test_a_report_goes_where_alerts_go() -> None:
     async with HttpReceiver() as receiver:
-        told = settings(alerting=("webhook",), webhook_url=receiver.url, spend_report_days=7)
-        watch = Notifications(told, Observers(), Budgets(MemoryCounters()), Source(WEEK))
-        await watch.start()
-        assert "spend_reports" in watch.alert_types
+        fields = settings(alerting=("webhook",), webhook_url=receiver.url, spend_report_days=7)
+        notifications = Notifications(fields, Observers(), Budgets(MemoryCounters()), Source(WEEK))
+        await notifications.start()
+        assert "spend_reports" in notifications.alert_types
         await receiver.wait_for(1)
-        await watch.stop()
+        await notifications.stop()
     assert receiver.posts[0].json["spend"] == 12.3456
 
 
 async def test_an_instance_reports_when_it_starts_and_a_report_is_due(migrated_sqlite_url: str, tmp_path: Path) -> None:
     async with HttpReceiver() as receiver:
-        told = settings(
+        fields = settings(
             database_url=migrated_sqlite_url,
             state_dir=tmp_path / "state",
             alerting=("webhook",),
             webhook_url=receiver.url,
             spend_report_days=1,
         )
-        database = Database(told)
+        database = Database(fields)
         await database.open()
         with database.active():
             await ConfigEntry.create(param_name="spend_report", param_value={"told_until": "2026-01-01"})
         await database.close()
         for _ in range(2):
-            async with create_app(told).test_app():
+            async with create_app(fields).test_app():
                 await receiver.wait_for(1)
         (post,) = receiver.posts
     assert (post.json["event"], post.json["spend"]) == ("spend_reports", 0.0)

@@ -42,7 +42,7 @@ def test_a_failed_call_says_why() -> None:
     event = written(ended_call(status=500, attempts=2))
     assert (event["status"], event["error_str"], event["response"]) == ("failure", "it broke", None)
     assert event["error_information"]["error_code"] == "500"
-    assert [one["status"] for one in event["metadata"]["failed_attempts"]] == [500, 500]
+    assert [attempt["status"] for attempt in event["metadata"]["failed_attempts"]] == [500, 500]
 
 
 def test_no_credential_of_a_provider_is_in_an_event() -> None:

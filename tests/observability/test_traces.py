@@ -107,7 +107,7 @@ class SlowExport:
         raise RuntimeError("a bug")
 
     def shutdown(self) -> None:
-        """Nothing is kept."""
+        """Nothing is stored."""
 
 
 async def test_what_waits_is_bounded_and_a_bug_ends_nothing() -> None:
@@ -154,10 +154,10 @@ class Collector:
 
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    found = Collector()
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield found
+    collector = Collector()
+    server = await asyncio.start_server(collector.serve, "127.0.0.1", 0)
+    collector.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield collector
     server.close()
 
 
@@ -178,7 +178,7 @@ async def test_a_worker_sends_its_traces_to_the_collector(
     whole = next(span for span in collector.spans if span.parent_span_id.hex() == SPAN)
     below = next(span for span in collector.spans if span.parent_span_id == whole.span_id)
     assert whole.trace_id.hex() == below.trace_id.hex() == TRACE
-    facts = {one.key: one.value for one in whole.attributes}
+    facts = {attribute.key: attribute.value for attribute in whole.attributes}
     assert facts["quarterdeck.call_id"].string_value == answer.headers["x-litellm-call-id"]
     assert facts["gen_ai.usage.input_tokens"].int_value > 0
     assert whole.start_time_unix_nano <= below.start_time_unix_nano <= below.end_time_unix_nano

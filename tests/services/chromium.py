@@ -25,8 +25,8 @@ _FLAGS = (
 
 def chromium_path() -> str:
     for name in _NAMES:
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     raise RuntimeError("Chromium is not on this machine; tests/services/install installs it")
 
 

@@ -61,5 +61,5 @@ async def test_a_database_that_is_another_now_is_dropped(
 
 
 def test_two_at_once_are_two(lender: MigratedPostgres) -> None:
-    with lender.lent() as one, lender.lent() as other:
-        assert one != other
+    with lender.lent() as first, lender.lent() as second:
+        assert first != second

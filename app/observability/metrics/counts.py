@@ -1,7 +1,7 @@
-"""What is counted of calls, kept small: one cell per combination of label values, added to when a call ends.
+"""What is counted of calls, in bounded memory: one cell per combination of label values, added to when a call ends.
 
-Adding up at the call's end costs about two microseconds, less than putting the call aside for later would. Metrics are
-read out of the cells when somebody asks for them (text.py), and cells of several processes are summed.
+Adding up at the call's end costs about two microseconds, less than queueing the call would. Metrics are
+read out of the cells when somebody asks for them (exposition.py), and cells of several processes are summed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import msgspec
 from ...deployments.deployment import Deployment
 from ...llm.call import Call
 
-# Combinations of label values that are kept apart; what comes beyond is summed under `other`.
+# Combinations of label values that have cells of their own; what comes beyond is summed under `other`.
 MAX_CELLS = 2000
 OTHER = "other"
 _MAX_DEPLOYMENTS = 1000
 _MAX_PAIRS = 1000
 _MAX_VALUE = 200
 
-# What a label says of one call: (call, its model name, deployment, status, error class) -> value; "" is no label.
+# The value of a label for one call: (call, its model name, deployment, status, error class) -> value; "" is no label.
 Reader = Callable[[Call, str, Deployment | None, int, str], str]
 
 READERS: Mapping[str, Reader] = {
@@ -50,7 +50,7 @@ CALLER_LABELS = frozenset({"hashed_api_key", "api_key_alias", "team", "team_alia
 
 
 def target_name(deployment: Deployment) -> str:
-    """`provider/model`, as the contract names a deployment's target."""
+    """`provider/model`, the public name of a deployment's target."""
     return f"{deployment.provider.name}/{deployment.upstream_model}"
 
 
@@ -85,11 +85,11 @@ _HISTOGRAMS = ("latency", "upstream_latency", "first_token", "overhead")
 _NUMBERS = tuple(name for name in Cell.__struct_fields__ if name not in _HISTOGRAMS)
 
 
-def added(one: Sequence[float], other: Sequence[float]) -> list[float]:
+def added(first: Sequence[float], second: Sequence[float]) -> list[float]:
     """The sum of two histograms with the same buckets; an empty one is nothing."""
-    if not one or not other:
-        return list(one or other)
-    return [left + right for left, right in zip(one, other, strict=True)]
+    if not first or not second:
+        return list(first or second)
+    return [left + right for left, right in zip(first, second, strict=True)]
 
 
 def observe(histogram: list[float], bounds: Sequence[float], value: float) -> list[float]:
@@ -109,7 +109,7 @@ class DeploymentCell(msgspec.Struct, gc=False):
     cooldowns: dict[str, int] = {}
     succeeded_at: float = 0.0
     failed_at: float = 0.0
-    # What its provider said last of the room that is left, -1 for nothing, and when.
+    # What remains of the provider's own limits as it reported last, -1 for unknown, and when.
     remaining_requests: int = -1
     remaining_tokens: int = -1
     remaining_at: float = 0.0
@@ -127,7 +127,7 @@ class DeploymentCell(msgspec.Struct, gc=False):
             self.remaining_at = other.remaining_at
 
 
-class BudgetFact(msgspec.Struct, gc=False):
+class BudgetState(msgspec.Struct, gc=False):
     """A ceiling in USD as the newest call found it. `at` and `resets_at` are seconds since 1970, 0 is never."""
 
     alias: str
@@ -154,7 +154,7 @@ class Totals(msgspec.Struct):
     callback_failures: dict[str, int] = {}
     folded: int = 0
     gauges: dict[str, float] = {}
-    budgets: dict[tuple[str, str], BudgetFact] = {}
+    budgets: dict[tuple[str, str], BudgetState] = {}
 
     def add(self, other: Totals) -> None:
         """Sum what another process counted into this."""
@@ -199,14 +199,14 @@ class Totals(msgspec.Struct):
 
     def deployment(self, id: str) -> DeploymentCell:
         """The attempts at one deployment; beyond a thousand of them, at all others."""
-        found = self.deployments.get(id)
-        if found is None:
+        cell = self.deployments.get(id)
+        if cell is None:
             id = id if len(self.deployments) < _MAX_DEPLOYMENTS else OTHER
-            found = self.deployments.setdefault(id, DeploymentCell())
-        return found
+            cell = self.deployments.setdefault(id, DeploymentCell())
+        return cell
 
-    def fell_back(self, requested: str, fallback: str, error_class: str) -> None:
-        """A call went on to another group."""
+    def count_fallback(self, requested: str, fallback: str, error_class: str) -> None:
+        """Count a call that fell back to another group."""
         pair = (requested, fallback, error_class)
         if pair not in self.fallbacks and len(self.fallbacks) >= _MAX_PAIRS:
             pair = (OTHER, OTHER, error_class if error_class in ("", OTHER) else OTHER)

@@ -18,7 +18,7 @@ from ...llm.observers import EndedCall, Observer
 from ...settings import Settings
 from ...spend.budget import Reservation
 from ...spend.events import SpendEvent
-from .counts import MAX_CELLS, READERS, BudgetFact, Cell, Totals, observe
+from .counts import MAX_CELLS, READERS, BudgetState, Cell, Totals, observe
 from .exposition import call_families
 from .families import OVERHEAD_BUCKETS, Plan, plan_of
 from .gauges import BUDGET_KINDS, state_families
@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 _PUBLISH_SECONDS = 1.0
 _MAX_CALLERS = 1000
-# How providers say what is left of their own limits.
-_REQUESTS_LEFT, _TOKENS_LEFT = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
+# How providers report what remains of their own limits.
+_REMAINING_REQUESTS, _REMAINING_TOKENS = "x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"
 _MAX_DIGITS = 15
 
 
@@ -44,7 +44,7 @@ class Metrics(Observer):
         self._calls = self._refusals = 0
         # Model names that somebody got an answer for.
         self._answered: set[str] = set()
-        # The newest call of each caller: what it was told of its budgets is looked at when somebody scrapes.
+        # The newest call of each caller: its budgets are read at the next scrape.
         self._callers: dict[str, tuple[Principal, Reservation, SpendEvent]] = {}
         self._files = TotalsFiles(settings) if settings.process_count > 1 else None
         self._read_state: Callable[[], Mapping[str, float]] = dict
@@ -53,7 +53,7 @@ class Metrics(Observer):
     def watch(
         self, read_state: Callable[[], Mapping[str, float]], read_failures: Callable[[], Mapping[str, int]] = dict
     ) -> None:
-        """Ask these for the gauges of the process, and for what receivers of logs could not be told since its start."""
+        """Ask these for the gauges of the process, and for the notifications dropped since its start."""
         self._read_state, self._read_failures = read_state, read_failures
 
     # ---- counting --------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Metrics(Observer):
         cell.latency = observe(cell.latency, bounds, total)
         cell.overhead = observe(cell.overhead, OVERHEAD_BUCKETS, own)
         if ended.event.is_cache_hit:
-            return  # nobody was asked
+            return  # no provider was called
         cell.upstream_latency = observe(cell.upstream_latency, bounds, total - own)
         if first is not None:
             cell.first_token = observe(cell.first_token, bounds, first)
@@ -131,12 +131,12 @@ class Metrics(Observer):
             cell.successes += 1
             cell.succeeded_at = self._clock()
             headers = ended.upstream_headers
-            requests, tokens = headers.get(_REQUESTS_LEFT), headers.get(_TOKENS_LEFT)
+            requests, tokens = headers.get(_REMAINING_REQUESTS), headers.get(_REMAINING_TOKENS)
             if requests is not None or tokens is not None:
                 cell.remaining_requests, cell.remaining_tokens = _count(requests), _count(tokens)
                 cell.remaining_at = cell.succeeded_at
         if ended.fallbacks:
-            totals.fell_back(ended.model, deployment.public_name, ended.error_class)
+            totals.count_fallback(ended.model, deployment.public_name, ended.error_class)
 
     def _remember_caller(self, ended: EndedCall) -> None:
         reservation, key_hash = ended.reservation, ended.event.key_hash
@@ -152,7 +152,7 @@ class Metrics(Observer):
     # ---- answering -------------------------------------------------------------------------------------------------
 
     def text(self, deployments: Sequence[Deployment], cooling_down: Collection[str], *, shows_callers: bool) -> str:
-        """All metrics of all processes. Without `shows_callers` nothing tells one caller from another."""
+        """All metrics of all processes. Without `shows_callers` no label tells callers apart."""
         totals = Totals()
         totals.add(self._current())
         for other in self._files.others() if self._files is not None else ():
@@ -174,24 +174,24 @@ class Metrics(Observer):
             budgets=self._budgets(),
         )
 
-    def _budgets(self) -> dict[tuple[str, str], BudgetFact]:
-        found: dict[tuple[str, str], BudgetFact] = {}
+    def _budgets(self) -> dict[tuple[str, str], BudgetState]:
+        budgets: dict[tuple[str, str], BudgetState] = {}
         for principal, reservation, event in self._callers.values():
             ended_at = event.end_time.timestamp()
             aliases = {"key": principal.key_alias, "team": principal.team_alias}
             for scope, spend in reservation.spends():
                 if scope.kind not in BUDGET_KINDS or scope.is_window or scope.model or scope.max_budget is None:
                     continue
-                known = found.get((scope.kind, scope.id))
+                known = budgets.get((scope.kind, scope.id))
                 if known is None or known.at < ended_at:
-                    found[scope.kind, scope.id] = BudgetFact(
+                    budgets[scope.kind, scope.id] = BudgetState(
                         alias=aliases.get(scope.kind) or "",
                         max_budget=scope.max_budget,
                         spend=spend + event.cost,
                         resets_at=scope.resets_at.timestamp() if scope.resets_at is not None else 0.0,
                         at=ended_at,
                     )
-        return found
+        return budgets
 
     # ---- several processes -----------------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Metrics(Observer):
                 self._files.publish(self._current())
                 self._files.adopt(self._totals)
             except OSError as problem:
-                log.error("totals cannot be shared with the other processes", reason=problem.strerror)
+                log.error("metrics sharing failed", reason=problem.strerror)
             await asyncio.sleep(_PUBLISH_SECONDS)
 
     def close(self) -> None:
@@ -215,6 +215,10 @@ class Metrics(Observer):
                 self._files.close(self._current())
 
 
-def _count(said: str | None) -> int:
+def _count(header: str | None) -> int:
     """A provider's number, -1 for what is none."""
-    return int(said) if said is not None and len(said) <= _MAX_DIGITS and said.isascii() and said.isdigit() else -1
+    return (
+        int(header)
+        if header is not None and len(header) <= _MAX_DIGITS and header.isascii() and header.isdigit()
+        else -1
+    )

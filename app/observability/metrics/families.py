@@ -1,4 +1,4 @@
-"""Which metrics there are (names and labels of contract llm.md §8), and which of them and of their labels are shown.
+"""Which metrics there are (named and labelled as the field's dashboards expect), and which of them are shown.
 
 By default labels are few: what multiplies series (keys, teams, users) is for `prometheus_metrics_config` to ask for.
 """
@@ -168,5 +168,5 @@ def plan_of(settings: ObservabilitySettings) -> Plan:
 def _known(metric: str, labels: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in labels if name not in READERS]
     if unknown:
-        log.warning("labels that no metric carries are ignored", metric=metric, labels=unknown)
+        log.warning("unknown metric labels ignored", metric=metric, labels=unknown)
     return tuple(dict.fromkeys(name for name in labels if name in READERS))

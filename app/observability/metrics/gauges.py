@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...deployments.deployment import Deployment
-from .counts import BudgetFact, DeploymentCell, Totals, target_name
+from .counts import BudgetState, DeploymentCell, Totals, target_name
 from .exposition import Sample, lines
 from .families import Plan
 
 # More deployments than these are counted, but not each shown.
 _MAX_SHOWN = 200
 _NEAREST = 10
-# Limits of providers are by the minute, mostly: what was said longer ago says nothing of now.
+# Limits of providers are by the minute, mostly: an older report says nothing of now.
 _STALE_SECONDS = 600.0
 _HEALTHY, _PARTIAL, _OUTAGE = 0, 1, 2
 
-# Kind of budget -> the contract's word for it, and its labels: the holder's id and, for some, its name.
+# Kind of budget -> its name in metrics, and its labels: the holder's id and, for some, its name.
 _HOLDERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "key": ("api_key", ("hashed_api_key", "api_key_alias")),
     "team": ("team", ("team", "team_alias")),
@@ -30,7 +30,7 @@ BUDGET_KINDS = tuple(_HOLDERS)
 _GAUGES = {
     "litellm_in_flight_requests": "Calls that providers are working on",
     "litellm_in_memory_spend_update_queue_size": "Spend events that are not in the database yet",
-    "quarterdeck_callback_queue_size": "Messages that receivers of logs and alerts did not get yet",
+    "quarterdeck_callback_queue_size": "Notifications that are not delivered yet",
 }
 
 
@@ -69,7 +69,7 @@ _DEPLOYMENT_FAMILIES = (
     _DeploymentFamily(
         "litellm_deployment_cooled_down",
         "counter",
-        "Times that it was given a rest",
+        "Times that it was cooled down",
         ("model_id", "exception_status"),
         lambda cell: cell.cooldowns,
     ),
@@ -93,7 +93,7 @@ def state_families(
         _deployment_gauges(plan, totals, shown, cooling_down),
         _remaining(plan, totals, shown, now),
         _fallbacks(plan, totals),
-        _of_instance(plan, totals),
+        _instance_metrics(plan, totals),
     ):
         yield from text
     if shows_callers:
@@ -106,7 +106,7 @@ def _labels_of(plan: Plan, name: str, own: tuple[str, ...]) -> list[str]:
     return [label for label in (own if config is None else config) if label not in plan.hidden_labels]
 
 
-def _facts(id: str, deployment: Deployment | None) -> dict[str, str]:
+def _label_values(id: str, deployment: Deployment | None) -> dict[str, str]:
     if deployment is None:
         return {"model_id": id}
     return {
@@ -120,14 +120,14 @@ def _facts(id: str, deployment: Deployment | None) -> dict[str, str]:
 
 
 def _deployment_counters(plan: Plan, totals: Totals, shown: Sequence[Deployment]) -> Iterator[str]:
-    known = {one.id: one for one in shown}
+    known = {deployment.id: deployment for deployment in shown}
     for family in _DEPLOYMENT_FAMILIES:
         if not plan.shows(family.name):
             continue
         labels = _labels_of(plan, family.name, family.labels)
         sums: dict[tuple[str, ...], int] = {}
         for id, cell in totals.deployments.items():
-            facts = _facts(id, known.get(id))
+            facts = _label_values(id, known.get(id))
             for cause, count in family.read(cell).items():
                 status, _, name = cause.partition(" ")
                 facts |= {"exception_status": status, "exception_class": name}
@@ -142,32 +142,45 @@ def _deployment_gauges(
 ) -> Iterator[str]:
     if plan.shows("litellm_deployment_state"):
         states: list[Sample] = [
-            (_picked(plan, "litellm_deployment_state", _STATE_LABELS, one), _state(totals, one.id, cooling_down))
-            for one in shown
+            (
+                _labels_for(plan, "litellm_deployment_state", _STATE_LABELS, deployment),
+                _state(totals, deployment.id, cooling_down),
+            )
+            for deployment in shown
         ]
-        yield from lines("litellm_deployment_state", "gauge", "0 healthy, 1 failed last, 2 rests", states)
+        yield from lines("litellm_deployment_state", "gauge", "0 healthy, 1 failed last, 2 cooling down", states)
     for unit in ("tpm", "rpm"):
         name = f"litellm_deployment_{unit}_limit"
         if plan.shows(name):
-            limits = [(_picked(plan, name, ("model_id",), one), getattr(one, unit)) for one in shown]
+            limits = [
+                (_labels_for(plan, name, ("model_id",), deployment), getattr(deployment, unit)) for deployment in shown
+            ]
             doc = f"Configured {unit} of a deployment"
             yield from lines(name, "gauge", doc, ((labels, limit) for labels, limit in limits if limit is not None))
 
 
 def _remaining(plan: Plan, totals: Totals, shown: Sequence[Deployment], now: float) -> Iterator[str]:
-    """What providers said of their own limits, as long as it can still be true."""
-    cells = [(one, totals.deployments.get(one.id)) for one in shown]
-    fresh = [(one, cell) for one, cell in cells if cell is not None and now - cell.remaining_at < _STALE_SECONDS]
+    """What providers reported of their own limits, as long as it can still be true."""
+    cells = [(deployment, totals.deployments.get(deployment.id)) for deployment in shown]
+    fresh = [
+        (deployment, cell)
+        for deployment, cell in cells
+        if cell is not None and now - cell.remaining_at < _STALE_SECONDS
+    ]
     for unit in ("requests", "tokens"):
         name = f"litellm_remaining_{unit}_metric"
         if plan.shows(name):
-            left = [(one, getattr(cell, f"remaining_{unit}")) for one, cell in fresh]
-            samples = ((_picked(plan, name, ("model_id",), one), count) for one, count in left if count >= 0)
-            yield from lines(name, "gauge", f"The provider's own limit: {unit} left, as it said last", samples)
+            remaining = [(deployment, getattr(cell, f"remaining_{unit}")) for deployment, cell in fresh]
+            samples = (
+                (_labels_for(plan, name, ("model_id",), deployment), count)
+                for deployment, count in remaining
+                if count >= 0
+            )
+            yield from lines(name, "gauge", f"The provider's own limit: {unit} remaining, as it reported last", samples)
 
 
-def _picked(plan: Plan, name: str, own: tuple[str, ...], deployment: Deployment) -> dict[str, str]:
-    facts = _facts(deployment.id, deployment)
+def _labels_for(plan: Plan, name: str, own: tuple[str, ...], deployment: Deployment) -> dict[str, str]:
+    facts = _label_values(deployment.id, deployment)
     return {label: facts.get(label, "") for label in _labels_of(plan, name, own)}
 
 
@@ -193,13 +206,13 @@ def _fallbacks(plan: Plan, totals: Totals) -> Iterator[str]:
         yield from lines(name, "counter", doc, samples)
 
 
-def _of_instance(plan: Plan, totals: Totals) -> Iterator[str]:
+def _instance_metrics(plan: Plan, totals: Totals) -> Iterator[str]:
     for name, doc in _GAUGES.items():
         if plan.shows(name) and name in totals.gauges:
             yield from lines(name, "gauge", doc, [({}, totals.gauges[name])])
     if plan.shows("litellm_callback_logging_failures_metric"):
         failures: list[Sample] = [({"callback_name": name}, n) for name, n in totals.callback_failures.items()]
-        doc = "Messages that a receiver of logs or alerts could not be given"
+        doc = "Notifications that could not be delivered"
         yield from lines("litellm_callback_logging_failures_metric", "counter", doc, failures)
     if plan.shows("quarterdeck_metrics_folded"):
         doc = "Times that too many label values became `other`"
@@ -208,17 +221,17 @@ def _of_instance(plan: Plan, totals: Totals) -> Iterator[str]:
 
 def _budgets(plan: Plan, kind: str, totals: Totals, now: float) -> Iterator[str]:
     """Those nearest to their ceiling, since that is what somebody has to act on."""
-    word, labels = _HOLDERS[kind]
+    holder_name, labels = _HOLDERS[kind]
     facts = [(id, fact) for (holder, id), fact in totals.budgets.items() if holder == kind]
     facts.sort(key=lambda item: item[1].remaining / item[1].max_budget if item[1].max_budget else 0)
     if not plan.shows_every_budget:
         facts = facts[:_NEAREST]
-    metrics: tuple[tuple[str, str, Callable[[BudgetFact], Any]], ...] = (
-        (f"litellm_remaining_{word}_budget_metric", "USD left", lambda fact: fact.remaining),
-        (f"litellm_{word}_max_budget_metric", "USD per period", lambda fact: fact.max_budget),
+    metrics: tuple[tuple[str, str, Callable[[BudgetState], Any]], ...] = (
+        (f"litellm_remaining_{holder_name}_budget_metric", "USD left", lambda fact: fact.remaining),
+        (f"litellm_{holder_name}_max_budget_metric", "USD per period", lambda fact: fact.max_budget),
         (
-            f"litellm_{word}_budget_remaining_hours_metric",
-            "Hours until a budget starts anew",
+            f"litellm_{holder_name}_budget_remaining_hours_metric",
+            "Hours until a budget resets",
             lambda fact: round(max(0.0, fact.resets_at - now) / 3600, 2) if fact.resets_at else None,
         ),
     )

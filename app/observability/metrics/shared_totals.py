@@ -1,7 +1,7 @@
 """Totals of the processes of one instance, shared by files: whichever is scraped shows the sum of all.
 
 Each process writes its totals to a file of its own once a second and holds a lock beside it. A lock that nobody holds
-belongs to a process that died: another one takes its counts over, so that no counter ever falls.
+belongs to a process that died: another process adopts its counts, so that no counter ever falls.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class TotalsFiles:
         self._descriptor: int | None = None
 
     def clear(self) -> None:
-        """Forget what processes of an earlier run counted: counters begin anew with an instance."""
-        for path, descriptor in self._dead():
+        """Forget what processes of an earlier run counted: counters restart at zero with an instance."""
+        for path, descriptor in self._dead_processes():
             _remove(path, descriptor)
 
     def open(self) -> None:
@@ -59,19 +59,19 @@ class TotalsFiles:
 
     def adopt(self, totals: Totals) -> None:
         """Take over what dead processes counted, and publish it at once. Raises OSError."""
-        for path, descriptor in self._dead():
-            found = self._read(path.stem)
+        for path, descriptor in self._dead_processes():
+            dead_totals = self._read(path.stem)
             _remove(path, descriptor)
-            if found is not None:
-                totals.add(found.without_state())
+            if dead_totals is not None:
+                totals.add(dead_totals.without_state())
                 self.publish(totals)
 
     def others(self) -> Iterator[Totals]:
         """What the other processes published last."""
         for path in self._directory.glob("*.totals"):
-            found = self._read(path.stem) if path.stem != self._id else None
-            if found is not None:
-                yield found
+            totals = self._read(path.stem) if path.stem != self._id else None
+            if totals is not None:
+                yield totals
 
     def close(self, totals: Totals) -> None:
         """Leave the totals to the processes that go on."""
@@ -90,10 +90,10 @@ class TotalsFiles:
             return None
         except (OSError, msgspec.MsgspecError) as problem:
             # A process of another version, while an instance is being replaced.
-            log.warning("totals of another process cannot be read", reason=type(problem).__name__)
+            log.warning("metrics of another process unreadable", reason=type(problem).__name__)
             return None
 
-    def _dead(self) -> Iterator[tuple[Path, int]]:
+    def _dead_processes(self) -> Iterator[tuple[Path, int]]:
         """Lock files of processes that are gone, each locked by us now: the descriptor is the receiver's to close."""
         for path in self._directory.glob("*.lock"):
             if path.stem == self._id:

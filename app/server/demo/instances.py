@@ -182,14 +182,14 @@ def model_list(provider_url: str, *, with_openai: bool) -> list[dict[str, Any]]:
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment without settings meant for another instance, and with no proxy in front of localhost."""
-    kept = {
+    environment = {
         name: value
         for name, value in environ.items()
         if not name.startswith(_FOREIGN_PREFIXES) and name not in _FOREIGN_NAMES
     }
     for name in ("NO_PROXY", "no_proxy"):
-        kept[name] = ",".join(filter(None, (kept.get(name), HOST, LISTEN_ADDRESS)))
-    return kept
+        environment[name] = ",".join(filter(None, (environment.get(name), HOST, LISTEN_ADDRESS)))
+    return environment
 
 
 def _checked_ports(base_port: int) -> int:

@@ -39,7 +39,7 @@ SENTENCES = (
     "Each worker keeps its own keys, its own budgets and its own log of what was spent.",
     "The control plane only administers; when it is away, calls go on.",
     "A virtual key can be limited to some models, to a budget, or to a period of time.",
-    "Traffic spreads over the deployments of a model, and a failing one rests for a while.",
+    "Traffic spreads over the deployments of a model, and a failing one cools down for a while.",
     "Streams pass through event by event, so the first word arrives as soon as it exists.",
     "Prices are multiplied with the tokens of each call, and the sum is the spend of the key.",
     "Nothing here left your machine: this answer comes from the sample provider of the demo.",
@@ -111,8 +111,8 @@ async def embeddings() -> Response:
     dimensions = body.get("dimensions") or DEFAULT_DIMENSIONS
     if not isinstance(dimensions, int) or not 1 <= dimensions <= LARGEST_DIMENSIONS:
         raise BadRequestError(f"'dimensions' must be between 1 and {LARGEST_DIMENSIONS}", param="dimensions")
-    one_input = isinstance(inputs, str) or isinstance(inputs[0], int)  # a list of numbers is one text given as tokens
-    texts = [text_of(each) for each in ([inputs] if one_input else inputs)]
+    is_one_text = isinstance(inputs, str) or isinstance(inputs[0], int)  # a list of numbers is one text given as tokens
+    texts = [text_of(each) for each in ([inputs] if is_one_text else inputs)]
     await asyncio.sleep(THINKING_SECONDS)
     rows = embedding_rows(texts, dimensions, as_base64=body.get("encoding_format") == "base64")
     tokens = sum(count_tokens(text) for text in texts)
@@ -208,10 +208,10 @@ def compose(question: str) -> str:
     digest = hashlib.sha256(question.encode()).digest()
     count = 2 + digest[0] % 3
     first = digest[1] % len(SENTENCES)
-    said = [SENTENCES[(first + step * 3) % len(SENTENCES)] for step in range(count)]
+    sentences = [SENTENCES[(first + step * 3) % len(SENTENCES)] for step in range(count)]
     excerpt = " ".join(question.split())
     excerpt = excerpt if len(excerpt) <= 120 else f"{excerpt[:117]}..."
-    return " ".join([f'You asked: "{excerpt}"', *said] if excerpt else said)
+    return " ".join([f'You asked: "{excerpt}"', *sentences] if excerpt else sentences)
 
 
 def embedding_rows(texts: list[str], dimensions: int, *, as_base64: bool) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the demo keeps under `.quarterdeck/` between two starts: secrets made once, and one lock against a second demo.
+"""What the demo stores under `.quarterdeck/` between two starts: secrets made once, and one lock against a second demo.
 
 Files with secrets are written with mode 600 and appear whole or not at all.
 """

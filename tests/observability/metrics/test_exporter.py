@@ -36,13 +36,13 @@ def settings_with(**fields: Any) -> Settings:
 
 def series(text: str) -> Series:
     """(sample name, labels) -> value, as Prometheus itself would read them; no series twice."""
-    found: Series = {}
+    series: Series = {}
     for family in parse_families(text):
         for sample in family.samples:
             place = (sample.name, frozenset(sample.labels.items()))
-            assert place not in found, place
-            found[place] = sample.value
-    return found
+            assert place not in series, place
+            series[place] = sample.value
+    return series
 
 
 def value(text: str, name: str, **labels: str) -> float | None:
@@ -69,8 +69,8 @@ def test_ten_thousand_calls_on_twenty_models_and_a_hundred_keys_stay_below_64_ki
     targets = [target(f"team-model-{n:02}", f"openai/gpt-4o-mini-{n:02}", rpm=100, tpm=1000) for n in range(20)]
     keys = [caller(f"{n:064x}", key_alias=f"key-of-service-{n}", team_id=f"team-{n % 10}") for n in range(100)]
     budgets = [
-        Reservation([BudgetScope("key", one.key_hash, "", Decimal(n + 1)), _team_budget(one.team_id)], (), None)
-        for n, one in enumerate(keys)
+        Reservation([BudgetScope("key", key.key_hash, "", Decimal(n + 1)), _team_budget(key.team_id)], (), None)
+        for n, key in enumerate(keys)
     ]
     cached = Usage(prompt_tokens=100, completion_tokens=50, cache_read_tokens=20, reasoning_tokens=5)
     for n in range(10_000):
@@ -168,8 +168,8 @@ def test_a_deployment_is_healthy_partial_or_out(metrics: Metrics) -> None:
     metrics.call_ended(ended(failing, failed=failed, status=500, error_class="InternalServerError"))
     metrics.deployment_cooled(cooling_down, 429, 5.0)
     text = metrics.text([well, failing, cooling_down], [cooling_down.id], shows_callers=False)
-    for one, state in ((well, 0), (failing, 1), (cooling_down, 2)):
-        labels = {"model_id": one.id, "litellm_model_name": "openai/gpt-4o-mini", "api_provider": "openai"}
+    for shown, state in ((well, 0), (failing, 1), (cooling_down, 2)):
+        labels = {"model_id": shown.id, "litellm_model_name": "openai/gpt-4o-mini", "api_provider": "openai"}
         assert value(text, "litellm_deployment_state", **labels) == state
     assert value(text, "litellm_deployment_cooled_down_total", model_id=cooling_down.id, exception_status="429") == 1
     labels = {"model_id": failing.id, "exception_status": "500"}
@@ -181,26 +181,26 @@ def test_what_a_provider_has_left_is_what_it_said_last_and_not_for_long() -> Non
     metrics = Metrics(settings_with(), clock=lambda: now[0])
     chat, silent = target("chat"), target("silent")
 
-    def left(unit: str) -> float | None:
+    def remaining(unit: str) -> float | None:
         text = metrics.text([chat, silent], [], shows_callers=False)
         return value(text, f"litellm_remaining_{unit}_metric", model_id=chat.id)
 
     metrics.call_ended(ended(silent))
     metrics.call_ended(answered(chat, room(59, 149_000)))
     metrics.call_ended(answered(chat, room(58, 0)))
-    assert (left("requests"), left("tokens")) == (58, 0)
+    assert (remaining("requests"), remaining("tokens")) == (58, 0)
     metrics.call_ended(ended(chat))
-    assert left("requests") == 58, "an answer that says nothing changes nothing"
+    assert remaining("requests") == 58, "an answer that says nothing changes nothing"
     metrics.call_ended(answered(chat, {"x-ratelimit-remaining-tokens": "7"}))
-    assert (left("requests"), left("tokens")) == (None, 7)
+    assert (remaining("requests"), remaining("tokens")) == (None, 7)
     now[0] += 601
-    assert left("tokens") is None
+    assert remaining("tokens") is None
 
 
-@pytest.mark.parametrize("said", ["", "-1", "many", "1.5", "1e3", "٣", "9" * 16])
-def test_what_is_no_number_of_a_provider_is_not_shown(metrics: Metrics, said: str) -> None:
+@pytest.mark.parametrize("header", ["", "-1", "many", "1.5", "1e3", "٣", "9" * 16])
+def test_what_is_no_number_of_a_provider_is_not_shown(metrics: Metrics, header: str) -> None:
     chat = target("chat")
-    metrics.call_ended(answered(chat, room(said, 5)))
+    metrics.call_ended(answered(chat, room(header, 5)))
     text = metrics.text([chat], [], shows_callers=False)
     assert value(text, "litellm_remaining_tokens_metric", model_id=chat.id) == 5
     assert value(text, "litellm_remaining_requests_metric", model_id=chat.id) is None
@@ -303,12 +303,12 @@ async def test_a_worker_counts_what_it_serves(worker: LiveWorker, upstream: Scri
     assert (value(text, "litellm_llm_api_time_to_first_token_metric_count", api_provider="openai") or 0) >= 1
     assert value(text, "litellm_in_flight_requests") == 0
     assert value(text, "litellm_in_memory_spend_update_queue_size") is not None
-    (left,) = [
+    (hours,) = [
         (dict(labels), amount)
         for (name, labels), amount in series(text).items()
         if name == "litellm_remaining_api_key_budget_metric" and dict(labels).get("api_key_alias") == "scraped"
     ]
-    assert 0 < left[1] < 5
+    assert 0 < hours[1] < 5
 
 
 async def test_a_worker_shows_what_its_providers_have_left(
@@ -362,9 +362,9 @@ async def _sees(process: Any, count: int) -> None:
     while good < 12:
         async with httpx.AsyncClient(trust_env=False) as client:
             worker = LiveWorker(process, client)
-            found = total((await scraped(worker)).text, "litellm_requests_metric_total")
-        good = good + 1 if found == count else 0
-        assert time.monotonic() < deadline, f"{found} calls instead of {count}"
+            counted = total((await scraped(worker)).text, "litellm_requests_metric_total")
+        good = good + 1 if counted == count else 0
+        assert time.monotonic() < deadline, f"{counted} calls instead of {count}"
         await asyncio.sleep(0.02)
 
 

@@ -48,11 +48,11 @@ def other_process(settings: Settings) -> subprocess.Popen[bytes]:
 
 
 def summed(files: TotalsFiles, own: Totals) -> Totals:
-    found = Totals()
-    found.add(own)
+    merged = Totals()
+    merged.add(own)
     for totals in files.others():
-        found.add(totals)
-    return found
+        merged.add(totals)
+    return merged
 
 
 def test_a_live_process_is_summed_and_a_killed_one_taken_over(settings: Settings) -> None:

@@ -121,8 +121,8 @@ async def test_embeddings_are_unit_vectors_and_near_for_shared_words(sdk: AsyncO
     assert len(tokens.data) == 1
 
 
-def cosine(one: list[float], other: list[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
+def cosine(first: list[float], second: list[float]) -> float:
+    return sum(a * b for a, b in zip(first, second, strict=True))
 
 
 async def test_refusals_look_like_openai(sdk: AsyncOpenAI, provider_url: str) -> None:
