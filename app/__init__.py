@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import httpx
 import structlog
@@ -14,6 +15,7 @@ from .auth.key_directory import KeyDirectory
 from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
 from .auth.opened_routes import opened_routes
+from .auth.policy import Access
 from .auth.session_store import ConsoleSessionStore
 from .backends import open_announcer, open_answer_store, open_cache, open_counters, open_traces
 from .control_plane.registry import WorkerRegistry
@@ -22,7 +24,7 @@ from .errors import GatewayError
 from .lifespan import add_lifespan
 from .llm.admission import Admission
 from .llm.caching.response_cache import open_response_cache
-from .llm.fast_path import FastPath
+from .llm.fast_path import ASGIApp, FastPath
 from .llm.files.accounts import ProviderAccounts
 from .llm.files.batch_billing import BatchBilling
 from .llm.files.batch_watcher import BatchWatcher
@@ -66,7 +68,18 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     services, upstream = _build_services(app, settings, base or settings)
     app.extensions[EXTENSION] = services
+    accesses = _mount_routes(app, services, settings)
+    app.asgi_app = _with_middleware(app, services, accesses, settings)  # type: ignore[method-assign, assignment]
+    add_lifespan(app, services, upstream, base or settings)
+    log.info("app built", pid=os.getpid())  # once in each process that serves
+    return app
 
+
+Accesses = Mapping[tuple[str, str], Access | str]
+
+
+def _mount_routes(app: Quart, services: Services, settings: Settings) -> Accesses:
+    """Register what there is, close what this instance does not serve, and guard the rest; the policy of each route."""
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
@@ -87,16 +100,17 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     app.after_request(_add_security_headers)
     if "llm" not in closed_groups(settings):
         serve_configured_endpoints(app)
-    if settings.serves_fast_path and "llm" not in closed_groups(settings):
-        shares = settings.control_plane_origin is not None
-        fast_path = FastPath(app, services, accesses, shares_with_origins=shares)
-        app.asgi_app = fast_path  # type: ignore[method-assign]
-    if settings.trusted_proxy_ranges:
-        app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
-    app.asgi_app = services.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
-    add_lifespan(app, services, upstream, base or settings)
-    log.info("app built", pid=os.getpid())  # once in each process that serves
-    return app
+    return accesses
+
+
+def _with_middleware(app: Quart, services: Services, accesses: Accesses, settings: Settings) -> ASGIApp:
+    """The app as servers call it, from the outside in: the database, the addresses behind proxies, the fast path."""
+    serves_fast_path = settings.serves_fast_path and "llm" not in closed_groups(settings)
+    shares_with_origins = settings.control_plane_origin is not None
+    inner: ASGIApp = app.asgi_app
+    inner = FastPath(app, services, accesses, shares_with_origins=shares_with_origins) if serves_fast_path else inner
+    inner = behind_proxies(inner, settings.trusted_proxy_ranges) if settings.trusted_proxy_ranges else inner
+    return services.database.bind(inner)
 
 
 def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Services, Upstream]:
@@ -112,9 +126,8 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
     upstream = Upstream(settings)
     router = Router(settings, announcer.announce)
     accounts = ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key)
-    billing = BatchBilling(
-        settings, database, accounts, catalog, shared, ledger, log_retention=base.spend_logs_retention
-    )
+    retention = base.spend_logs_retention
+    billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_retention=retention)
     answers = open_response_cache(settings, announcer.announce, open_answer_store)
     metrics = Metrics(settings)
     call_log, traces = CallLog(is_verbose=settings.lowest_log_level == "DEBUG"), open_traces(settings)
@@ -147,9 +160,7 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
         self_transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
         route_groups=group_of_blueprints(),
     )
-    metrics.watch(
-        lambda: _gauges(services), lambda: {name: lost for name, (_, lost) in services.notifications.queues.items()}
-    )
+    metrics.watch(lambda: _gauges(services), lambda: _lost_deliveries(services))
     return services, upstream
 
 
@@ -160,6 +171,11 @@ def _gauges(services: Services) -> dict[str, float]:
         "litellm_in_memory_spend_update_queue_size": services.ledger.waiting,
         "quarterdeck_callback_queue_size": sum(waiting for waiting, _ in services.notifications.queues.values()),
     }
+
+
+def _lost_deliveries(services: Services) -> dict[str, int]:
+    """How many calls each receiver of callbacks was not told of."""
+    return {name: lost for name, (_, lost) in services.notifications.queues.items()}
 
 
 def _close_groups(app: Quart, settings: Settings) -> None:

@@ -18,7 +18,6 @@ from tests.source_files import ROOT, python_files, text_of, tree_of
 _COVERED_ELSEWHERE = """
 admin/__init__.py                  admin/test_bad_input.py               admin_blueprints
 admin/audit/trail.py               admin/audit/test_routes.py            LiteLLM_VerificationToken
-admin/changes.py                   admin/keys/test_changes.py            If-Match
 admin/instance/route_list.py       admin/test_dashboard_calls.py         /routes
 admin/instance/site_images.py      admin/settings/test_dashboard.py      /get_favicon
 admin/instance/unsupported.py      admin/test_dashboard_calls.py         /get/latest_release_info
@@ -41,8 +40,8 @@ auth/guard.py                      test_guards_routes.py                 access_
 auth/key_snapshot.py               auth/test_key_directory.py            revoke_at
 auth/opened_routes.py              admin/instance/test_health.py         /health/readiness/details
 auth/policy.py                     admin/test_route_roles.py             Access
+auth/route_patterns.py             auth/test_principal.py                anthropic_routes
 auth/roles.py                      auth/test_principal.py                PROXY_ADMIN_VIEWER
-auth/route_words.py                auth/test_principal.py                anthropic_routes
 backends.py                        auth/test_login_codes.py              open_cache
 control_plane/__init__.py          control_plane/test_csrf.py            This form cannot be accepted
 control_plane/worker_client.py     control_plane/test_worker_http.py     WorkerClient
@@ -52,7 +51,7 @@ lifespan.py                        admin/instance/test_health.py         is_shut
 llm/attempt.py                     llm/test_streaming.py                 stream
 llm/byte_stream.py                 llm/routes/test_media.py              application/octet-stream
 llm/call.py                        llm/caching/test_response_cache.py    Reply
-llm/call_record.py                 llm/test_calls.py                     x-litellm-response-cost-original
+llm/call_record.py                 llm/test_calls.py                     unpriced
 llm/files/accounts.py              llm/files/test_batch_watcher.py       accounts
 llm/files/batch_billing.py         llm/files/test_batch_watcher.py       BatchBilling
 llm/files/batch_usage.py           llm/files/test_batches.py             unreadable_lines
@@ -60,8 +59,7 @@ llm/files/lists.py                 llm/files/test_files.py               has_mor
 llm/gateway.py                     llm/test_fallback_calls.py            fallback
 llm/observers.py                   observability/test_call_log.py        FailedAttempt
 llm/passthrough/call_record.py     llm/passthrough/test_relay.py         usage
-llm/passthrough/sources.py         llm/passthrough/test_targets.py       NoCredential
-llm/read_call.py                   llm/test_fast_path.py                 x-litellm-num-retries
+llm/passthrough/sources.py         llm/passthrough/test_targets.py       MissingCredential
 llm/routes/files.py                llm/files/test_files.py               /files
 llm/routes/openai.py               llm/test_fallback_calls.py            include_model_access_groups
 llm/upstream/client.py             llm/upstream/test_http_response.py    timeouts
@@ -91,11 +89,15 @@ observability/otlp_export.py       observability/test_traces.py          quarter
 openapi/page.py                    openapi/test_document.py              /openapi.json
 openapi/schemas.py                 openapi/test_document.py              schemas
 protocols/base.py                  protocols/test_media_usage.py         Usage
-protocols/json_fields.py           protocols/test_openai_stream.py       error_detail
-protocols/openai_params.py         protocols/test_openai_media.py        timestamp_granularities
-server/asgi.py                     test_cli.py                           granian
+protocols/canonical.py             protocols/conversations.py            ToolCallStarted
+protocols/dialect.py               protocols/toy.py                      EventDecoder
+protocols/json_fields.py           protocols/openai/test_completions_stream.py  error_detail
+protocols/openai/chat_fields.py    protocols/openai/test_chat.py         cache_control
+protocols/openai/chat_messages.py  protocols/openai/test_chat.py         tool_calls
+protocols/openai/chat_params.py    protocols/openai/test_chat.py         response_format
+protocols/openai/params.py         protocols/openai/test_media.py        timestamp_granularities
+server/asgi.py                     server/test_serve.py                  stored
 server/demo/announcement.py        server/demo/test_demo.py              Authorization: Bearer
-server/demo/supervisor.py          server/demo/test_demo.py              demo.json
 services.py                        test_app.py                           services
 settings/budgets.py                admin/keys/test_policy.py             upperbound_key_generate_params
 settings/config_keys.py            settings/test_config_file.py          caching_groups
