@@ -31,7 +31,7 @@ from app.models import (
 from app.models.virtual_key import SESSION_TEAM_ID
 from app.settings import Settings
 
-NOW = datetime(2026, 11, 21, 20, 18, 30, tzinfo=UTC)
+NOW = datetime(2026, 11, 21, 20, 18, 30, tzinfo=UTC)  # fixed date: each round here is handed this as its time
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 

@@ -52,8 +52,9 @@ def test_other_words() -> None:
     assert formatting.budget(500) == "$500" and formatting.budget("12.5") == "$12.50"
     assert formatting.per_million("0.00000025") == "$0.25" and formatting.per_million("0.0000000025") == "$0.0025"
     assert formatting.milliseconds(412) == "412 ms" and formatting.milliseconds(4810) == "4.81 s"
+    # fixed date: only shown
     assert formatting.day("2027-02-19T00:00:00Z") == "19 Feb 2027" and formatting.day(None) == "—"
-    assert formatting.clock("2027-02-19T20:28:11+01:00") == "19:28:11 UTC"
+    assert formatting.clock("2027-02-19T20:28:11+01:00") == "19:28:11 UTC"  # fixed date: only shown
     assert formatting.lasting(datetime.now(UTC) - timedelta(minutes=14, seconds=5)) == "14 min"
     assert "14 min ago" in formatting.ago(datetime.now(UTC) - timedelta(minutes=14, seconds=5))
     assert "in 5 d" in formatting.ago(datetime.now(UTC) + timedelta(days=5, hours=3))
@@ -85,7 +86,7 @@ def test_axis_reaches_the_top_in_few_even_steps(top: Decimal) -> None:
     some.lists(some.lists(some.decimals(min_value=0, max_value=10**6, places=4), min_size=3, max_size=3), max_size=30)
 )
 def test_bars_stay_inside_the_chart(rows: list[list[Decimal]]) -> None:
-    first = date(2026, 11, 1)
+    first = date(2026, 11, 1)  # fixed date: it is handed over as today, too
     days = [(first + timedelta(days=index), values) for index, values in enumerate(rows)]
     chart = stacked(days, ["a", "b", "c"], today=first)
     for column in chart.columns:
@@ -102,8 +103,9 @@ def test_spark_is_newest_at_the_right() -> None:
 def test_the_fifth_group_and_beyond_are_other() -> None:
     models = {f"m{number}": {"metrics": {"spend": Decimal(10 - number), "api_requests": 1}} for number in range(7)}
     metrics = {"spend": Decimal(49), "api_requests": 7}
+    # fixed date: the day handed over as today
     rows = [{"date": "2026-11-21", "metrics": metrics, "breakdown": {"models": models}}]
-    activity = daily_chart(rows, days=7, group="model", today=date(2026, 11, 21))
+    activity = daily_chart(rows, days=7, group="model", today=date(2026, 11, 21))  # fixed date: handed over as today
     assert [one.name for one in activity.series] == ["m0", "m1", "m2", "m3", "Other"]
     assert sum((one.spend for one in activity.series), Decimal(0)) == activity.total.spend == 49
     assert len(activity.groups) == 7 and len(activity.chart.columns) == 7

@@ -22,7 +22,7 @@ from app.spend.events import SpendEvent, SpendWindow
 from app.spend.ledger import SpendLedger
 
 KEYS = 20
-STARTED = datetime(2026, 11, 21, 23, 59, tzinfo=UTC)
+STARTED = datetime(2026, 11, 21, 23, 59, tzinfo=UTC)  # fixed date: when calls began; nothing here is of today
 _BURST_SECONDS = 0.02
 
 

@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.spend.periodic_report import SpendReports
 from tests.conftest import MASTER_KEY
 
+# fixed dates: every report here is asked for with its day
 START = date(2026, 11, 1)
 
 

@@ -25,6 +25,7 @@ from app.watch.service import Watch
 from tests.watch.calls import settings
 from tests.watch.receivers import HttpReceiver
 
+# fixed dates: reports are told of, or asked for with their day, or long due
 WEEK = SpendReport(
     first=date(2026, 11, 1),
     last=date(2026, 11, 7),

@@ -1,0 +1,32 @@
+"""Which tests are run at other times: all but a few, or those few that look at days most."""
+
+from __future__ import annotations
+
+# Their names for what they test; one that has moved is an error of pytest, at once.
+QUICK = (
+    "tests/test_durations.py",
+    "tests/test_janitor.py",
+    "tests/admin/test_activity.py",
+    "tests/admin/test_global_spend.py",
+    "tests/admin/test_model_metrics.py",
+    "tests/admin/test_spend.py",
+    "tests/admin/test_tags.py",
+    "tests/auth/test_credentials.py",
+    "tests/auth/test_principal.py",
+    "tests/control_plane/test_areas.py::test_spend_by_day_model_and_key",
+    "tests/control_plane/test_keys.py",
+    "tests/control_plane/test_numbers.py",
+    "tests/control_plane/test_odd_answers.py::test_nonsense_of_one_worker_leaves_the_overview",
+    "tests/control_plane/test_session.py",
+    "tests/control_plane/test_workers.py::test_the_whole_overview_in_one_answer_without_script",
+    "tests/models/test_budget_period.py",
+    "tests/models/test_retention.py",
+    "tests/spend/test_budget.py",
+    "tests/spend/test_periodic_report.py",
+    "tests/spend/test_totals.py",
+    "tests/spend/test_windows.py",
+)
+
+# Nothing of ours runs there that does not run in other tests, and each takes minutes: a browser and Node that look on,
+# and random calls.
+LEFT_OUT = ("tests/clients", "tests/console", "tests/test_schemathesis.py")

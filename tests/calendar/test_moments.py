@@ -1,0 +1,78 @@
+"""The clock that `make test-calendar` moves, and the times that it moves it to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tests.calendar.__main__ import check_clock, parse, pytest_arguments
+from tests.calendar.moments import Moment, build_library, moments
+from tests.calendar.selection import LEFT_OUT, QUICK
+from tests.source_files import ROOT
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_library(tmp_path_factory.mktemp("clock"))
+
+
+@pytest.mark.parametrize("name", [moment.name for moment in moments(NOW)])
+def test_the_clock_goes_on_from_the_moment_also_in_what_is_started(library: Path, name: str) -> None:
+    now = datetime.now(UTC)
+    (moment,) = (each for each in moments(now) if each.name == name)
+    environment = {**os.environ, **moment.environment(library, now)}
+    check_clock(moment, environment)
+    with pytest.raises(RuntimeError, match="has no effect"):
+        check_clock(moment, {**environment, "LD_PRELOAD": ""})
+
+
+@pytest.mark.parametrize("server", ["postgres", "redis-server"])
+def test_servers_keep_their_own_clock(library: Path, server: str) -> None:
+    """`date` under their name."""
+    moment = Moment("far", NOW + timedelta(days=4000))
+    environment = {**os.environ, **moment.environment(library, NOW)}
+    seconds = int(subprocess.check_output([server, "+%s"], executable="/bin/date", env=environment))
+    assert abs(datetime.fromtimestamp(seconds, UTC) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+# fixed dates: whatever the time is
+@given(some.datetimes(datetime(2000, 1, 1), datetime(2090, 1, 1), timezones=some.just(UTC)))  # noqa: DTZ001 (bounds)
+def test_every_moment_is_ahead_and_what_its_name_says(now: datetime) -> None:
+    at = {moment.name: moment for moment in moments(now)}
+    starts = {name: moment.starts_at for name, moment in at.items()}
+    assert all(start > now for start in starts.values())
+    assert (starts["month-end"] + timedelta(days=1)).day == 1
+    assert (starts["leap-day"].month, starts["leap-day"].day) == (2, 29)
+    assert (starts["before-midnight"] + timedelta(minutes=2)).time().isoformat() == "00:00:00"
+    for name, days in (("kiritimati", 1), ("honolulu", -1)):
+        local = starts[name].astimezone(ZoneInfo(at[name].zone))
+        assert local.date() == starts[name].date() + timedelta(days=days)
+
+
+def test_what_is_named_here_is_there() -> None:
+    missing = [name for name in (*QUICK, *LEFT_OUT) if not (ROOT / name.partition("::")[0]).exists()]
+    assert not missing
+
+
+def test_options_of_pytest_go_to_pytest() -> None:
+    options, given = parse(["--moment", "leap-day", "tests/admin", "-x", "-k", "spend"])
+    assert (options.moment, options.is_quick, given) == (["leap-day"], False, ["tests/admin", "-x", "-k", "spend"])
+    assert pytest_arguments(options.is_quick, given)[-4:] == given
+    assert not any(argument.startswith("--ignore") for argument in pytest_arguments(options.is_quick, given))
+    assert set(QUICK) < set(pytest_arguments(True, []))
+
+
+def test_a_quick_run_starts_no_server() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "tests.calendar.without_servers"]
+    listed = subprocess.check_output([*command, "tests/models/test_budget_period.py"], cwd=ROOT, text=True)
+    assert "[sqlite" in listed and "[postgres" not in listed and "left_to_the_next_round" not in listed
