@@ -12,7 +12,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from tests.calendar.moments import Moment, build_library, moments
@@ -44,7 +45,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def pytest_arguments(is_quick: bool, given: Sequence[str]) -> list[str]:
     if is_quick:
-        return ["-q", "--durations=0", "-p", "tests.calendar.without_servers", *QUICK, *given]
+        return ["-q", "--durations-min=60", "-p", "tests.calendar.without_servers", *QUICK, *given]
     names_tests = any(Path(argument.partition("::")[0]).exists() for argument in given)
     return ["-n", "auto", *([] if names_tests else [f"--ignore={path}" for path in LEFT_OUT]), *given]
 
@@ -58,10 +59,11 @@ def check_clock(moment: Moment, environment: dict[str, str]) -> None:
             raise RuntimeError(f"the clock says {seen} and not {moment.starts_at}: LD_PRELOAD has no effect here")
 
 
-def run_at(name: str, library: Path, arguments: Sequence[str], *, waits: bool) -> bool:
+def run_at(name: str, library: Path, arguments: Sequence[str], *, is_quick: bool, waits: bool) -> bool:
     """Whether pytest passes at the moment of this name. `waits`: show what it says when it ends."""
     now = datetime.now(UTC)
-    (moment,) = (each for each in moments(now) if each.name == name)
+    before_midnight = timedelta(seconds=10) if is_quick else timedelta(minutes=2)  # so that midnight is in the run
+    (moment,) = (each for each in moments(now, before_midnight=before_midnight) if each.name == name)
     environment = {**os.environ, **moment.environment(library, now)}
     check_clock(moment, environment)
     title = f"\n=== {name}: from {moment.starts_at:%Y-%m-%d %H:%M:%S} UTC on, {moment.zone}"
@@ -81,8 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="quarterdeck-clock-") as directory, ThreadPoolExecutor(at_once) as threads:
         Path(directory).chmod(0o755)
         library, chosen = build_library(Path(directory)), pytest_arguments(options.is_quick, given)
-        runs = {name: threads.submit(run_at, name, library, chosen, waits=at_once > 1) for name in options.moment}
-        failed = [name for name, run in runs.items() if not run.result()]
+        run = partial(run_at, library=library, arguments=chosen, is_quick=options.is_quick, waits=at_once > 1)
+        passed = dict(zip(options.moment, threads.map(run, options.moment), strict=True))
+    failed = [name for name, has_passed in passed.items() if not has_passed]
     print(f"\nFailed: {', '.join(failed)}" if failed else f"\nPassed: {', '.join(options.moment)}")
     return int(bool(failed))
 

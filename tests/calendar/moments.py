@@ -28,7 +28,7 @@ class Moment:
         return {"LD_PRELOAD": str(library), "CLOCK_AHEAD_SECONDS": str(ahead), "TZ": self.zone}
 
 
-def moments(now: datetime) -> list[Moment]:
+def moments(now: datetime, *, before_midnight: timedelta = timedelta(minutes=2)) -> list[Moment]:
     """`now` is UTC. In the two time zones it is another day than in UTC: the next one, and the one before."""
     tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     days = [tomorrow + timedelta(days=number) for number in range(9 * 365)]
@@ -38,7 +38,7 @@ def moments(now: datetime) -> list[Moment]:
         # One month later there is no such day.
         Moment("month-end", _first(days, month=1, day=31) + noon),
         Moment("leap-day", _first(days, month=2, day=29) + noon),
-        Moment("before-midnight", tomorrow + timedelta(days=1, minutes=-2)),
+        Moment("before-midnight", tomorrow + timedelta(days=1) - before_midnight),
         Moment("kiritimati", tomorrow + noon, "Pacific/Kiritimati"),
         Moment("honolulu", tomorrow + timedelta(hours=6), "Pacific/Honolulu"),
     ]
@@ -49,9 +49,21 @@ def _first(days: Iterable[datetime], *, month: int, day: int) -> datetime:
 
 
 def build_library(directory: Path, compiler: str = "cc") -> Path:
-    """Compile moved_clock.c. FileNotFoundError without a compiler, CalledProcessError when it refuses."""
+    """Compile moved_clock.c, for Linux. FileNotFoundError without a compiler, CalledProcessError when it refuses."""
     library = directory / "moved_clock.so"
-    command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(library), str(_SOURCE), "-ldl"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-o",
+        str(library),
+        str(_SOURCE),
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     library.chmod(0o755)  # for PostgreSQL, too, which may run as another user
     return library

@@ -16,25 +16,20 @@
 
 static const char *const own_clock[] = {"postgres", "initdb", "psql", "pg_isready", "redis-server", "valkey-server"};
 
-static long long ahead(void) {
-    static long long seconds = 0;
-    static int known = 0;
-    if (!known) {
-        const char *text = getenv("CLOCK_AHEAD_SECONDS");
-        long long asked = text ? atoll(text) : 0;
-        for (size_t i = 0; i < sizeof own_clock / sizeof *own_clock; i++)
-            if (strcmp(program_invocation_short_name, own_clock[i]) == 0) asked = 0;
-        seconds = asked;
-        known = 1;
-    }
-    return seconds;
+static long long ahead;
+
+__attribute__((constructor)) static void read_environment(void) {
+    for (size_t i = 0; i < sizeof own_clock / sizeof *own_clock; i++)
+        if (strcmp(program_invocation_short_name, own_clock[i]) == 0) return;
+    const char *text = getenv("CLOCK_AHEAD_SECONDS");
+    if (text) ahead = atoll(text);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *answer) {
     static int (*next)(clockid_t, struct timespec *);
     if (!next) next = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int status = next(clock, answer);
-    if (status == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) answer->tv_sec += ahead();
+    if (status == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) answer->tv_sec += ahead;
     return status;
 }
 
@@ -58,6 +53,6 @@ time_t time(time_t *answer) {
 int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict until) {
     static int (*next)(sem_t *, const struct timespec *);
     if (!next) next = (int (*)(sem_t *, const struct timespec *))dlsym(RTLD_NEXT, "sem_timedwait");
-    struct timespec own = {until->tv_sec - ahead(), until->tv_nsec};
+    struct timespec own = {until->tv_sec - ahead, until->tv_nsec};
     return next(semaphore, &own);
 }

@@ -1,48 +1,19 @@
-"""The clock that `make test-calendar` moves, and the times that it moves it to."""
+"""The times at which `make test-calendar` runs the tests, and which tests it runs."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.calendar.__main__ import check_clock, parse, pytest_arguments
-from tests.calendar.moments import Moment, build_library, moments
+from tests.calendar.__main__ import parse, pytest_arguments
+from tests.calendar.moments import moments
 from tests.calendar.selection import LEFT_OUT, QUICK
 from tests.source_files import ROOT
-
-NOW = datetime.now(UTC)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_library(tmp_path_factory.mktemp("clock"))
-
-
-@pytest.mark.parametrize("name", [moment.name for moment in moments(NOW)])
-def test_the_clock_goes_on_from_the_moment_also_in_what_is_started(library: Path, name: str) -> None:
-    now = datetime.now(UTC)
-    (moment,) = (each for each in moments(now) if each.name == name)
-    environment = {**os.environ, **moment.environment(library, now)}
-    check_clock(moment, environment)
-    with pytest.raises(RuntimeError, match="has no effect"):
-        check_clock(moment, {**environment, "LD_PRELOAD": ""})
-
-
-@pytest.mark.parametrize("server", ["postgres", "redis-server"])
-def test_servers_keep_their_own_clock(library: Path, server: str) -> None:
-    """`date` under their name."""
-    moment = Moment("far", NOW + timedelta(days=4000))
-    environment = {**os.environ, **moment.environment(library, NOW)}
-    seconds = int(subprocess.check_output([server, "+%s"], executable="/bin/date", env=environment))
-    assert abs(datetime.fromtimestamp(seconds, UTC) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 # fixed dates: whatever the time is
