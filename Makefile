@@ -48,7 +48,7 @@ migrate: install ## Bring the database that DATABASE_URL names up to date
 	$(BIN)/quarterdeck migrate $(ARGS)
 
 docs: $(DEV_READY) $(APP_READY) ## Rewrite docs/configuration.md, docs/routes.md and the route table of docs/compatibility.md
-	$(BIN)/python -m app.reference
+	$(BIN)/python -m tools.reference
 
 prices: $(DEV_READY) $(APP_READY) ## Rewrite the bundled prices from genai-prices; read the diff
 	$(BIN)/python tools/refresh_prices.py

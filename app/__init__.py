@@ -2,56 +2,57 @@
 
 from __future__ import annotations
 
+import os
+
 import httpx
+import structlog
 from quart import Quart, Response, jsonify, request
 from quart_cors import cors
 from werkzeug.exceptions import HTTPException
 
-from .answering import SECURITY_HEADERS, readable_error
 from .auth.guard import access_of_routes, guard
 from .auth.key_directory import KeyDirectory
 from .auth.login_codes import LoginCodes
 from .auth.login_throttle import LoginThrottle
 from .auth.opened_routes import opened_routes
 from .auth.session_store import ConsoleSessionStore
-from .cache import open_cache
-from .client_address import behind_proxies
+from .backends import open_announcer, open_answer_store, open_cache, open_counters, open_traces
 from .control_plane.registry import WorkerRegistry
-from .db import DATABASE_AWAY, Database
-from .deployments import DeploymentCatalog
+from .deployments.catalog import DeploymentCatalog
 from .errors import GatewayError
-from .invalidation import open_announcer
 from .lifespan import add_lifespan
 from .llm.admission import Admission
 from .llm.caching.response_cache import open_response_cache
-from .llm.call_log import CallLog
-from .llm.connection_test import ConnectionTest
-from .llm.door import Door
+from .llm.fast_path import FastPath
+from .llm.files.accounts import ProviderAccounts
+from .llm.files.batch_billing import BatchBilling
+from .llm.files.batch_watcher import BatchWatcher
 from .llm.gateway import Gateway
-from .llm.health_rounds import HealthRounds
-from .llm.metrics.exporter import Metrics
-from .llm.observation import Observers
+from .llm.health.background_checks import BackgroundChecks
+from .llm.health.probe import ConnectionTest, HealthProbe
+from .llm.observers import Observers
 from .llm.passthrough.relay import PassThrough
 from .llm.passthrough.routes import serve_configured_endpoints
-from .llm.probes import Prober
-from .llm.provider_objects.account import ProviderAccounts
-from .llm.provider_objects.batch_bill import BatchBilling
-from .llm.provider_objects.batch_meter import BatchMeter
 from .llm.routing.router import Router
-from .llm.traces import open_traces
-from .llm.upstream import Upstream
-from .mounts import ROUTE_GROUPS, closed_groups, group_of_blueprints
-from .openapi import EXTENSION as API_DOCUMENT
-from .openapi import ApiDocument
-from .request_body import PatientRequest, wait_until_sent
+from .llm.upstream.client import Upstream
+from .observability.call_log import CallLog
+from .observability.metrics.exporter import Metrics
+from .observability.notifications import Notifications
+from .openapi.document import EXTENSION as API_DOCUMENT
+from .openapi.document import ApiDocument
+from .route_groups import ROUTE_GROUPS, closed_groups, group_of_blueprints
 from .services import EXTENSION, Services
 from .settings import Settings
-from .spend.budget import BudgetBook
-from .spend.counter_chain import open_counters
+from .spend.budget import Budgets
 from .spend.ledger import SpendLedger
 from .spend.periodic_report import SpendReports
 from .spend.shared_scopes import SharedScopes
-from .watch.service import Watch
+from .storage.database import DATABASE_AWAY, Database
+from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
+from .web.forwarded import behind_proxies
+from .web.request_body import DrainingRequest, wait_until_sent
+
+log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, base: Settings | None = None) -> Quart:
@@ -61,21 +62,21 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     """
     app = Quart(__name__, static_folder=None, template_folder="../templates")
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
-    app.request_class = PatientRequest
+    app.request_class = DrainingRequest
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    house, upstream = _build_services(app, settings, base or settings)
-    app.extensions[EXTENSION] = house
+    services, upstream = _build_services(app, settings, base or settings)
+    app.extensions[EXTENSION] = services
 
     for group in ROUTE_GROUPS:
         for blueprint in group.blueprints:
             app.register_blueprint(blueprint)
     _close_groups(app, settings)
-    accesses = access_of_routes(app, house.route_groups) | opened_routes(settings)
+    accesses = access_of_routes(app, services.route_groups) | opened_routes(settings)
     guard(app, accesses)
     app.extensions[API_DOCUMENT] = ApiDocument(
         app,
         accesses,
-        house.route_groups,
+        services.route_groups,
         closed=closed_groups(settings),
         root_path=settings.server_root_path,
         key_header=settings.key_header_name,
@@ -94,37 +95,37 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
         )
     if "llm" not in closed_groups(settings):
         serve_configured_endpoints(app)
-    if settings.answers_calls_directly and "llm" not in closed_groups(settings):
+    if settings.serves_fast_path and "llm" not in closed_groups(settings):
         shares = settings.control_plane_origin is not None
-        door = Door(app.asgi_app, house, app.config["MAX_CONTENT_LENGTH"], shares_with_origins=shares)
-        app.asgi_app = door  # type: ignore[method-assign]
+        fast_path = FastPath(app, services, accesses, shares_with_origins=shares)
+        app.asgi_app = fast_path  # type: ignore[method-assign]
     if settings.trusted_proxy_ranges:
         app.asgi_app = behind_proxies(app.asgi_app, settings.trusted_proxy_ranges)  # type: ignore[method-assign, assignment]
-    app.asgi_app = house.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
-    add_lifespan(app, house, upstream, base or settings)
+    app.asgi_app = services.database.bind(app.asgi_app)  # type: ignore[method-assign, assignment]
+    add_lifespan(app, services, upstream, base or settings)
+    log.info("app built", pid=os.getpid())  # once in each process that serves
     return app
 
 
 def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Services, Upstream]:
     database, cache = Database(settings), open_cache(settings.redis_url)
     counters = open_counters(settings, database, cache)
-    budgets = BudgetBook(counters, settings.budget_exceeded_status_code)
+    budgets = Budgets(counters, settings.budget_exceeded_status_code)
     shared = SharedScopes(settings, database)
     keys, announcer = KeyDirectory(settings, database), open_announcer(settings, database)
-    keys.when_changed(announcer.announce, shared.forget)
-    counters.when_changed(keys.hear_gap)
+    keys.on_change(announcer.announce, shared.forget)
+    counters.on_change(keys.on_reconnect)
     ledger = SpendLedger(settings, database)
     catalog = DeploymentCatalog(settings, database)
     upstream = Upstream(settings)
     router = Router(settings, announcer.announce)
     accounts = ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key)
-    kept = base.spend_logs_retention
-    billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_kept=kept)
-    answers = open_response_cache(settings, announcer.announce)
+    billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_kept=base.spend_logs_retention)
+    answers = open_response_cache(settings, announcer.announce, open_answer_store)
     metrics = Metrics(settings)
     call_log, traces = CallLog(is_verbose=settings.lowest_log_level == "DEBUG"), open_traces(settings)
     observers = Observers(metrics, call_log, *([traces] if traces is not None else []))
-    house = Services(
+    services = Services(
         settings=settings,
         database=database,
         cache=cache,
@@ -138,12 +139,12 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
         ledger=ledger,
         gateway=Gateway(settings, catalog, budgets, ledger, upstream, shared, router, observers, answers),
         accounts=accounts,
-        batch_meter=BatchMeter(accounts, billing),
+        batch_watcher=BatchWatcher(accounts, billing),
         pass_through=PassThrough(settings, base, catalog, budgets, shared, ledger, upstream, observers),
-        watch=Watch(settings, observers, budgets, SpendReports(database)),
+        notifications=Notifications(settings, observers, budgets, SpendReports(database)),
         metrics=metrics,
         traces=traces,
-        health_rounds=HealthRounds(settings, database, catalog, Prober(upstream, ledger)),
+        background_checks=BackgroundChecks(settings, database, catalog, HealthProbe(upstream, ledger)),
         login_codes=LoginCodes(cache, database, settings.salt_key),
         login_throttle=LoginThrottle(settings, cache),
         console_throttle=LoginThrottle(settings, cache, is_console=True),
@@ -152,16 +153,18 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
         self_transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
         route_groups=group_of_blueprints(),
     )
-    metrics.watch(lambda: _gauges(house), lambda: {name: lost for name, (_, lost) in house.watch.queues.items()})
-    return house, upstream
+    metrics.watch(
+        lambda: _gauges(services), lambda: {name: lost for name, (_, lost) in services.notifications.queues.items()}
+    )
+    return services, upstream
 
 
-def _gauges(house: Services) -> dict[str, float]:
+def _gauges(services: Services) -> dict[str, float]:
     """The present state of this process, as /metrics names it."""
     return {
-        "litellm_in_flight_requests": house.gateway.router.load.running,
-        "litellm_in_memory_spend_update_queue_size": house.ledger.waiting,
-        "quarterdeck_callback_queue_size": sum(waiting for waiting, _ in house.watch.queues.values()),
+        "litellm_in_flight_requests": services.gateway.router.load.running,
+        "litellm_in_memory_spend_update_queue_size": services.ledger.waiting,
+        "quarterdeck_callback_queue_size": sum(waiting for waiting, _ in services.notifications.queues.values()),
     }
 
 
@@ -189,9 +192,9 @@ def _add_error_handlers(app: Quart) -> None:
 
 
 async def _render(problem: Exception) -> Response:
-    error = readable_error(problem, request.path)
+    error = to_gateway_error(problem, request.path)
     await wait_until_sent(request)
-    response = jsonify(error.body())
+    response = jsonify(error_body(error, request.path))
     response.status_code = error.status
     response.headers.extend(error.headers)
     return response

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
-from .config_file import SettingsError
-from .demo.supervisor import run_demo
-from .rekey import RotateOptions, rotate_salt_key
-from .serving import ServeOptions, migrate, serve
+from .server.demo.supervisor import run_demo
+from .server.serve import ServeOptions, migrate, serve
 from .settings import process_environment
+from .settings.config_file import SettingsError
+from .storage.salt_key_rotation import RotateOptions, rotate_salt_key
 from .version import VERSION
 
 _COMMANDS = ("serve", "migrate", "rotate-salt-key", "demo")
@@ -40,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
         print(rotate_salt_key(rotation))
         return 0
     if options.command == "demo":
-        return run_demo(options.base_port, process_environment())
+        return run_demo(options.base_port, process_environment(), start_timeout=options.start_timeout)
     return serve(ServeOptions(options.config, options.host, options.port, options.workers, options.server))
 
 
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     rotate.add_argument("--dry-run", action="store_true", help="count and check only, change nothing")
     demo = commands.add_parser("demo", help="a control plane, two workers and a sample provider on this machine")
     demo.add_argument("--base-port", type=int, default=4000, help="port of the control plane; the others follow")
+    demo.add_argument(
+        "--start-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="give up a process that does not answer after this long; default: wait for it as long as it lives",
+    )
     return parser
 
 
@@ -73,6 +80,16 @@ def _process_count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; use 1 or more")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; use more than 0")
+    return seconds
 
 
 if __name__ == "__main__":

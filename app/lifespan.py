@@ -10,14 +10,15 @@ from dataclasses import replace
 import structlog
 from quart import Quart
 
-from .config_overrides import RUNTIME_SETTINGS, overridden, stored_overrides
-from .db import DATABASE_AWAY, DATABASE_REFUSED
-from .janitor import Janitor, JanitorPlan
-from .llm.caching.cache_switch import SETTINGS as SWITCHES_CACHE
-from .llm.caching.cache_switch import switch_cache
-from .llm.upstream import Upstream
+from .backends import open_answer_store
+from .llm.caching.response_cache import SETTINGS as SWITCHES_CACHE
+from .llm.caching.response_cache import switch_cache
+from .llm.upstream.client import Upstream
 from .services import Services
 from .settings import Settings
+from .storage.cleanup import Cleanup, CleanupPlan
+from .storage.database import DATABASE_AWAY, DATABASE_REFUSED
+from .storage.stored_settings import RUNTIME_SETTINGS, overridden, stored_overrides
 from .tasks import ended
 
 log = structlog.get_logger(__name__)
@@ -26,67 +27,67 @@ log = structlog.get_logger(__name__)
 _RELOAD_SECONDS = 10.0
 
 
-def add_lifespan(app: Quart, house: Services, upstream: Upstream, base: Settings) -> None:
+def add_lifespan(app: Quart, services: Services, upstream: Upstream, base: Settings) -> None:
     """Open and close the services of an app with its server. `base`: the settings of file and environment."""
     background: list[asyncio.Task[None]] = []
     stale = asyncio.Event()
-    house.reload_soon = stale.set
+    services.reload_soon = stale.set
 
     def hear(message: str) -> None:
-        house.keys.hear(message)
-        house.gateway.hear(message)
+        services.keys.on_message(message)
+        services.gateway.on_message(message)
         if message in ("all", "deployments", "config"):
             stale.set()
 
-    def hear_gap() -> None:
-        house.keys.hear_gap()
+    def on_reconnect() -> None:
+        services.keys.on_reconnect()
         stale.set()
 
     @app.before_serving
     async def start() -> None:
-        await house.database.open()
-        await _read_deployments(house)
-        await house.counters.start()
-        await house.announcer.start(hear, hear_gap)
-        await house.ledger.start()
-        await house.watch.start()
-        if house.traces is not None:
-            await house.traces.start()
-        background.append(asyncio.create_task(house.metrics.share_forever(), name="metrics of all processes"))
-        background.append(asyncio.create_task(house.health_rounds.run_forever(), name="health checks"))
-        background.append(asyncio.create_task(house.batch_meter.run_forever(), name="costs of batches"))
-        reloading = _reload_forever(house, upstream, base, stale)
+        await services.database.open()
+        await _read_deployments(services)
+        await services.counters.start()
+        await services.announcer.start(hear, on_reconnect)
+        await services.ledger.start()
+        await services.notifications.start()
+        if services.traces is not None:
+            await services.traces.start()
+        background.append(asyncio.create_task(services.metrics.share_forever(), name="metrics of all processes"))
+        background.append(asyncio.create_task(services.background_checks.run_forever(), name="health checks"))
+        background.append(asyncio.create_task(services.batch_watcher.run_forever(), name="costs of batches"))
+        reloading = _reload_forever(services, upstream, base, stale)
         background.append(asyncio.create_task(reloading, name="reload of deployments and settings"))
-        background.append(asyncio.create_task(Janitor(house.database, _plan(base)).run_forever(), name="janitor"))
+        background.append(asyncio.create_task(Cleanup(services.database, _plan(base)).run_forever(), name="cleanup"))
 
     @app.after_serving
     async def stop() -> None:
-        house.is_shutting_down = True
+        services.is_shutting_down = True
         await asyncio.gather(*(ended(task) for task in background))
-        await _close(house, upstream)
+        await _close(services, upstream)
 
 
-async def _close(house: Services, upstream: Upstream) -> None:
+async def _close(services: Services, upstream: Upstream) -> None:
     """The last one first. One that fails does not keep the others from being closed."""
     async with AsyncExitStack() as closing:
-        closing.push_async_callback(house.database.close)
-        closing.push_async_callback(house.gateway.close)
-        closing.push_async_callback(house.cache.close)
-        closing.push_async_callback(house.registry.aclose)
+        closing.push_async_callback(services.database.close)
+        closing.push_async_callback(services.gateway.close)
+        closing.push_async_callback(services.cache.close)
+        closing.push_async_callback(services.registry.aclose)
         closing.callback(upstream.close)
-        closing.push_async_callback(house.counters.stop)
-        closing.push_async_callback(house.ledger.stop)
-        if house.traces is not None:
-            closing.push_async_callback(house.traces.stop)
-        closing.push_async_callback(house.watch.stop)
-        closing.push_async_callback(house.announcer.stop)
-        closing.callback(house.metrics.close)
+        closing.push_async_callback(services.counters.stop)
+        closing.push_async_callback(services.ledger.stop)
+        if services.traces is not None:
+            closing.push_async_callback(services.traces.stop)
+        closing.push_async_callback(services.notifications.stop)
+        closing.push_async_callback(services.announcer.stop)
+        closing.callback(services.metrics.close)
 
 
-def _plan(settings: Settings) -> JanitorPlan:
-    return JanitorPlan(
-        min_seconds=settings.janitor_min_seconds,
-        max_seconds=max(settings.janitor_min_seconds, settings.janitor_max_seconds),
+def _plan(settings: Settings) -> CleanupPlan:
+    return CleanupPlan(
+        min_seconds=settings.cleanup_min_seconds,
+        max_seconds=max(settings.cleanup_min_seconds, settings.cleanup_max_seconds),
         calendar=settings.budget_calendar,
         resets_budgets=not settings.disable_reset_budget,
         spend_logs_kept=settings.spend_logs_retention,
@@ -96,13 +97,13 @@ def _plan(settings: Settings) -> JanitorPlan:
     )
 
 
-async def _reload_forever(house: Services, upstream: Upstream, base: Settings, stale: asyncio.Event) -> None:
+async def _reload_forever(services: Services, upstream: Upstream, base: Settings, stale: asyncio.Event) -> None:
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(stale.wait(), _RELOAD_SECONDS)
         stale.clear()
-        await _guarded(lambda: _read_deployments(house), "deployments could not be read")
-        await _guarded(lambda: _read_settings(house, upstream, base), "stored settings could not be read")
+        await _guarded(lambda: _read_deployments(services), "deployments could not be read")
+        await _guarded(lambda: _read_settings(services, upstream, base), "stored settings could not be read")
 
 
 async def _guarded(step: Callable[[], Awaitable[None]], failure: str) -> None:
@@ -112,35 +113,35 @@ async def _guarded(step: Callable[[], Awaitable[None]], failure: str) -> None:
         log.error(failure, reason=type(problem).__name__)
 
 
-async def _read_deployments(house: Services) -> None:
+async def _read_deployments(services: Services) -> None:
     """An outage of the database is logged, not fatal: the next round reads them."""
     try:
-        await house.deployments.reload()
+        await services.deployments.reload()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
         log.warning("deployments could not be read", reason=type(problem).__name__)
 
 
-async def _read_settings(house: Services, upstream: Upstream, base: Settings) -> None:
+async def _read_settings(services: Services, upstream: Upstream, base: Settings) -> None:
     """Let what the API stored take effect, as far as it may while an instance runs."""
     try:
-        with house.database.active():
+        with services.database.active():
             rows = await stored_overrides()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
         log.warning("stored settings could not be read", reason=type(problem).__name__)
         return
     wanted = overridden(base, rows, only=RUNTIME_SETTINGS)
-    current = house.settings
+    current = services.settings
     changed = {
         name: getattr(wanted, name) for name in RUNTIME_SETTINGS if getattr(wanted, name) != getattr(current, name)
     }
     if not changed:
         return
     log.info("settings have changed", settings=sorted(changed))
-    house.settings = replace(current, **changed)
+    services.settings = replace(current, **changed)
     if not SWITCHES_CACHE.isdisjoint(changed):
-        await switch_cache(house.gateway, house.settings, house.announcer.announce)
-    house.gateway.reconfigure(house.settings)
-    house.pass_through.reconfigure(house.settings)
-    await house.watch.reconfigure(house.settings)
-    house.budgets.exceeded_status = house.settings.budget_exceeded_status_code
-    upstream.reconfigure(house.settings)
+        await switch_cache(services.gateway, services.settings, services.announcer.announce, open_answer_store)
+    services.gateway.reconfigure(services.settings)
+    services.pass_through.reconfigure(services.settings)
+    await services.notifications.reconfigure(services.settings)
+    services.budgets.exceeded_status = services.settings.budget_exceeded_status_code
+    upstream.reconfigure(services.settings)

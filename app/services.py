@@ -11,29 +11,29 @@ from quart import current_app
 if TYPE_CHECKING:
     import httpx
 
-    from .admin.health_checks import ConnectionTester
     from .auth.key_directory import KeyDirectory
     from .auth.login_codes import LoginCodes
     from .auth.login_throttle import LoginThrottle
     from .auth.session_store import ConsoleSessionStore
-    from .cache import Cache
     from .control_plane.registry import WorkerRegistry
-    from .db import Database
-    from .deployments import DeploymentCatalog
-    from .invalidation import Announcer
+    from .deployments.catalog import DeploymentCatalog
+    from .llm.files.accounts import ProviderAccounts
+    from .llm.files.batch_watcher import BatchWatcher
     from .llm.gateway import Gateway
-    from .llm.health_rounds import HealthRounds
-    from .llm.metrics.exporter import Metrics
+    from .llm.health.background_checks import BackgroundChecks
+    from .llm.health.probe import ConnectionTest
     from .llm.passthrough.relay import PassThrough
-    from .llm.provider_objects.account import ProviderAccounts
-    from .llm.provider_objects.batch_meter import BatchMeter
-    from .llm.traces import Traces
+    from .observability.metrics.exporter import Metrics
+    from .observability.notifications import Notifications
+    from .observability.traces import Traces
     from .settings import Settings
-    from .spend.budget import BudgetBook
+    from .spend.budget import Budgets
     from .spend.counter_chain import CounterChain
     from .spend.ledger import SpendLedger
     from .spend.shared_scopes import SharedScopes
-    from .watch.service import Watch
+    from .storage.announcements import Announcer
+    from .storage.cache import Cache
+    from .storage.database import Database
 
 EXTENSION = "quarterdeck"
 
@@ -51,7 +51,7 @@ class Services:
     cache: Cache
     deployments: DeploymentCatalog
     keys: KeyDirectory
-    budgets: BudgetBook
+    budgets: Budgets
     counters: CounterChain
     shared_scopes: SharedScopes
     announcer: Announcer
@@ -59,17 +59,17 @@ class Services:
     gateway: Gateway
     pass_through: PassThrough
     accounts: ProviderAccounts
-    batch_meter: BatchMeter
+    batch_watcher: BatchWatcher
     metrics: Metrics
-    health_rounds: HealthRounds
-    watch: Watch
+    background_checks: BackgroundChecks
+    notifications: Notifications
     login_codes: LoginCodes
     login_throttle: LoginThrottle
     console_throttle: LoginThrottle
     console_sessions: ConsoleSessionStore
     registry: WorkerRegistry
     self_transport: httpx.ASGITransport
-    connection_tester: ConnectionTester | None = None
+    connection_tester: ConnectionTest | None = None
     route_groups: Mapping[str, str] = field(default_factory=dict)
     # Read stored settings again, soon; what other processes are told by the announcer.
     reload_soon: Callable[[], None] = _nothing_runs

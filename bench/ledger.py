@@ -27,11 +27,11 @@ from uuid import uuid4
 
 import structlog
 
-from app.db import Database
 from app.models import Organization, Tag, Team, TeamMembership, User, VirtualKey
 from app.settings import Settings
 from app.spend.events import SpendEvent, SpendWindow
 from app.spend.ledger import SpendLedger
+from app.storage.database import Database
 
 KEYS, USERS, TEAMS, ORGANIZATIONS, TAGS = 10_000, 2_000, 100, 10, 20
 MODELS = ("gpt-4o-mini", "gpt-4o", "claude-sonnet", "gemini-flash")

@@ -26,9 +26,9 @@ import asyncpg
 import httpx
 
 from app import create_app
-from app.asgi import spare_what_stays
-from app.db import Database
+from app.server.asgi import spare_what_stays
 from app.settings import Settings
+from app.storage.database import Database
 
 from .scale_data import DAYS, fill
 

@@ -34,7 +34,7 @@ _RUN = pytest.StashKey[RunDirectory]()
 # Started first, so that a run does not end with one process busy for a minute and the others done.
 _LONGEST = (
     "tests/test_schemathesis.py",
-    "tests/demo/test_demo.py",
+    "tests/server/demo/test_demo.py",
     "tests/llm/test_shared_enforcement.py",
     "tests/llm/test_crash.py",
     "tests/spend/test_ledger_storm.py",

@@ -9,7 +9,7 @@ import schemathesis
 
 @schemathesis.hook
 def filter_query(context: schemathesis.HookContext, query: Any) -> bool:
-    """False for a parameter that is empty: it means that nothing was sent, as forms send it (app/admin/body.py).
+    """False for a parameter that is empty: it means that nothing was sent, as forms send it (app/web/fields.py).
 
     Of a parameter that is sent several times, the first counts.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -86,7 +87,8 @@ async def test_an_instance_starts_without_its_postgresql_and_finds_it_later(
         proxy.refuse()
         through = parts._replace(netloc=f"postgres@127.0.0.1:{proxy.port}").geturl()
         instance = quarterdeck_process(database_url=through, wait=False)
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=8), base_url=instance.url) as http:
+        await asyncio.to_thread(instance.wait_until_alive)
+        async with httpx.AsyncClient(base_url=instance.url) as http:
             assert (await http.get("/health/readiness", timeout=30)).status_code == 503
             proxy.accept()
             assert (await http.get("/health/readiness")).status_code == 200

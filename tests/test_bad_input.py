@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.db import Database
 from app.settings import Settings
+from app.storage.database import Database
 from tests.conftest import MASTER_KEY
 from tests.llm.live_worker import FAST, MESSAGES, PROVIDER_KEY, LiveWorker, deployment
 from tests.services.ports import free_port

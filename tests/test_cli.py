@@ -22,6 +22,7 @@ from tests.conftest import MASTER_KEY
 from tests.services.command import run_quarterdeck
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.services.run_directory import RunDirectory, is_running
+from tests.services.waiting import answers, wait_while_alive
 from tests.source_files import ROOT
 
 _MODELS = """
@@ -71,15 +72,13 @@ def typed(
         run_directory.forget_process(process.pid)
 
 
-def wait_for(url: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if httpx.get(f"{url}/health/liveliness", timeout=1).status_code == 200:
-                return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline, f"{url} is not alive"
-        time.sleep(0.05)
+def wait_for(url: str, process: subprocess.Popen[str]) -> None:
+    wait_while_alive(
+        lambda: answers(f"{url}/health/liveliness"),
+        is_alive=lambda: process.poll() is None,
+        log=lambda: process.stdout.read() if process.stdout is not None and process.poll() is not None else "(runs on)",
+        what=f"{url} is alive",
+    )
 
 
 def chat(instance: QuarterdeckProcess) -> httpx.Response:
@@ -109,7 +108,7 @@ def test_it_starts_as_the_documentation_of_the_field_writes_it(
     with typed(
         run_directory, tmp_path, "--config", "cp_config.yaml", "--port", str(free_port), environment={}
     ) as process:
-        wait_for(f"http://127.0.0.1:{free_port}")
+        wait_for(f"http://127.0.0.1:{free_port}", process)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=10)
     assert process.returncode == 0
@@ -206,7 +205,16 @@ def test_a_wrong_address_to_listen_on_is_one_line(tmp_path: Path, arguments: lis
     assert text.startswith("quarterdeck: --port")
 
 
-@pytest.mark.parametrize("arguments", [["--workers", "0"], ["--workers", "-2"], ["--server", "nothing"], ["fly"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--workers", "0"],
+        ["--workers", "-2"],
+        ["--server", "nothing"],
+        ["fly"],
+        *(["demo", "--start-timeout", text] for text in ("0", "-1", "nan", "inf", "soon")),
+    ],
+)
 def test_a_wrong_option_ends_with_status_2(tmp_path: Path, arguments: list[str]) -> None:
     code, text = run(tmp_path, *arguments)
     assert code == 2
@@ -283,13 +291,12 @@ def test_two_instances_that_start_at_once_fill_one_empty_database(
     quarterdeck_process: QuarterdeckFactory, postgres_url: str
 ) -> None:
     for instance in [quarterdeck_process(database_url=postgres_url, wait=False) for _ in range(2)]:
-        wait_for(instance.url)
-        assert instance.is_running, instance.log_text()
+        instance.wait_until_alive()
 
 
 def test_host_and_port_of_the_environment_are_used(run_directory: RunDirectory, tmp_path: Path, free_port: int) -> None:
-    with typed(run_directory, tmp_path, environment={"PORT": str(free_port), "HOST": "127.0.0.1"}):
-        wait_for(f"http://127.0.0.1:{free_port}")
+    with typed(run_directory, tmp_path, environment={"PORT": str(free_port), "HOST": "127.0.0.1"}) as process:
+        wait_for(f"http://127.0.0.1:{free_port}", process)
 
 
 def test_an_idle_instance_is_small(quarterdeck_process: QuarterdeckFactory, migrated_sqlite_url: str) -> None:

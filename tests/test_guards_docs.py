@@ -9,10 +9,12 @@ import pytest
 from quart import Quart
 
 from app import create_app
-from app.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
-from app.contract_routes import contract_routes
-from app.mounts import ROUTE_GROUPS
-from app.reference import (
+from app.route_groups import ROUTE_GROUPS
+from app.settings import Settings, declared_settings
+from app.settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
+from tests.source_files import ROOT
+from tools.contract_routes import contract_routes
+from tools.reference import (
     DEPLOYMENT_KEYS,
     configuration_markdown,
     contract_table,
@@ -20,8 +22,6 @@ from app.reference import (
     routes_markdown,
     with_contract_table,
 )
-from app.settings import Settings, declared_settings
-from tests.source_files import ROOT
 
 _STALE = "docs/{} is not what the code says; run: make docs"
 

@@ -16,7 +16,7 @@ from app.auth.guard import access_of_routes
 from app.auth.policy import ROUTES, Access
 from tests.auth.instance import CONSOLE, Instance, bearer, serving
 from tests.conftest import MASTER_KEY
-from tests.test_mounts import calls, group_of, is_without_means
+from tests.test_route_groups import calls, group_of, is_without_means
 
 _BODIES = (
     b"",

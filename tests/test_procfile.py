@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 
 from tests.conftest import MASTER_KEY
 from tests.services.run_directory import RunDirectory
+from tests.services.waiting import answers, wait_while_alive
 from tests.source_files import ROOT
 
 _CONFIG = """
@@ -56,12 +56,10 @@ def test_web_process_serves_on_postgres(
 
 def _chat(url: str, process: subprocess.Popen[bytes], log: Path) -> httpx.Response:
     body = {"model": "greeter", "messages": [{"role": "user", "content": "Hello"}]}
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return httpx.post(
-                f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {MASTER_KEY}"}
-            )
-        except httpx.TransportError:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+    wait_while_alive(
+        lambda: answers(f"{url}/health/liveliness"),
+        is_alive=lambda: process.poll() is None,
+        log=log.read_text,
+        what="the web process is alive",
+    )
+    return httpx.post(f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {MASTER_KEY}"})

@@ -50,7 +50,7 @@ def document_for_tests(document: Document, known: dict[str, list[str]]) -> Docum
 
     Schemathesis would send random keys in the other headers, and a wrong key in `x-litellm-api-key` is a 401 whatever
     else is sent; that each of the headers works is tested in tests/auth. An empty text is no wrong date: it means that
-    nothing was sent, as forms send it (app/admin/body.py).
+    nothing was sent, as forms send it (app/web/fields.py).
     """
     document["security"] = [{"bearer": []}]
     document["components"]["securitySchemes"] = {"bearer": document["components"]["securitySchemes"]["bearer"]}

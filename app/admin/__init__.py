@@ -4,82 +4,59 @@ from __future__ import annotations
 
 from quart import Blueprint
 
-from . import (
-    access_groups,
-    activity,
-    activity_keys,
-    audit,
-    budgets,
-    cache,
-    cache_settings,
-    callbacks,
-    config,
-    credentials,
-    customers,
-    empty_features,
-    fallbacks,
-    gateway_activity,
-    global_activity,
-    global_spend,
-    health,
-    health_checks,
-    invitations,
-    key_bulk,
-    key_list,
-    key_regeneration,
-    keys,
-    model_list,
-    model_metrics,
-    models,
-    onboarding,
-    organization_members,
-    organizations,
-    pass_through_settings,
-    passwords,
-    price_list,
-    route_list,
-    router_settings,
-    site_images,
-    spend_logs,
-    spend_report,
-    spend_reset,
-    spend_rows,
-    spend_table,
-    tags,
-    team_callbacks,
-    team_deletion,
-    team_info,
-    team_list,
-    team_member_update,
-    team_members,
-    team_models,
-    team_permissions,
-    teams,
-    ui_settings,
-    unified_access_groups,
-    user_bulk,
-    user_list,
-    users,
-)
+from .audit import routes as audit
+from .instance import health, health_checks, route_list, site_images
+from .instance import unsupported as empty_features
+from .keys import listing as key_list
+from .keys import regeneration as key_regeneration
+from .keys import routes as keys
+from .models import access_groups as unified_access_groups
+from .models import listing as model_list
+from .models import metrics as model_metrics
+from .models import model_access_groups as access_groups
+from .models import provider_credentials as credentials
+from .models import routes as models
+from .organizations import members as organization_members
+from .organizations import routes as organizations
+from .settings import callbacks
+from .settings import dashboard as ui_settings
+from .settings import pass_through as pass_through_settings
+from .settings import response_cache as cache_settings
+from .settings import response_cache_routes as cache
+from .settings import router as router_settings
+from .settings import router_fallbacks as fallbacks
+from .settings import routes as config
+from .spend import budgets, global_activity, global_spend, tags
+from .spend import by_entity as spend_rows
+from .spend import daily_activity as activity
+from .spend import daily_keys as activity_keys
+from .spend import logs as spend_logs
+from .spend import report as spend_report
+from .spend import table as spend_table
+from .teams import callbacks as team_callbacks
+from .teams import info as team_info
+from .teams import listing as team_list
+from .teams import member_update as team_member_update
+from .teams import members as team_members
+from .teams import permissions as team_permissions
+from .teams import routes as teams
+from .users import end_users as customers
+from .users import listing as user_list
+from .users import onboarding
+from .users import routes as users
 
 admin_blueprints: tuple[Blueprint, ...] = (
     keys.blueprint,
     key_list.blueprint,
     key_regeneration.blueprint,
-    key_bulk.blueprint,
     users.blueprint,
     user_list.blueprint,
-    user_bulk.blueprint,
-    passwords.blueprint,
-    invitations.blueprint,
     onboarding.blueprint,
     teams.blueprint,
     team_members.blueprint,
     team_list.blueprint,
     team_info.blueprint,
-    team_deletion.blueprint,
     team_member_update.blueprint,
-    team_models.blueprint,
     team_permissions.blueprint,
     team_callbacks.blueprint,
     organizations.blueprint,
@@ -98,10 +75,8 @@ admin_blueprints: tuple[Blueprint, ...] = (
     activity.blueprint,
     activity_keys.blueprint,
     audit.blueprint,
-    gateway_activity.blueprint,
     global_activity.blueprint,
     spend_report.blueprint,
-    spend_reset.blueprint,
     spend_rows.blueprint,
     spend_table.blueprint,
     health.blueprint,
@@ -115,7 +90,6 @@ admin_blueprints: tuple[Blueprint, ...] = (
     cache.blueprint,
     cache_settings.blueprint,
     empty_features.blueprint,
-    price_list.blueprint,
     site_images.blueprint,
     route_list.blueprint,
 )

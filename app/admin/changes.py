@@ -15,8 +15,8 @@ from tortoise.exceptions import DoesNotExist
 from ..errors import Conflict, NotFound
 from ..models import ChangedMeanwhile, Versioned
 from ..services import services
-from .audit_trail import record_change
-from .body import Table, bad_request, whole
+from ..web.fields import Table, bad_request, whole
+from .audit.trail import record_change
 
 # Add to the table of every body that changes a row.
 VERSION: Table = {"version": whole(lowest=1, highest=2**31 - 1)}
@@ -65,7 +65,7 @@ async def change_row(
 
 
 def _shown(row: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = row.as_wire()
+    shown: dict[str, Any] = row.to_json()
     return shown
 
 

@@ -1,4 +1,4 @@
-"""The door of every route: looks the route up in the policy table, authenticates, and refuses.
+"""The guard of every route: looks the route up in the policy table, authenticates, and refuses.
 
 It runs before each view, so that a view begins with a caller who may be there (`current_principal`).
 """
@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 from quart import Quart, g, request
 
 from ..errors import Forbidden, InvalidRequest, PlainDenial, Unauthenticated
+from ..logs import bind_request
 from ..services import Services, services
-from ..telemetry import bind_request
 from .key_directory import MASTER_KEY_HASH
 from .policy import GROUP_ACCESS, ROUTES, Access, Refusal
 from .principal import Principal, key_from
@@ -76,15 +76,17 @@ async def _admitted(access: Access) -> Principal:
 
 
 async def authenticate(
-    headers: Mapping[str, str], house: Services | None = None, *, query_key: str | None = None
+    headers: Mapping[str, str], app_services: Services | None = None, *, query_key: str | None = None
 ) -> Principal:
     """The caller behind the request's key: from memory, else from the database. Checks that it is known, not more.
 
-    `headers` finds lower-case names. `house` is needed only where there is no current app. `query_key`: see `key_from`.
+    `headers` finds lower-case names. `app_services` is needed only where
+    there is no current app. `query_key`: see `key_from`.
     """
-    house = house or services()
-    own_header = house.settings.key_header_name
-    return await house.keys.principal_of(key_from(headers, own_header.lower() if own_header else None, query_key))
+    app_services = app_services or services()
+    own_header = app_services.settings.key_header_name
+    key = key_from(headers, own_header.lower() if own_header else None, query_key)
+    return await app_services.keys.principal_of(key)
 
 
 def _refusal(principal: Principal, access: Access) -> Exception:

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..errors import KeyNotFound, ServiceUnavailable, Unauthenticated
 from ..models.user import ADMIN_USER_ID
+from ..security.credentials import hash_key, same_secret
 from ..settings import Settings
-from .credentials import hash_key, same_secret
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .key_snapshot import load_principal
 from .principal import Principal
 from .roles import Role
@@ -109,7 +109,7 @@ class KeyDirectory:
         self._forget_all()
         self._announce("all")
 
-    def hear(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Another process says what it changed."""
         kind, _, id = message.partition(":")
         if kind == "key":
@@ -119,11 +119,11 @@ class KeyDirectory:
         elif kind == "all":
             self._forget_all()
 
-    def hear_gap(self) -> None:
+    def on_reconnect(self) -> None:
         """Changes of other processes may have been missed."""
         self._forget_all()
 
-    def when_changed(self, announce: Callable[[str], None], forget_shared: Callable[[], None]) -> None:
+    def on_change(self, announce: Callable[[str], None], forget_shared: Callable[[], None]) -> None:
         """Whom to tell of changes: other processes, and what else is remembered here."""
         self._announce, self._forget_shared = announce, forget_shared
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from tortoise.expressions import Q
 
-from ..callback_entries import stored_entries
 from ..durations import BudgetCalendar
 from ..models import (
     AccessGroup,
@@ -25,6 +24,7 @@ from ..models import (
 )
 from ..models.budget_period import start_new_period
 from ..models.virtual_key import SESSION_TEAM_ID
+from ..security.callback_credentials import stored_entries
 from ..spend.scopes import BudgetScope, RateLimit, member_id
 from ..spend.windows import WindowCeiling, budget_windows, model_windows, window_scopes
 from .principal import Principal

@@ -15,8 +15,7 @@ from ..errors import InvalidRequest, NotFound, PlainDenial, TooManyRequests, Una
 from ..models import User, VirtualKey
 from ..models.user import ADMIN_USER_ID
 from ..models.virtual_key import SESSION_TEAM_ID
-from ..services import services
-from .credentials import (
+from ..security.credentials import (
     hash_key,
     key_name,
     new_virtual_key,
@@ -25,6 +24,7 @@ from .credentials import (
     session_token,
     verify_password,
 )
+from ..services import services
 from .login_codes import LIFETIME_SECONDS
 from .principal import current_principal
 from .roles import Role
@@ -127,17 +127,17 @@ def _verifies(payload: dict[str, Any], verifier: str) -> bool:
 
 async def _sign_in(username: str, password: str) -> str:
     """A session token for the right name and password. Raises 401 or, for a throttled caller, 429."""
-    house, address = services(), request.remote_addr
-    async with house.login_throttle.turn(address, username):
-        await house.login_throttle.refuse_blocked(address, username)
+    address = request.remote_addr
+    async with services().login_throttle.turn(address, username):
+        await services().login_throttle.refuse_blocked(address, username)
         user = await _user_of(username, password)
         if user is None:
-            await house.login_throttle.count_failure(address, username)
+            await services().login_throttle.count_failure(address, username)
             raise Unauthenticated(
                 "Invalid credentials used to access UI. Check the user name and the password.",
                 param="invalid_credentials",
             )
-        await house.login_throttle.forget(address, username)
+        await services().login_throttle.forget(address, username)
     return await open_session(user)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import structlog
 
-from ..cache import Cache, CacheAway
-from ..db import Database
 from ..models import LoginCode
-from .credentials import decrypt, encrypt, hash_key, new_login_code
+from ..security.credentials import decrypt, encrypt, hash_key, new_login_code
+from ..storage.cache import Cache, CacheAway
+from ..storage.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +31,10 @@ class LoginCodes:
     async def issue(self, payload: dict[str, Any]) -> str:
         """Keep `payload` for a minute under a fresh code."""
         code = new_login_code()
-        sealed = encrypt(json.dumps(payload), self._salt_key, purpose="login codes")
+        encrypted = encrypt(json.dumps(payload), self._salt_key, purpose="login codes")
         if self._cache.is_shared:
             try:
-                await self._cache.set(_name(code), sealed, LIFETIME_SECONDS)
+                await self._cache.set(_name(code), encrypted, LIFETIME_SECONDS)
             except CacheAway as problem:
                 log.warning("login code goes to the database", reason=type(problem).__name__)
                 # Another one: Redis may have kept the first and only answered late, and in two places it is good twice.
@@ -44,17 +44,17 @@ class LoginCodes:
         now = datetime.now(UTC)
         await LoginCode.filter(expires_at__lt=now).delete()
         await LoginCode.create(
-            code_hash=hash_key(code), payload=sealed, expires_at=now + timedelta(seconds=LIFETIME_SECONDS)
+            code_hash=hash_key(code), payload=encrypted, expires_at=now + timedelta(seconds=LIFETIME_SECONDS)
         )
         return code
 
     async def take(self, code: str) -> dict[str, Any] | None:
         """The payload, for the first taker within the minute; None for everyone else."""
-        sealed = await self._take_shared(code) or await self._take_stored(code)
-        if sealed is None:
+        encrypted = await self._take_shared(code) or await self._take_stored(code)
+        if encrypted is None:
             return None
         try:
-            payload: dict[str, Any] = json.loads(decrypt(sealed, self._salt_key, purpose="login codes"))
+            payload: dict[str, Any] = json.loads(decrypt(encrypted, self._salt_key, purpose="login codes"))
         except ValueError:
             return None
         return payload

@@ -3,7 +3,7 @@
 Source and user name count together. The source counts by itself as well once `trusted_proxy_ranges` says that it is a
 person's address and not a proxy's, behind which everyone would be shut out.
 
-Two doors, two throttles: the limits of the console are one lower than those of the API, so that one stranger at a
+Two ways in, two throttles: the limits of the console are one lower than those of the API, so that one stranger at a
 console is stopped before a worker shuts out that name for everyone behind it.
 Counts are shared through Redis when there is one. When Redis is away each process counts for itself.
 """
@@ -16,9 +16,9 @@ import ipaddress
 import math
 from weakref import WeakValueDictionary
 
-from ..cache import Cache, CacheAway, MemoryCache
 from ..errors import TooManyRequests
 from ..settings import Settings
+from ..storage.cache import Cache, CacheAway, MemoryCache
 
 
 class LoginThrottle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..observability_settings import ObservabilitySettings
+from ..settings.observability import ObservabilitySettings
 from .policy import PUBLIC, Access
 
 

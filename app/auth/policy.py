@@ -66,7 +66,7 @@ USER = Access(USERS)
 MODEL_OWNER = Access((Role.PROXY_ADMIN, Role.ORG_ADMIN, Role.INTERNAL_USER), Refusal.FORBIDDEN)
 INVITER = Access((Role.PROXY_ADMIN,), Refusal.BAD_REQUEST)
 
-# Groups of app/mounts.py whose routes all have one policy.
+# Groups of app/route_groups.py whose routes all have one policy.
 GROUP_ACCESS: dict[str, Access] = {"health": PUBLIC, "discovery": PUBLIC, "models": ANY_KEY, "llm": CALLS}
 
 _TABLE: tuple[tuple[Access, str], ...] = (

@@ -11,8 +11,9 @@ _SPEND = ("/spend/*", "/user/daily/*", "/team/daily/*", "/tag/daily/*", "/organi
 _GLOBAL_SPEND = ("/global/*", "/gateway/daily/activity")
 _SELF = ("/team/member_add", "/team/member_delete", "/team/permissions_list", "/user/password/change", "/model/*")
 
-# Word of the contract -> groups of app/mounts.py, and paths (a trailing * stands for anything). Pass-through is of the
-# group "llm" as a route, and "pass_through" as a call: who may speak OpenAI's dialect need not reach every provider.
+# Word of the contract -> groups of app/route_groups.py, and paths (a trailing * stands for anything). Pass-through is
+# of the group "llm" as a route, and "pass_through" as a call: who may speak OpenAI's dialect need not reach every
+# provider.
 _WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "llm_api_routes": (("llm", "models", "pass_through"), ()),
     "openai_routes": (("llm", "models"), ()),

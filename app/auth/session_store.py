@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from ..db import DATABASE_AWAY
 from ..errors import ServiceUnavailable
 from ..models import ConsoleSession
-from .credentials import decrypt, encrypt, hash_key
+from ..security.credentials import decrypt, encrypt, hash_key
+from ..storage.database import DATABASE_AWAY
 
 
 class ConsoleSessionStore:
@@ -33,9 +33,9 @@ class ConsoleSessionStore:
 
     async def save(self, session_id: str, data: dict[str, Any], expires_at: datetime) -> None:
         await ConsoleSession.filter(expires_at__lt=datetime.now(UTC)).delete()
-        sealed = encrypt(json.dumps(data), self._salt_key, purpose="console sessions")
+        encrypted = encrypt(json.dumps(data), self._salt_key, purpose="console sessions")
         await ConsoleSession.update_or_create(
-            defaults={"data": sealed, "expires_at": expires_at}, session_hash=hash_key(session_id)
+            defaults={"data": encrypted, "expires_at": expires_at}, session_hash=hash_key(session_id)
         )
 
     async def delete(self, session_id: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from quart import Blueprint, Response, abort, g, request, send_from_directory
 from werkzeug.exceptions import HTTPException, NotFound
 
-from app.assets import STATIC_FOLDER, TEMPLATE_FOLDER
 from app.errors import ServiceUnavailable
+from app.web.assets import STATIC_FOLDER, TEMPLATE_FOLDER
 
 from . import keys, login, models, spend, teams, users, workers
 from .csrf import is_forged
@@ -26,13 +26,13 @@ from .rendering import (
     show_http_error,
     show_not_found,
     show_refused,
-    show_signed_out,
+    show_session_expired,
     show_unexpected,
     show_unreachable,
     template_context,
 )
 from .session import load_session, public
-from .worker_errors import ODD_ANSWER, WorkerRefused, WorkerSignedOut, WorkerUnreachable
+from .worker_errors import ODD_ANSWER, SessionExpired, WorkerRefused, WorkerUnreachable
 
 __all__ = ["console_blueprint"]
 
@@ -94,7 +94,7 @@ for name, function in FILTERS.items():
 for name, provided in TEMPLATE_GLOBALS.items():
     console_blueprint.add_app_template_global(provided, name)
 console_blueprint.register_error_handler(WorkerUnreachable, show_unreachable)
-console_blueprint.register_error_handler(WorkerSignedOut, show_signed_out)
+console_blueprint.register_error_handler(SessionExpired, show_session_expired)
 console_blueprint.register_error_handler(WorkerRefused, show_refused)
 console_blueprint.register_error_handler(ServiceUnavailable, show_database_away)
 console_blueprint.register_error_handler(HTTPException, show_http_error)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .blocks import Context
 from .formatting import decimal, metered, parse_time
 from .forms import Form, jsonable
 from .worker_client import Row, WorkerClient
@@ -25,28 +25,29 @@ LISTS = ("models",)
 SOON = timedelta(days=7)
 
 
-@dataclass
-class KeyChoices:
-    """What the selects offer. A list that the caller's role may not read stays empty; the form works without it."""
-
-    models: list[Row] = field(default_factory=list)
-    teams: list[Row] = field(default_factory=list)
-    users: list[Row] = field(default_factory=list)
-
-    @property
-    def team_names(self) -> dict[str, str]:
-        return {str(team["team_id"]): team.get("team_alias") or str(team["team_id"]) for team in self.teams}
+# What the selects offer. A list that the caller's role may not read stays empty; the form works without it.
 
 
-async def read_choices(client: WorkerClient) -> KeyChoices:
-    models, teams, users = await asyncio.gather(
-        _allowed(client.list_models()), _allowed(client.list_teams()), _allowed(client.list_users(size=100))
-    )
-    users_found = list(users.get("users") or []) if isinstance(users, dict) else []
-    return KeyChoices(public_models(models or []), list(teams or []), users_found)
+async def read_models(client: WorkerClient) -> Context:
+    return {"models": public_models(await _allowed(client.list_models()) or [])}
 
 
-async def _allowed(call: Any) -> Any:
+async def read_teams(client: WorkerClient) -> Context:
+    """`teams`, and `team_names` by team id."""
+    teams = list(await _allowed(client.list_teams()) or [])
+    names = {str(team["team_id"]): team.get("team_alias") or str(team["team_id"]) for team in teams}
+    return {"teams": teams, "team_names": names}
+
+
+async def read_users(client: WorkerClient) -> Context:
+    answer = await _allowed(client.list_users(size=100))
+    return {"users": list(answer.get("users") or []) if isinstance(answer, dict) else []}
+
+
+FORM_READS = (read_models, read_teams, read_users)
+
+
+async def _allowed(call: Awaitable[Any]) -> Any:
     try:
         return await call
     except WorkerRefused:

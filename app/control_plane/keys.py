@@ -9,27 +9,28 @@ from typing import Any
 from quart import Blueprint, Response, request, url_for
 
 from .activity import daily_chart
+from .blocks import Block, Context, Page, read_all
 from .formatting import whole_number
 from .forms import PERIODS, Form
 from .key_form import (
+    FORM_READS,
     LISTS,
     LIVES,
-    KeyChoices,
     changed_fields,
     describe,
     form_of,
     new_key_fields,
-    read_choices,
+    read_models,
+    read_teams,
     try_it,
 )
-from .rendering import fragment, is_asking_for, page
-from .session import go, on_worker
+from .rendering import page
+from .session import go, requires_worker_session
 from .worker_client import PAGE_SIZE, Row, WorkerClient
 from .worker_errors import ODD_ANSWER, WorkerError, WorkerRefused
 
 blueprint = Blueprint("keys", __name__, url_prefix="/workers/<worker_id>/keys")
-_TEMPLATE, _KEY = "pages/keys.html", "pages/key.html"
-_SORTS = {"key_alias": "Key", "spend": "Spend and budget", "created_at": "Created"}
+_SORTS = ("key_alias", "spend", "created_at")
 STATUSES = (("", "Any status"), ("active", "Active"), ("expired", "Expired"), ("revoked", "Blocked"))
 
 
@@ -47,7 +48,21 @@ def _filters() -> dict[str, Any]:
     }
 
 
-async def _listing(client: WorkerClient, filters: dict[str, Any]) -> dict[str, Any]:
+def _listing(answer: Row, filters: dict[str, Any]) -> Context:
+    """One page of keys. An empty `answer` is an empty list."""
+    return {
+        "keys": [describe(key) for key in answer.get("keys") or []],
+        "total": int(answer.get("total_count") or 0),
+        "pages": int(answer.get("total_pages") or 0),
+        "first": (filters["page"] - 1) * PAGE_SIZE + 1,
+        "is_filtered": bool(filters["alias"] or filters["team"] or filters["status"]),
+        "filters": filters,
+        "statuses": STATUSES,
+    }
+
+
+async def _read_keys(client: WorkerClient) -> Context:
+    filters = _filters()
     answer = await client.list_keys(
         page=filters["page"],
         search=filters["alias"],
@@ -56,50 +71,33 @@ async def _listing(client: WorkerClient, filters: dict[str, Any]) -> dict[str, A
         sort_by=filters["sort"],
         sort_order=filters["order"],
     )
-    return {
-        "keys": [describe(key) for key in answer.get("keys") or []],
-        "total": int(answer.get("total_count") or 0),
-        "pages": int(answer.get("total_pages") or 0),
-        "first": (filters["page"] - 1) * PAGE_SIZE + 1,
-        "is_filtered": bool(filters["alias"] or filters["team"] or filters["status"]),
-    }
+    return _listing(answer, filters)
 
 
-async def _list_context(client: WorkerClient) -> dict[str, Any]:
-    filters = _filters()
-    listing, choices = await asyncio.gather(_listing(client, filters), read_choices(client))
-    return {**listing, "filters": filters, "choices": choices, "sorts": _SORTS, "statuses": STATUSES}
-
-
-def _empty_context() -> dict[str, Any]:
-    listing = {"keys": [], "total": 0, "pages": 0, "first": 1, "is_filtered": False}
-    return {**listing, "filters": _filters(), "choices": KeyChoices(), "sorts": _SORTS, "statuses": STATUSES}
+# The rows name their teams themselves; the list of teams is for the filter.
+_PAGE = Page("pages/keys.html", blocks=(Block("keys", "table", (_read_keys,)),), reads=(read_teams,))
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_keys(client: WorkerClient) -> Response:
-    context = await _list_context(client)
-    if is_asking_for("keys"):
-        return await fragment(_TEMPLATE, "table", **context)
-    return await page(_TEMPLATE, **context)
+    return await _PAGE.show(client)
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_key(client: WorkerClient) -> Response:
     return await _form_page(client, Form({"models": [], "team_id": request.args.get("team", "")}))
 
 
 async def _form_page(client: WorkerClient, form: Form) -> Response:
-    context = await _list_context(client)
-    return await page(
-        _TEMPLATE, status=200 if form.is_valid else 422, form=form, lives=LIVES, periods=PERIODS, **context
-    )
+    context = await _PAGE.read(client, *FORM_READS)
+    status = 200 if form.is_valid else 422
+    return await page(_PAGE.template, status=status, form=form, lives=LIVES, periods=PERIODS, **context)
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_key(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form, lists=LISTS)
     fields = new_key_fields(form)
@@ -116,40 +114,51 @@ async def create_key(client: WorkerClient) -> Response:
 async def _show_secret(client: WorkerClient, created: Row) -> Response:
     """The secret is shown even when the list behind it cannot be read now: there is no second time."""
     try:
-        context = await _list_context(client)
+        context = await _PAGE.read(client, read_models)
     except (WorkerError, *ODD_ANSWER):
-        context = _empty_context()
+        context = {**_listing({}, _filters()), "teams": [], "team_names": {}, "models": []}
     url = request.host_url.rstrip("/") if client.worker.is_self else client.worker.url
     key = describe({**created, "key": None})
-    command = try_it(url, str(created["key"]), list(created.get("models") or []), context["choices"].models)
-    return await page(_TEMPLATE, created=key, secret=created["key"], command=command, **context)
+    command = try_it(url, str(created["key"]), list(created.get("models") or []), context["models"])
+    return await page(_PAGE.template, created=key, secret=created["key"], command=command, **context)
 
 
 @blueprint.get("/<key_hash>")
-@on_worker
+@requires_worker_session
 async def show_key(client: WorkerClient, key_hash: str) -> Response:
     return await _key_page(client, key_hash)
 
 
 async def _key_page(
-    client: WorkerClient, key_hash: str, *, form: Form | None = None, is_deleting: bool = False, problem: str = ""
+    client: WorkerClient,
+    key_hash: str,
+    *,
+    form: Form | None = None,
+    is_editing: bool = False,
+    is_deleting: bool = False,
+    problem: str = "",
 ) -> Response:
-    key, activity, requests, choices = await asyncio.gather(
-        client.key_info(key_hash), _activity(client, key_hash), _requests(client, key_hash), read_choices(client)
+    """The key, and in front of it the form (`form`, or with `is_editing` one of the stored values) or the deletion."""
+    is_editing = is_editing or form is not None
+    key, activity, requests, context = await asyncio.gather(
+        client.key_info(key_hash),
+        _activity(client, key_hash),
+        _requests(client, key_hash),
+        read_all(client, FORM_READS if is_editing else (read_teams,)),
     )
     described = describe(key)
     return await page(
-        _KEY,
+        "pages/key.html",
         status=422 if problem or (form and not form.is_valid) else 200,
         key=described,
         activity=activity,
         requests=requests,
-        choices=choices,
-        form=form or (form_of(key) if request.path.endswith("/edit") else None),
+        form=form or (form_of(key) if is_editing else None),
         lives=(("keep", _current_life(described)), *LIVES),
         periods=_periods(key),
         is_deleting=is_deleting,
         problem=problem,
+        **context,
     )
 
 
@@ -180,13 +189,13 @@ async def _requests(client: WorkerClient, key_hash: str) -> list[Row] | None:
 
 
 @blueprint.get("/<key_hash>/edit")
-@on_worker
+@requires_worker_session
 async def edit_key(client: WorkerClient, key_hash: str) -> Response:
-    return await _key_page(client, key_hash)
+    return await _key_page(client, key_hash, is_editing=True)
 
 
 @blueprint.post("/<key_hash>/edit")
-@on_worker
+@requires_worker_session
 async def save_key(client: WorkerClient, key_hash: str) -> Response:
     form = Form.submitted(await request.form, lists=LISTS)
     key = await client.key_info(key_hash)
@@ -207,27 +216,27 @@ def _back_to_key(client: WorkerClient, key_hash: str) -> Response:
 
 
 @blueprint.post("/<key_hash>/block")
-@on_worker
+@requires_worker_session
 async def block_key(client: WorkerClient, key_hash: str) -> Response:
     await client.block_key(key_hash)
     return _back_to_key(client, key_hash)
 
 
 @blueprint.post("/<key_hash>/unblock")
-@on_worker
+@requires_worker_session
 async def unblock_key(client: WorkerClient, key_hash: str) -> Response:
     await client.unblock_key(key_hash)
     return _back_to_key(client, key_hash)
 
 
 @blueprint.get("/<key_hash>/delete")
-@on_worker
+@requires_worker_session
 async def confirm_deletion(client: WorkerClient, key_hash: str) -> Response:
     return await _key_page(client, key_hash, is_deleting=True)
 
 
 @blueprint.post("/<key_hash>/delete")
-@on_worker
+@requires_worker_session
 async def delete_key(client: WorkerClient, key_hash: str) -> Response:
     """In production the alias must be typed; a mistyped one deletes nothing."""
     if client.worker.environment_kind == "production":

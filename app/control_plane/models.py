@@ -7,14 +7,14 @@ from typing import Any
 
 from quart import Blueprint, Response, abort, request, url_for
 
+from .blocks import Context, Page
 from .forms import Form
 from .rendering import page
-from .session import go, on_worker
+from .session import go, requires_worker_session
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
 blueprint = Blueprint("models", __name__, url_prefix="/workers/<worker_id>/models")
-_TEMPLATE = "pages/models.html"
 
 
 def _describe(deployment: Row) -> Row:
@@ -35,31 +35,34 @@ def _describe(deployment: Row) -> Row:
     }
 
 
-async def _deployments(client: WorkerClient) -> list[Row]:
+async def _read_deployments(client: WorkerClient) -> Context:
     rows = [_describe(deployment) for deployment in await client.list_models()]
-    return sorted(rows, key=lambda row: (row["name"], row["target"]))
+    return {"models": sorted(rows, key=lambda row: (row["name"], row["target"]))}
+
+
+_PAGE = Page("pages/models.html", reads=(_read_deployments,))
 
 
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_models(client: WorkerClient) -> Response:
-    return await page(_TEMPLATE, models=await _deployments(client))
+    return await _PAGE.show(client)
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_model(client: WorkerClient) -> Response:
     return await _form_page(client, Form())
 
 
 async def _form_page(client: WorkerClient, form: Form) -> Response:
     form.forget_secrets()
-    models = await _deployments(client)
-    return await page(_TEMPLATE, status=200 if form.is_valid else 422, models=models, form=form)
+    context = await _PAGE.read(client)
+    return await page(_PAGE.template, status=200 if form.is_valid else 422, form=form, **context)
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_model(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form, secrets=("api_key",))
     fields = _fields(form)
@@ -91,18 +94,19 @@ def _fields(form: Form) -> dict[str, Any]:
 
 
 @blueprint.get("/<path:model_id>/delete")
-@on_worker
+@requires_worker_session
 async def confirm_deletion(client: WorkerClient, model_id: str) -> Response:
-    models = await _deployments(client)
+    context = await _PAGE.read(client)
+    models = context["models"]
     doomed = next((model for model in models if model["id"] == model_id), None)
     if doomed is None:
         abort(404)
     siblings = sum(model["name"] == doomed["name"] for model in models) - 1
-    return await page(_TEMPLATE, models=models, doomed=doomed, siblings=siblings)
+    return await page(_PAGE.template, doomed=doomed, siblings=siblings, **context)
 
 
 @blueprint.post("/<path:model_id>/delete")
-@on_worker
+@requires_worker_session
 async def delete_model(client: WorkerClient, model_id: str) -> Response:
     await client.delete_model(model_id)
     return go(url_for("console.models.list_models", worker_id=client.worker.worker_id))

@@ -12,15 +12,15 @@ from markupsafe import Markup
 from quart import Response, current_app, g, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, NotFound
 
-from app.assets import Assets
 from app.errors import ServiceUnavailable
 from app.services import services
 from app.version import VERSION
+from app.web.assets import Assets
 
 from .csrf import csrf_token
 from .registry import Worker
 from .session import ConsoleSession, go, sign_in_address
-from .worker_errors import WorkerRefused, WorkerSignedOut, WorkerUnreachable
+from .worker_errors import SessionExpired, WorkerRefused, WorkerUnreachable
 
 THEMES = ("system", "light", "dark")
 THEME_COOKIE = "qd_theme"
@@ -198,7 +198,7 @@ async def show_unreachable(error: WorkerUnreachable) -> Response:
     return _whole_page(response)
 
 
-async def show_signed_out(error: WorkerSignedOut) -> Response:
+async def show_session_expired(error: SessionExpired) -> Response:
     await g.session.forget(error.worker)
     return go(sign_in_address(error.worker))
 

@@ -191,7 +191,7 @@ async def _look_whether_it_answers(worker: Worker) -> None:
         await open_client(worker).readiness()
 
 
-def on_worker(view: View) -> View:
+def requires_worker_session(view: View) -> View:
     """Signed in at the worker of the URL. The view gets a `client` of it in place of `worker_id`."""
 
     @wraps(view)

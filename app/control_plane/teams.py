@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from quart import Blueprint, Response, request, url_for
 
+from .blocks import Context, Page
 from .formatting import metered
 from .forms import PERIODS, Form, jsonable
 from .key_form import public_models
 from .rendering import page
-from .session import go, on_worker
+from .session import go, requires_worker_session
 from .worker_client import Row, WorkerClient
 from .worker_errors import WorkerRefused
 
 blueprint = Blueprint("teams", __name__, url_prefix="/workers/<worker_id>/teams")
-_TEMPLATE = "pages/teams.html"
 
 
-@blueprint.get("")
-@on_worker
-async def list_teams(client: WorkerClient) -> Response:
-    return await page(_TEMPLATE, teams=_sorted(await client.list_teams()))
+async def _read_teams(client: WorkerClient) -> Context:
+    return {"teams": _sorted(await client.list_teams())}
 
 
 def _sorted(teams: list[Row]) -> list[Row]:
     return sorted(map(metered, teams), key=lambda team: str(team.get("team_alias") or team["team_id"]).lower())
 
 
+async def _read_models(client: WorkerClient) -> Context:
+    return {"models": public_models(await client.list_models())}
+
+
+_PAGE = Page("pages/teams.html", reads=(_read_teams,))
+
+
+@blueprint.get("")
+@requires_worker_session
+async def list_teams(client: WorkerClient) -> Response:
+    return await _PAGE.show(client)
+
+
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_team(client: WorkerClient) -> Response:
     return await _form_page(client, Form({"models": []}))
 
 
 async def _form_page(client: WorkerClient, form: Form) -> Response:
-    teams, deployments = await asyncio.gather(client.list_teams(), client.list_models())
+    context = await _PAGE.read(client, _read_models)
     status = 200 if form.is_valid else 422
-    models = public_models(deployments)
-    return await page(_TEMPLATE, status=status, teams=_sorted(teams), form=form, models=models, periods=PERIODS)
+    return await page(_PAGE.template, status=status, form=form, periods=PERIODS, **context)
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_team(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form, lists=("models",))
     fields = _fields(form)

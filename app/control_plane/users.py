@@ -6,15 +6,15 @@ from typing import Any
 
 from quart import Blueprint, Response, request, url_for
 
+from .blocks import Block, Context, Page
 from .formatting import metered, whole_number
 from .forms import PERIODS, Form, jsonable
-from .rendering import fragment, is_asking_for, page
-from .session import go, on_worker
+from .rendering import page
+from .session import go, requires_worker_session
 from .worker_client import PAGE_SIZE, WorkerClient
 from .worker_errors import WorkerRefused
 
 blueprint = Blueprint("users", __name__, url_prefix="/workers/<worker_id>/users")
-_TEMPLATE = "pages/users.html"
 ROLES = (
     ("internal_user", "Internal user", "own keys, own spend"),
     ("internal_user_viewer", "Internal viewer", "own spend, read only"),
@@ -23,7 +23,7 @@ ROLES = (
 )
 
 
-async def _context(client: WorkerClient) -> dict[str, Any]:
+async def _read_users(client: WorkerClient) -> Context:
     email, number = request.args.get("email", "").strip(), whole_number(request.args.get("page", "")) or 1
     answer = await client.list_users(page=number, user_email=email)
     return {
@@ -33,33 +33,33 @@ async def _context(client: WorkerClient) -> dict[str, Any]:
         "first": (number - 1) * PAGE_SIZE + 1,
         "filters": {"email": email, "page": number},
         "is_filtered": bool(email),
-        "roles": ROLES,
         "role_names": {role: name for role, name, _ in ROLES},
     }
 
 
+_PAGE = Page("pages/users.html", blocks=(Block("users", "table", (_read_users,)),))
+
+
 @blueprint.get("")
-@on_worker
+@requires_worker_session
 async def list_users(client: WorkerClient) -> Response:
-    context = await _context(client)
-    if is_asking_for("users"):
-        return await fragment(_TEMPLATE, "table", **context)
-    return await page(_TEMPLATE, **context)
+    return await _PAGE.show(client)
 
 
 @blueprint.get("/new")
-@on_worker
+@requires_worker_session
 async def new_user(client: WorkerClient) -> Response:
     return await _form_page(client, Form({"user_role": "internal_user"}))
 
 
 async def _form_page(client: WorkerClient, form: Form) -> Response:
-    context = await _context(client)
-    return await page(_TEMPLATE, status=200 if form.is_valid else 422, form=form, periods=PERIODS, **context)
+    context = await _PAGE.read(client)
+    status = 200 if form.is_valid else 422
+    return await page(_PAGE.template, status=status, form=form, periods=PERIODS, roles=ROLES, **context)
 
 
 @blueprint.post("")
-@on_worker
+@requires_worker_session
 async def create_user(client: WorkerClient) -> Response:
     form = Form.submitted(await request.form)
     fields = _fields(form)

@@ -1,7 +1,7 @@
 """Every call that the console makes on a worker, one method each, in the contract's words.
 
 Answers are the contract's JSON with floats as `Decimal`; money is USD. All methods raise WorkerUnreachable,
-WorkerSignedOut or WorkerRefused.
+SessionExpired or WorkerRefused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .worker_http import TILE, WorkerConnection
 
 Row = dict[str, Any]
 PAGE_SIZE = 25
-MOST_PAGES = 10
+MAX_PAGES = 10
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class WorkerClient:
         """
         end = today or datetime.now(UTC).date()
         first, rows = (end - timedelta(days=days - 1)).isoformat(), list[Row]()
-        for page in range(1, MOST_PAGES + 1):
+        for page in range(1, MAX_PAGES + 1):
             answer = await self._get(
                 "/user/daily/activity",
                 start_date=first,

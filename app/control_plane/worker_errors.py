@@ -2,7 +2,7 @@
 
 WorkerError
 ├── WorkerUnreachable   no HTTP answer: refused, timeout, broken TLS, an answer over the size cap
-├── WorkerSignedOut     the worker no longer accepts this session's credential
+├── SessionExpired      the worker no longer accepts this session's credential
 └── WorkerRefused       the worker answered with an error; carries its words
 """
 
@@ -28,7 +28,7 @@ class WorkerUnreachable(WorkerError):
     """`message` is a short reason, as `connection refused`."""
 
 
-class WorkerSignedOut(WorkerError):
+class SessionExpired(WorkerError):
     """Sign in again at this worker; nothing else is wrong."""
 
 

@@ -19,13 +19,13 @@ import httpx
 
 from .formatting import whole_number
 from .registry import Contact, Worker
-from .worker_errors import WorkerRefused, WorkerSignedOut, WorkerUnreachable, read_refusal
+from .worker_errors import SessionExpired, WorkerRefused, WorkerUnreachable, read_refusal
 
 CONNECT, TOTAL, TILE = 1.5, 5.0, 1.5
 PATIENCE, PROBE = 0.9, 0.7
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-MOST_DIGITS = 30
-_SIGNED_OUT_TYPES = {"expired_key", "token_not_found_in_db"}
+MAX_DIGITS = 30
+_EXPIRED_TYPES = {"expired_key", "token_not_found_in_db"}
 
 
 def _reason(error: httpx.HTTPError) -> str:
@@ -131,13 +131,13 @@ class WorkerConnection:
         if response.is_redirect:
             raise self._refused(response, "It redirects elsewhere, and the console follows no redirects.")
         message, kind, fields = read_refusal(body)
-        if response.status_code == 401 and self._key and await self._is_signed_out(kind):
-            raise WorkerSignedOut(self.worker, message)
+        if response.status_code == 401 and self._key and await self._is_session_expired(kind):
+            raise SessionExpired(self.worker, message)
         raise self._refused(response, message, kind, fields)
 
-    async def _is_signed_out(self, kind: str | None) -> bool:
+    async def _is_session_expired(self, kind: str | None) -> bool:
         """A 401 also says "your role may not do this". The credential's own row tells the two apart."""
-        if kind in _SIGNED_OUT_TYPES:
+        if kind in _EXPIRED_TYPES:
             return True
         response = await self._send_or_give_up("GET", "/key/info", total=TOTAL)
         return response.status_code == 401
@@ -165,7 +165,7 @@ def _plain(headers: httpx.Headers) -> dict[str, str]:
 def _finite(text: str) -> Decimal:
     """A number that can be shown. One with a million digits would take the console's memory to write down."""
     number = Decimal(text)
-    if number.adjusted() > MOST_DIGITS:
+    if number.adjusted() > MAX_DIGITS:
         raise ValueError("this number is out of any range")
     return number
 

@@ -19,7 +19,7 @@ from .registry import Contact, Worker
 from .rendering import fragment, page
 from .session import open_client, public, signed_in
 from .worker_client import Credential, Row, WorkerClient
-from .worker_errors import ODD_ANSWER, WorkerError, WorkerRefused, WorkerSignedOut, WorkerUnreachable
+from .worker_errors import ODD_ANSWER, SessionExpired, WorkerError, WorkerRefused, WorkerUnreachable
 from .worker_http import TILE
 
 blueprint = Blueprint("workers", __name__)
@@ -153,7 +153,7 @@ async def _figures(client: WorkerClient, credential: Credential | None) -> tuple
             client.daily_activity(days=7, total=TILE),
             client.list_keys(size=100, sort_by="spend", sort_order="desc", total=TILE),
         )
-    except WorkerSignedOut:
+    except SessionExpired:
         await g.session.forget(client.worker)
         return None
     except WorkerError:

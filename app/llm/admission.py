@@ -1,4 +1,4 @@
-"""May this call run? Checked in the contract's order (management.md §4); the first refusal is the answer."""
+"""May this call run? Checked in the order in which clients expect refusals; the first is the answer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import msgspec
 
 from ..auth.model_access import Groups, refuse_model_of_key, refuse_model_of_others
 from ..auth.principal import Principal
-from ..deployment import Deployment
+from ..deployments.deployment import Deployment
 from ..errors import BudgetExceeded, Forbidden, InvalidRequest, TooManyRequests, UpstreamError
-from ..routing_settings import RoutingSettings
-from ..spend.budget import BudgetBook, Reservation
+from ..settings.routing import RoutingSettings
+from ..spend.budget import Budgets, Reservation
 from ..spend.scopes import BudgetScope, RateLimit, counter_name
 from ..spend.shared_scopes import EndUserFacts, SharedScopes
 
 _NOBODY = EndUserFacts()
 
 
-class Application(msgspec.Struct, frozen=True, kw_only=True):
+class AdmissionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What admission looks at: who asks for which model, and what the call says about itself.
 
     `is_own_model`: the model was made for the caller's team, whose own list need not name it.
@@ -38,99 +38,99 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission:
-    def __init__(self, budgets: BudgetBook, shared: SharedScopes) -> None:
+    def __init__(self, budgets: Budgets, shared: SharedScopes) -> None:
         self._budgets = budgets
         self._shared = shared
 
-    async def admit(self, call: Application, *, is_fallback: bool = False) -> Reservation:
+    async def admit(self, request: AdmissionRequest, *, is_fallback: bool = False) -> Reservation:
         """Refuse, or hold the call's estimate below every budget and its place within every limit.
 
         `is_fallback`: the configuration sends the call to this model, so the caller needs no grant for it.
         """
         if is_fallback:
-            return await self._reserve(call)
-        principal = call.principal
-        principal.refuse_route(call.path, "llm")
+            return await self._reserve(request)
+        principal = request.principal
+        principal.refuse_route(request.path, "llm")
         principal.refuse_blocked()
-        refuse_model_of_key(principal, call.model, call.groups)
+        refuse_model_of_key(principal, request.model, request.groups)
         principal.refuse_expired()
         principal.refuse_blocked_team()
-        refuse_model_of_others(principal, call.model, call.groups, is_own_model=call.is_own_model)
-        return await self._reserve(call)
+        refuse_model_of_others(principal, request.model, request.groups, is_own_model=request.is_own_model)
+        return await self._reserve(request)
 
-    async def admit_pass_through(self, calls: Sequence[Application]) -> Reservation:
+    async def admit_pass_through(self, requests: Sequence[AdmissionRequest]) -> Reservation:
         """The same for a call that no deployment of ours answers, so that nothing but its place is held.
 
-        One application per model that it names, all of which must be granted; the first is held to budgets and limits.
-        One application with the model "" names none.
+        One request per model that it names, all of which must be granted; the first is held to budgets and limits.
+        One request with the model "" names none.
         """
-        call, named = calls[0], [one for one in calls if one.model]
-        principal = call.principal
-        principal.refuse_route(call.path, "pass_through")
-        principal.refuse_pass_through(call.path)
+        first, named = requests[0], [request for request in requests if request.model]
+        principal = first.principal
+        principal.refuse_route(first.path, "pass_through")
+        principal.refuse_pass_through(first.path)
         principal.refuse_blocked()
-        for one in named:
-            refuse_model_of_key(principal, one.model, one.groups)
+        for request in named:
+            refuse_model_of_key(principal, request.model, request.groups)
         principal.refuse_expired()
         principal.refuse_blocked_team()
-        for one in named:
-            refuse_model_of_others(principal, one.model, one.groups, is_own_model=one.is_own_model)
+        for request in named:
+            refuse_model_of_others(principal, request.model, request.groups, is_own_model=request.is_own_model)
         await self._shared.refresh()
-        end_user = await self._end_user(call)
+        end_user = await self._end_user(first)
         return await self._budgets.reserve(
-            self._scopes(call, end_user), self._limits(call, end_user), call.estimate, call.tokens
+            self._scopes(first, end_user), self._limits(first, end_user), first.estimate, first.tokens
         )
 
-    async def _reserve(self, call: Application) -> Reservation:
-        if not call.deployments:
+    async def _reserve(self, request: AdmissionRequest) -> Reservation:
+        if not request.deployments:
             raise InvalidRequest(
-                f"litellm.BadRequestError: You passed in model={call.model}. "
+                f"litellm.BadRequestError: You passed in model={request.model}. "
                 "There are no healthy deployments for this model",
                 param="model",
             )
         await self._shared.refresh()
-        end_user = await self._end_user(call)
-        is_free = all(_is_free(deployment) for deployment in call.deployments)
-        scopes = () if is_free else self._scopes(call, end_user)
-        return await self._budgets.reserve(scopes, self._limits(call, end_user), call.estimate, call.tokens)
+        end_user = await self._end_user(request)
+        is_free = all(_is_free(deployment) for deployment in request.deployments)
+        scopes = () if is_free else self._scopes(request, end_user)
+        return await self._budgets.reserve(scopes, self._limits(request, end_user), request.estimate, request.tokens)
 
-    async def _end_user(self, call: Application) -> EndUserFacts:
-        if not call.end_user:
+    async def _end_user(self, request: AdmissionRequest) -> EndUserFacts:
+        if not request.end_user:
             return _NOBODY
-        facts = await self._shared.end_user(call.end_user, call.principal.end_user_budget_id)
+        facts = await self._shared.end_user(request.end_user, request.principal.end_user_budget_id)
         if facts.is_blocked:
-            raise Forbidden(f"End User={call.end_user} is blocked.", type="customer_blocked", param="user")
-        if facts.models and not _is_granted(facts.models, call):
+            raise Forbidden(f"End User={request.end_user} is blocked.", type="customer_blocked", param="user")
+        if facts.models and not _is_granted(facts.models, request):
             raise Forbidden(
-                f"The model '{call.model}' is not available for End User={call.end_user}.",
+                f"The model '{request.model}' is not available for End User={request.end_user}.",
                 type="customer_model_access_denied",
                 param="model",
             )
         return facts
 
-    def _scopes(self, call: Application, end_user: EndUserFacts) -> tuple[BudgetScope, ...]:
-        principal = call.principal
-        found = [scope for scope in principal.scopes if not scope.model or scope.model == call.model]
-        found += self._shared.of_call((*principal.tags, *call.tags), call.groups)
+    def _scopes(self, request: AdmissionRequest, end_user: EndUserFacts) -> tuple[BudgetScope, ...]:
+        principal = request.principal
+        scopes = [scope for scope in principal.scopes if not scope.model or scope.model == request.model]
+        scopes += self._shared.of_call((*principal.tags, *request.tags), request.groups)
         if end_user.scope is not None:
-            found.append(end_user.scope)
-        return tuple(found)
+            scopes.append(end_user.scope)
+        return tuple(scopes)
 
-    def _limits(self, call: Application, end_user: EndUserFacts) -> tuple[RateLimit, ...]:
-        principal = call.principal
-        found = [limit for limit in principal.limits if not limit.model or limit.model == call.model]
-        found += self._shared.limits_of_tags((*principal.tags, *call.tags))
-        for tag in dict.fromkeys(call.tags):
+    def _limits(self, request: AdmissionRequest, end_user: EndUserFacts) -> tuple[RateLimit, ...]:
+        principal = request.principal
+        limits = [limit for limit in principal.limits if not limit.model or limit.model == request.model]
+        limits += self._shared.limits_of_tags((*principal.tags, *request.tags))
+        for tag in dict.fromkeys(request.tags):
             if tag in principal.tag_limits:
                 id = counter_name(principal.key_hash, tag)
-                found.append(RateLimit("tag_per_key", id, tag, principal.tag_limits[tag], None, None))
+                limits.append(RateLimit("tag_per_key", id, tag, principal.tag_limits[tag], None, None))
         if end_user.limit is not None:
-            found.append(end_user.limit)
-        return tuple(found)
+            limits.append(end_user.limit)
+        return tuple(limits)
 
 
-def _is_granted(models: Sequence[str], call: Application) -> bool:
-    return call.model in models or "*" in models or any(group in models for group in call.groups)
+def _is_granted(models: Sequence[str], request: AdmissionRequest) -> bool:
+    return request.model in models or "*" in models or any(group in models for group in request.groups)
 
 
 def _is_free(deployment: Deployment) -> bool:
@@ -144,7 +144,7 @@ class NoRoom(UpstreamError):
 class AttemptAdmission:
     """May this attempt run? What holds for a provider or a deployment, whoever calls."""
 
-    def __init__(self, settings: RoutingSettings, budgets: BudgetBook, shared: SharedScopes) -> None:
+    def __init__(self, settings: RoutingSettings, budgets: Budgets, shared: SharedScopes) -> None:
         self._budgets = budgets
         self._shared = shared
         self.reconfigure(settings)

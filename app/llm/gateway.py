@@ -1,7 +1,7 @@
-"""The hot path: admit -> attempt -> settle.
+"""The hot path, told once: admission, candidates, attempts, settlement.
 
 Keys are in memory and spend goes to a journal; only a call that is bounded by a budget or a limit asks counters that
-are shared. The caller's dialect is the provider's, so bodies pass through with only the model name changed.
+are shared. Where the caller's dialect is the provider's, bodies pass through with only the model name changed.
 
 A call goes to a group of deployments, is tried again there while that may help, and then goes on to the group's
 fallbacks: until something was sent to the client, every failure may be made good by somebody else.
@@ -12,40 +12,46 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import NamedTuple
 
-from ..deployments import Deployment, DeploymentCatalog
+from ..deployments.catalog import Deployment, DeploymentCatalog
 from ..errors import GatewayError, UpstreamError
 from ..protocols.call_options import USUAL
-from ..protocols.openai import OpenAIRequest
-from ..routing_settings import FallbackTarget
+from ..protocols.dialect import ClientRequest
+from ..protocols.dialects import client_dialect
 from ..settings import Settings
-from ..spend.budget import BudgetBook, ModelBudgetExceeded, Reservation
+from ..settings.routing import FallbackTarget
+from ..spend.budget import Budgets, ModelBudgetExceeded, Reservation
 from ..spend.ledger import SpendLedger
 from ..spend.pricing import estimate_of
 from ..spend.shared_scopes import SharedScopes
-from .accounting import CallRecord
-from .admission import Admission, Application, AttemptAdmission, NoRoom
+from .admission import Admission, AdmissionRequest, AttemptAdmission, NoRoom
+from .attempt import AttemptRunner
 from .caching.cache_keys import CacheControls
 from .caching.response_cache import CachedCall, ResponseCache
-from .call import Call, Reply, is_hurried
-from .exchange import Exchange
-from .keepalive import kept_alive
-from .observation import Observer
-from .routing.fallbacks import has_special_fallbacks, possible_targets, successors_after
-from .routing.retries import pause_before, tries_again
-from .routing.router import Route, Router
-from .upstream import Upstream
+from .call import Call, Reply, is_client_timeout
+from .call_record import CallRecord
+from .observers import Observer
+from .routing.fallbacks import fallbacks_for, possible_targets
+from .routing.retries import pause_before, should_retry
+from .routing.router import Router, RoutingRequest
+from .streaming import kept_alive
+from .upstream.client import Upstream
 
-_NAME_LENGTH = 255
-_NOTHING = Decimal(0)
+
+class Group(NamedTuple):
+    """The deployments behind one model name."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
 
 
 @dataclass(slots=True, kw_only=True)
-class Walk:
-    """One call on its way from group to group. `tried` are the groups that it came by; `controls`: of the cache."""
+class RoutedCall:
+    """One admitted call on its way from group to group. `tried`: groups that it came by. `controls`: of the cache."""
 
     call: Call
-    request: OpenAIRequest
+    request: ClientRequest
     record: CallRecord
     tried: set[str] = field(default_factory=set)
     controls: CacheControls | None = None
@@ -56,7 +62,7 @@ class Gateway:
         self,
         settings: Settings,
         catalog: DeploymentCatalog,
-        budgets: BudgetBook,
+        budgets: Budgets,
         ledger: SpendLedger,
         upstream: Upstream,
         shared: SharedScopes,
@@ -67,7 +73,7 @@ class Gateway:
         self._settings = settings
         self._catalog = catalog
         self._ledger = ledger
-        self._exchange = Exchange(settings, upstream)
+        self._attempts = AttemptRunner(settings, upstream)
         self._observers = observers
         self.answers = answers
         self._admission = Admission(budgets, shared)
@@ -77,18 +83,18 @@ class Gateway:
     def reconfigure(self, settings: Settings) -> None:
         """Take settings that changed while running."""
         self._settings = settings
-        self._exchange.reconfigure(settings)
+        self._attempts.reconfigure(settings)
         self._attempt_admission.reconfigure(settings)
         self.router.reconfigure(settings)
         self._catalog.reconfigure(settings)
         if self.answers is not None:
             self.answers.reconfigure(settings)
 
-    def hear(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Another process says what it learned or dropped."""
-        self.router.cooldowns.hear(message)
+        self.router.cooldowns.on_message(message)
         if self.answers is not None:
-            self.answers.hear(message)
+            self.answers.on_message(message)
 
     async def close(self) -> None:
         """Send what still waits on its way."""
@@ -97,34 +103,30 @@ class Gateway:
 
     async def run(self, call: Call) -> Reply:
         """Answer one call. Raises a GatewayError that the edge renders; what a failed call cost is settled by then."""
-        request = call.endpoint.read(call.body, call.path_model, call.content_type)
-        if call.num_retries is not None and request.options.num_retries is None:
-            request.options = replace(request.options, num_retries=call.num_retries)
-        call.end_user = (call.end_user or request.end_user)[:_NAME_LENGTH]
-        call.tags = list(dict.fromkeys([*request.tags, *call.tags]))
+        request = call.read()
         self._observers.call_started(call)
         try:
             controls = None if self.answers is None else self.answers.controls_of(call, request)
-            group, deployments, reservation = await self._admit(call, request)
+            group, reservation = await self._admit(call, request)
         except GatewayError as error:
             self._observers.call_refused(call, error)
             raise
         record = CallRecord(
-            call, request, reservation, self._ledger, self._observers, self.router.load, self._learn_from_stream
+            call, request, reservation, self._ledger, self._observers, self.router.load, self._record_stream_failure
         )
-        walk = Walk(call=call, request=request, record=record, tried={group}, controls=controls)
-        answering = self._answer(walk, group, deployments)
+        routed = RoutedCall(call=call, request=request, record=record, tried={group.name}, controls=controls)
+        answering = self._answer(routed, group)
         if request.is_stream and self._settings.stream_keepalive is not None:
-            return await kept_alive(answering, self._settings.stream_keepalive)
+            return await kept_alive(answering, self._settings.stream_keepalive, client_dialect(request))
         return await answering
 
-    async def _answer(self, walk: Walk, group: str, deployments: tuple[Deployment, ...]) -> Reply:
+    async def _answer(self, routed: RoutedCall, group: Group) -> Reply:
         """Serve an admitted call and close its record whatever happens."""
-        record = walk.record
+        record = routed.record
         try:
-            if self.answers is not None and walk.controls is not None:
-                return await self._answer_from(self.answers, walk.controls, walk, group, deployments)
-            return await self._serve(walk, group, deployments, walk.request)
+            if self.answers is not None and routed.controls is not None:
+                return await self._answer_from(self.answers, routed.controls, routed, group)
+            return await self._serve(routed, group, routed.request)
         except GatewayError as error:
             record.fail(error.status, getattr(error, "error_class", type(error).__name__), error.message)
             error.headers.update(record.headers_of_attempts())
@@ -138,216 +140,196 @@ class Gateway:
             raise
 
     async def _answer_from(
-        self,
-        answers: ResponseCache,
-        controls: CacheControls,
-        walk: Walk,
-        group: str,
-        deployments: tuple[Deployment, ...],
+        self, answers: ResponseCache, controls: CacheControls, routed: RoutedCall, group: Group
     ) -> Reply:
         """An earlier answer to the same request, else one of the providers."""
 
-        async def serve(request: OpenAIRequest) -> Reply:
-            return await self._serve(walk, group, deployments, request)
+        async def serve(request: ClientRequest) -> Reply:
+            return await self._serve(routed, group, request)
 
         return await answers.answer(
             CachedCall(
                 controls=controls,
-                call=walk.call,
-                request=walk.request,
-                group=group,
-                deployments=deployments,
-                record=walk.record,
+                call=routed.call,
+                request=routed.request,
+                group=group.name,
+                deployments=group.deployments,
+                record=routed.record,
                 serve=serve,
             )
         )
 
     # ---- admission -------------------------------------------------------------------------------------------------
 
-    async def _admit(self, call: Call, request: OpenAIRequest) -> tuple[str, tuple[Deployment, ...], Reservation]:
+    async def _admit(self, call: Call, request: ClientRequest) -> tuple[Group, Reservation]:
         """Hold the call's estimate, for its model or for the first of `budget_fallbacks` whose budget has room."""
         principal = call.principal
         wanted = principal.aliases.get(request.model, request.model)
         models = [wanted, *principal.budget_fallbacks.get(wanted, ())]
         for number, model in enumerate(models, start=1):
-            application = self._application(call, request, model)
+            group = self._group_of(call, model)
             try:
-                return application.model, tuple(application.deployments), await self._admission.admit(application)
+                return group, await self._admission.admit(self._admission_request(call, request, model, group))
             except ModelBudgetExceeded:
                 if number == len(models):
                     raise
         raise AssertionError("a call asks for at least one model")
 
-    def _application(self, call: Call, request: OpenAIRequest, model: str) -> Application:
+    def _group_of(self, call: Call, model: str) -> Group:
+        name = self._catalog.group_behind(model, call.principal.team_id)
+        return Group(name, self._catalog.behind(name, call.principal.team_id))
+
+    def _admission_request(self, call: Call, request: ClientRequest, model: str, group: Group) -> AdmissionRequest:
         team_id = call.principal.team_id
-        group = self._catalog.group_behind(model, team_id)
-        deployments = self._catalog.behind(group, team_id)
-        return Application(
+        return AdmissionRequest(
             principal=call.principal,
-            model=group,
+            model=group.name,
             path=call.path,
-            deployments=deployments,
-            groups=self._catalog.groups_of(group, team_id) | ({model} if model != group else frozenset()),
-            is_own_model=self._catalog.belongs_to_team(group, team_id),
+            deployments=group.deployments,
+            groups=self._catalog.groups_of(group.name, team_id) | ({model} if model != group.name else frozenset()),
+            is_own_model=self._catalog.belongs_to_team(group.name, team_id),
             tags=call.tags,
             end_user=call.end_user,
-            estimate=_estimate(request, deployments),
+            estimate=_estimate(request, group.deployments),
             tokens=request.estimated_prompt_tokens,
         )
 
-    # ---- groups ----------------------------------------------------------------------------------------------------
+    # ---- candidates: groups and their fallbacks --------------------------------------------------------------------
 
-    async def _serve(
-        self, walk: Walk, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
-    ) -> Reply:
+    async def _serve(self, routed: RoutedCall, group: Group, request: ClientRequest) -> Reply:
         """An answer of this group or of those that take over from it. Raises the last failure."""
         try:
-            return await self._ask_group(walk, group, deployments, request)
+            return await self._try_group(routed, group, request)
         except UpstreamError as error:
             last = error
-        successors = successors_after(last, group, request.options, self._settings)
-        for target in successors.targets:
-            if not self._may_go_on(walk, target):
+        plan = fallbacks_for(last, group.name, request.options, self._settings)
+        for target in plan.targets:
+            if not self._may_fall_back(routed, target):
                 continue
             try:
-                return await self._go_on(walk, target, is_configured=not successors.are_the_client_s)
+                return await self._fall_back(routed, target, is_configured=not plan.is_client_supplied)
             except UpstreamError as error:
                 last = error
             except GatewayError:
                 continue  # this caller may not, or has no budget there; what the provider said matters more
         raise last
 
-    def _may_go_on(self, walk: Walk, target: FallbackTarget) -> bool:
-        group = self._catalog.group_behind(target.model, walk.call.principal.team_id)
-        return group not in walk.tried and walk.record.fallbacks < self._settings.max_fallbacks
+    def _may_fall_back(self, routed: RoutedCall, target: FallbackTarget) -> bool:
+        name = self._catalog.group_behind(target.model, routed.call.principal.team_id)
+        return name not in routed.tried and routed.record.fallbacks < self._settings.max_fallbacks
 
-    async def _go_on(self, walk: Walk, target: FallbackTarget, *, is_configured: bool) -> Reply:
+    async def _fall_back(self, routed: RoutedCall, target: FallbackTarget, *, is_configured: bool) -> Reply:
         """Let a fallback's group answer, within the budgets and limits that hold for it."""
-        request = walk.request.replaced(target.fields)
-        application = self._application(walk.call, request, target.model)
-        walk.tried.add(application.model)
-        walk.record.go_on(application.model, await self._admission.admit(application, is_fallback=is_configured))
-        return await self._serve(walk, application.model, tuple(application.deployments), request)
+        request = routed.request.replaced(target.fields)
+        group = self._group_of(routed.call, target.model)
+        asked = self._admission_request(routed.call, request, target.model, group)
+        routed.tried.add(group.name)
+        routed.record.fall_back(group.name, await self._admission.admit(asked, is_fallback=is_configured))
+        return await self._serve(routed, group, request)
 
-    async def _ask_group(
-        self, walk: Walk, group: str, deployments: tuple[Deployment, ...], request: OpenAIRequest
-    ) -> Reply:
+    async def _try_group(self, routed: RoutedCall, group: Group, request: ClientRequest) -> Reply:
         """Ask the deployments of a group, those of the first `order` before the others."""
-        targets = possible_targets(group, request.options, self._settings)
-        route = Route(
-            group=group,
-            tags=(*walk.call.principal.tags, *walk.call.tags),
+        targets = possible_targets(group.name, request.options, self._settings)
+        routing = RoutingRequest(
+            group=group.name,
+            tags=(*routed.call.principal.tags, *routed.call.tags),
             prompt_tokens=request.estimated_text_tokens if self._settings.enable_pre_call_checks else 0,
             is_stream=request.is_stream,
-            has_fallback=any(self._may_go_on(walk, target) for target in targets),
+            has_fallback=any(self._may_fall_back(routed, target) for target in targets),
         )
-        levels = self.router.levels(deployments, route)
-        for number, level in enumerate(levels, start=1):
-            # A later level takes over as a fallback does.
-            here = route if number == len(levels) or route.has_fallback else replace(route, has_fallback=True)
+        tiers = self.router.tiers(group.deployments, routing)
+        for number, tier in enumerate(tiers, start=1):
+            # A later tier takes over as a fallback does.
+            is_last = number == len(tiers)
+            here = routing if is_last or routing.has_fallback else replace(routing, has_fallback=True)
             try:
-                return await self._ask_level(walk, here, level, request)
+                return await self._try_tier(routed, here, tier, request)
             except UpstreamError:
-                if number == len(levels):
+                if is_last:
                     raise
-        raise AssertionError("a group has at least one level")
+        raise AssertionError("a group has at least one tier")
 
-    async def _ask_level(self, walk: Walk, route: Route, level: list[Deployment], request: OpenAIRequest) -> Reply:
+    # ---- attempts --------------------------------------------------------------------------------------------------
+
+    async def _try_tier(
+        self, routed: RoutedCall, routing: RoutingRequest, tier: list[Deployment], request: ClientRequest
+    ) -> Reply:
         """Ask one deployment after the other, and the same ones again, as long as the failures leave hope."""
         tried: set[str] = set()
         failures = 0
         while True:
-            deployment = self.router.choose(level, tried, route)
-            if deployment is None:
-                tried.clear()
-                deployment = self.router.choose(level, tried, route) or level[0]
+            deployment = self.router.next_of(tier, tried, routing)
             tried.add(deployment.id)
             try:
-                return await self._attempt(walk, deployment, request)
-            except UpstreamError as error:
-                others = self.router.choose(level, tried, route)
-                if isinstance(error, NoRoom):
-                    # Nobody was asked: it counts neither against the deployment nor against the tries.
-                    if others is None:
-                        raise
-                    continue
-                failures += 1
-                if not is_hurried(error, walk.call, request.options):
-                    has_fallback = self._has_fallback_for_all(route, request)
-                    self._learn(deployment, error, is_alone=len(level) == 1, has_fallback=has_fallback)
-                if not self._hopes(error, failures, route, request, deployment, level, has_others=others is not None):
+                return await self._attempt(routed, deployment, request)
+            except NoRoom:
+                # Nobody was asked: it counts neither against the deployment nor against the tries.
+                if self.router.choose(tier, tried, routing) is None:
                     raise
-                pause = pause_before(
+            except UpstreamError as error:
+                failures += 1
+                has_others = self.router.choose(tier, tried, routing) is not None
+                if not is_client_timeout(error, routed.call, request.options):
+                    has_fallback = self._has_fallback_for_all(routing, request)
+                    self._record_failure(deployment, error, is_alone=len(tier) == 1, has_fallback=has_fallback)
+                if not should_retry(
                     error,
                     failures=failures,
-                    has_others=others is not None,
-                    least=self._settings.retry_after,
-                    chance=self.router.chance,
-                )
-                await asyncio.sleep(pause)
+                    group=routing.group,
+                    has_others=has_others,
+                    has_fallback=routing.has_fallback,
+                    all_cooling_down=self.router.all_cooling_down(tier),
+                    options=request.options,
+                    settings=self._settings,
+                    configured=deployment.num_retries,
+                ):
+                    raise
+                await asyncio.sleep(self._pause_before(error, failures, has_others=has_others))
 
-    def _has_fallback_for_all(self, route: Route, request: OpenAIRequest) -> bool:
-        """What one client would fall back on is no reason to rest the only deployment of all others."""
-        if route.has_fallback and request.options.fallbacks is None:
-            return True
-        return bool(possible_targets(route.group, USUAL, self._settings))
+    def _pause_before(self, error: UpstreamError, failures: int, *, has_others: bool) -> float:
+        least, chance = self._settings.retry_after, self.router.chance
+        return pause_before(error, failures=failures, has_others=has_others, least=least, chance=chance)
 
-    def _learn(self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool) -> None:
-        seconds = self.router.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
-        if seconds:
-            self._observers.deployment_cooled(deployment, error.status, seconds)
-
-    def _learn_from_stream(self, deployment: Deployment, error: UpstreamError) -> None:
-        """A stream broke after the client had seen it begin."""
-        group, team_id = deployment.public_name, deployment.team_id
-        is_alone = len(self._catalog.behind(group, team_id)) <= 1
-        has_fallback = bool(possible_targets(group, USUAL, self._settings))
-        self._learn(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
-
-    def _hopes(
-        self,
-        error: UpstreamError,
-        failures: int,
-        route: Route,
-        request: OpenAIRequest,
-        deployment: Deployment,
-        level: list[Deployment],
-        *,
-        has_others: bool,
-    ) -> bool:
-        """Whether the group is tried again: not while all of it rests, and a limit is left to a fallback at once."""
-        if not has_others and ((route.has_fallback and error.status == 429) or self.router.all_rest(level)):
-            return False
-        if has_special_fallbacks(error, request.options, self._settings):
-            return False
-        return tries_again(
-            error,
-            failures=failures,
-            group=route.group,
-            has_others=has_others,
-            settings=self._settings,
-            asked=request.options.num_retries,
-            configured=deployment.num_retries,
-        )
-
-    async def _attempt(self, walk: Walk, deployment: Deployment, request: OpenAIRequest) -> Reply:
-        record = walk.record
-        record.attempt_reservation = await self._attempt_admission.admit(
+    async def _attempt(self, routed: RoutedCall, deployment: Deployment, request: ClientRequest) -> Reply:
+        record = routed.record
+        reservation = await self._attempt_admission.admit(
             deployment, lambda: _estimate(request, (deployment,)), request.estimated_prompt_tokens
         )
-        record.start_attempt(deployment)
+        record.start_attempt(deployment, reservation)
         try:
-            reply = await self._exchange.run(walk.call, request, deployment, record)
+            reply = await self._attempts.run(routed.call, request, deployment, record)
         except UpstreamError as error:
             record.end_attempt(error)
             raise
         self.router.cooldowns.answered(deployment.id)
         return reply
 
+    # ---- failures --------------------------------------------------------------------------------------------------
 
-def _estimate(request: OpenAIRequest, deployments: tuple[Deployment, ...]) -> Decimal:
+    def _has_fallback_for_all(self, routing: RoutingRequest, request: ClientRequest) -> bool:
+        """What one client would fall back on is no reason to cool down the only deployment of all others."""
+        if routing.has_fallback and request.options.fallbacks is None:
+            return True
+        return bool(possible_targets(routing.group, USUAL, self._settings))
+
+    def _record_failure(
+        self, deployment: Deployment, error: UpstreamError, *, is_alone: bool, has_fallback: bool
+    ) -> None:
+        seconds = self.router.failed(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
+        if seconds:
+            self._observers.deployment_cooled(deployment, error.status, seconds)
+
+    def _record_stream_failure(self, deployment: Deployment, error: UpstreamError) -> None:
+        """A stream broke after the client had seen it begin."""
+        group, team_id = deployment.public_name, deployment.team_id
+        is_alone = len(self._catalog.behind(group, team_id)) <= 1
+        has_fallback = bool(possible_targets(group, USUAL, self._settings))
+        self._record_failure(deployment, error, is_alone=is_alone, has_fallback=has_fallback)
+
+
+def _estimate(request: ClientRequest, deployments: tuple[Deployment, ...]) -> Decimal:
     """What to hold for a call: the dearest of the deployments may be the one that answers."""
     size, most, choices, asked = request.body_bytes, request.max_tokens, request.choices, request.asked
-    different = {id(one.prices): one.prices for one in deployments}.values()
+    different = {id(deployment.prices): deployment.prices for deployment in deployments}.values()
     estimates = (estimate_of(size, most, prices, choices=choices, asked=asked) for prices in different)
-    return max(estimates, default=_NOTHING)
+    return max(estimates, default=Decimal(0))

@@ -16,7 +16,7 @@ import msgspec
 
 _BYTES_PER_TOKEN = 4
 # Longer texts are estimated: counting must not hold up the calls of others.
-_LONGEST_TEXT = 2_000_000
+_MAX_TEXT = 2_000_000
 # What the dialect wraps around each message, and around the answer to come.
 _PER_MESSAGE, _PER_ANSWER = 3, 3
 # A picture of 1024 by 1024 at full detail.
@@ -42,7 +42,7 @@ def count_tokens(model: str, body: Mapping[str, Any]) -> TokenCount:
     """The tokens of a body's `prompt`, or of its `messages` and `tools`. Blocks: call it from a thread."""
     texts, extra = _texts_of(body)
     name = model.rpartition("/")[2]
-    tokenizer = _tokenizer(_vocabulary(name)) if sum(map(len, texts)) <= _LONGEST_TEXT else None
+    tokenizer = _tokenizer(_vocabulary(name)) if sum(map(len, texts)) <= _MAX_TEXT else None
     if tokenizer is None:
         return TokenCount(extra + sum(-(-len(text.encode()) // _BYTES_PER_TOKEN) for text in texts), is_exact=False)
     return TokenCount(extra + sum(tokenizer.count(text) for text in texts), is_exact=name.startswith(_OPENAI))
@@ -69,7 +69,7 @@ def _texts_of(body: Mapping[str, Any]) -> tuple[list[str], int]:
         prompt = body.get("prompt")
         pieces = prompt if isinstance(prompt, list) else [prompt]
         # A prompt may be given as tokens.
-        return [text for text in pieces if isinstance(text, str)], sum(isinstance(one, int) for one in pieces)
+        return [text for text in pieces if isinstance(text, str)], sum(isinstance(piece, int) for piece in pieces)
     texts: list[str] = []
     extra = _PER_ANSWER
     for message in body["messages"]:

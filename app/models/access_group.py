@@ -30,9 +30,9 @@ class AccessGroup(Versioned):
     class Meta:
         table = "access_group"
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        return {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        return {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
 
 
 class ModelAccessGroupBudget(Model):

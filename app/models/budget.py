@@ -37,9 +37,9 @@ class Budget(Versioned):
         table = "budget"
         indexes = (Index(fields=("budget_reset_at",), name="idx_budget_reset"),)
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        return {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        return {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
 
 
 class BudgetWindow(Model):

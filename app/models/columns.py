@@ -35,7 +35,7 @@ def json_object() -> fields.JSONField[dict[str, Any]]:
     return fields.JSONField(default=dict)
 
 
-def wire_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A column's value as the management API writes it: money is a JSON number, times are ISO 8601 in UTC."""
     if isinstance(value, Decimal):
         return float(value)

@@ -24,7 +24,7 @@ class Credential(Versioned):
     class Meta:
         table = "credential"
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row without its values, not even as ciphertext."""
         names = [name for name in self._meta.fields_map if name != "credential_values"]
-        return {name: columns.wire_value(getattr(self, name)) for name in names}
+        return {name: columns.json_value(getattr(self, name)) for name in names}

@@ -28,7 +28,7 @@ class StoredDeployment(Versioned):
         table = "deployment"
         indexes = (Index(fields=("model_name",), name="idx_deployment_model_name"),)
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row without its parameters, not even as ciphertext."""
         names = [name for name in self._meta.fields_map if name != "litellm_params"]
-        return {name: columns.wire_value(getattr(self, name)) for name in names}
+        return {name: columns.json_value(getattr(self, name)) for name in names}

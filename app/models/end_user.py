@@ -29,7 +29,7 @@ class EndUser(Versioned):
     class Meta:
         table = "end_user"
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
         return {**row, "object_permission": None, "object_permission_id": None}

@@ -33,6 +33,6 @@ class HealthCheck(Model):
         table = "health_check"
         indexes = (Index(fields=("model_name", "checked_at"), name="idx_health_check_model"),)
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        return {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        return {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}

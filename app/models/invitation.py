@@ -28,6 +28,6 @@ class Invitation(Model):
         table = "invitation"
         indexes = (Index(fields=("user_id",), name="idx_invitation_user"),)
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        return {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        return {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}

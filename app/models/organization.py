@@ -32,9 +32,9 @@ class Organization(Versioned):
         table = "organization"
         indexes = (Index(fields=("organization_alias",), name="idx_organization_alias"),)
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
         return {**row, "object_permission": None, "object_permission_id": None}
 
 
@@ -55,6 +55,6 @@ class OrganizationMembership(Model):
         unique_together = (("organization_id", "user_id"),)
         indexes = (Index(fields=("user_id",), name="idx_organization_membership_user"),)
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         names = ("user_id", "organization_id", "user_role", "spend", "budget_id", "created_at", "updated_at")
-        return {name: columns.wire_value(getattr(self, name)) for name in names}
+        return {name: columns.json_value(getattr(self, name)) for name in names}

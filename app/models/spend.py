@@ -53,20 +53,20 @@ class SpendLog(Model):
             Index(fields=("end_user",), name="idx_spend_log_end_user"),
         )
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as `/spend/logs` writes it, with the contract's spelling of the times."""
-        row = {field: columns.wire_value(getattr(self, field)) for field in _WIRE_FIELDS}
+        row = {field: columns.json_value(getattr(self, field)) for field in _JSON_FIELDS}
         row.update(
-            startTime=columns.wire_value(self.start_time),
-            endTime=columns.wire_value(self.end_time),
-            completionStartTime=columns.wire_value(self.completion_start_time),
+            startTime=columns.json_value(self.start_time),
+            endTime=columns.json_value(self.end_time),
+            completionStartTime=columns.json_value(self.completion_start_time),
             mcp_namespaced_tool_name=None,
             agent_id=None,
         )
         return row
 
 
-_WIRE_FIELDS = (
+_JSON_FIELDS = (
     "request_id",
     "call_type",
     "api_key",

@@ -28,7 +28,7 @@ class Tag(Versioned):
     class Meta:
         table = "tag"
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it."""
-        row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map if name != "tag_name"}
+        row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map if name != "tag_name"}
         return {"name": self.tag_name, **row}

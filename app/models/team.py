@@ -45,10 +45,10 @@ class TeamColumns(Model):
     class Meta:
         abstract = True
 
-    def as_wire(self, members: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
+    def to_json(self, members: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
         """The row as the management API writes it; `members` are `{"user_id", "user_email", "role"}`."""
         members = list(members)
-        row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
         return {
             **row,
             "admins": [member["user_id"] for member in members if member["role"] == "admin"],
@@ -114,6 +114,6 @@ class TeamMembership(Model):
     def is_admin(self) -> bool:
         return bool(self.role == "admin")
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         names = ("user_id", "team_id", "budget_id", "spend", "total_spend")
-        return {name: columns.wire_value(getattr(self, name)) for name in names}
+        return {name: columns.json_value(getattr(self, name)) for name in names}

@@ -47,7 +47,7 @@ class User(Versioned):
             Index(fields=("budget_reset_at",), name="idx_user_reset"),
         )
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it, without the password."""
-        row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map if name != "password"}
+        row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map if name != "password"}
         return {**row, "object_permission": None}

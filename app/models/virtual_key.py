@@ -10,7 +10,7 @@ from tortoise.expressions import Q
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from ..callback_entries import shown_metadata
+from ..security.callback_credentials import shown_metadata
 from . import columns
 from .versioned import Versioned
 
@@ -82,9 +82,9 @@ class KeyColumns(Model):
             return "revoked"
         return "expired" if self.is_expired else "active"
 
-    def as_wire(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it. It never held the secret."""
-        row = {name: columns.wire_value(getattr(self, name)) for name in self._meta.fields_map}
+        row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
         row["metadata"] = shown_metadata(self.metadata)
         return {**row, "object_permission": None, "status": self.status}
 
@@ -124,7 +124,7 @@ class VirtualKey(KeyColumns, Versioned):
             Index(fields=("key_rotation_at",), name="idx_virtual_key_rotation"),
         )
 
-    async def bury(self, *, deleted_by: str | None, deleted_by_api_key: str, changed_by: str | None) -> None:
+    async def archive(self, *, deleted_by: str | None, deleted_by_api_key: str, changed_by: str | None) -> None:
         """Delete the key and leave a tombstone. Run it inside a transaction."""
         kept = {name: getattr(self, name) for name in self._meta.fields_map if name != "version"}
         await DeletedVirtualKey.create(

@@ -1,1 +1,1 @@
-"""Wire dialects: pure translation in both directions, no I/O."""
+"""HttpClient dialects: pure translation in both directions, no I/O."""

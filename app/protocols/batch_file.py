@@ -13,7 +13,7 @@ from .json_fields import BROKEN_JSON, RawFields, read_fields
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
-_MOST_MODELS = 5
+_MAX_MODELS = 5
 
 
 def models_of_batch(file: bytes) -> tuple[str, ...]:
@@ -21,8 +21,8 @@ def models_of_batch(file: bytes) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for number, _, body in _calls(file):
         found[_model(number, body)] = None
-        if len(found) > _MOST_MODELS:
-            raise InvalidRequest(f"The file names more than {_MOST_MODELS} models.", param="file")
+        if len(found) > _MAX_MODELS:
+            raise InvalidRequest(f"The file names more than {_MAX_MODELS} models.", param="file")
     if not found:
         raise InvalidRequest("The file has no calls: it needs one JSON object a line.", param="file")
     return tuple(found)

@@ -11,7 +11,7 @@ import msgspec
 from .json_fields import BROKEN_JSON
 
 # A line that is longer is not looked at: an answer to a thousand embeddings is shorter.
-_LONGEST_LINE = 32 * 1024 * 1024
+_MAX_LINE = 32 * 1024 * 1024
 
 
 class _Body(msgspec.Struct):
@@ -42,7 +42,7 @@ class Counted:
 class BatchOutput:
     """Takes a file in pieces of any size. `failed`: lines of calls without usage; `unreadable`: lines that are none."""
 
-    def __init__(self, longest_line: int = _LONGEST_LINE) -> None:
+    def __init__(self, longest_line: int = _MAX_LINE) -> None:
         self._longest = longest_line
         self._parts: list[bytes] = []
         self._held = 0
@@ -81,14 +81,14 @@ class BatchOutput:
 
     def _read(self, line: bytes) -> Iterator[Counted]:
         try:
-            said = _decode(line)
+            line_value = _decode(line)
         except BROKEN_JSON:
             self.unreadable += 1
             return
-        if said.response is None and said.error is None:
+        if line_value.response is None and line_value.error is None:
             self.unreadable += 1
             return
-        body = said.response.body if said.response is not None else None
+        body = line_value.response.body if line_value.response is not None else None
         if isinstance(body, _Body) and body.usage:
             yield Counted(body.model or "", body.usage)
         else:

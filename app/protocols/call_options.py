@@ -1,4 +1,4 @@
-"""What a client's body says to the gateway and not to the provider (contract llm.md §4.4). All dialects share it."""
+"""What a client's body says to the gateway and not to the provider. All dialects share it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Raw
 
 from ..errors import InvalidRequest
-from ..routing_settings import Fallbacks, FallbackTarget, fallback_groups, fallback_targets
+from ..settings.routing import Fallbacks, FallbackTarget, fallback_groups, fallback_targets
 
 _any = msgspec.json.Decoder().decode
 # Raw values are split off unread: their text may be no UTF-8, their numbers none that fit.
 _BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_MOST_SECONDS = 86_400.0
-_MOST_RETRIES = 20
+_MAX_SECONDS = 86_400.0
+_MAX_RETRIES = 20
 
 _NAMES = frozenset(
     "num_retries max_retries timeout stream_timeout disable_fallbacks fallbacks context_window_fallbacks "
@@ -69,15 +69,15 @@ def _retries(given: Mapping[str, Any]) -> int | None:
     value = given.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_RETRIES:
-        raise InvalidRequest(f"'{name}' must be a whole number from 0 to {_MOST_RETRIES}.", param=name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_RETRIES:
+        raise InvalidRequest(f"'{name}' must be a whole number from 0 to {_MAX_RETRIES}.", param=name)
     return value
 
 
 def _seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _MOST_SECONDS:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _MAX_SECONDS:
         raise InvalidRequest(f"'{name}' must be a number of seconds above zero.", param=name)
     return float(value)
 

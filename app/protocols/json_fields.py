@@ -18,7 +18,7 @@ _any = msgspec.json.Decoder().decode
 # What decoding raises for bytes that are no JSON, no UTF-8, or nested beyond any purpose.
 BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-_MOST_TOKENS = 10**9
+_MAX_TOKENS = 10**9
 
 
 def as_mapping(value: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def as_mapping(value: Any) -> dict[str, Any]:
 
 def as_count(value: Any) -> int:
     """A number of tokens. A provider that reports nonsense must not break the sums of everyone else."""
-    return max(0, min(int(value), _MOST_TOKENS)) if isinstance(value, int | float) else 0
+    return max(0, min(int(value), _MAX_TOKENS)) if isinstance(value, int | float) else 0
 
 
 def error_message(body: bytes) -> str | None:

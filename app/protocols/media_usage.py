@@ -24,13 +24,13 @@ _ASSUMED_TOKENS = {"image": 4_200, "picture sent": 800, "second": 10}
 _BYTES_PER_SECOND = 8_000
 # Nobody speaks more text in a second; a file may be pressed harder than people send it.
 _TEXT_BYTES_PER_SECOND = 25
-_MOST_SECONDS = Decimal(1_000_000)
+_MAX_SECONDS = Decimal(1_000_000)
 # Of a WAV file's head: its encoding, channels, samples a second, and bits a sample, where the first block is `fmt `.
 _WAV = struct.Struct("<HHI6xH")
 _WAV_AT = 20
 # Encodings whose samples are plain numbers, so that their size follows from the head that a player goes by.
 _PLAIN_WAV = frozenset({0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE})
-_MOST_CHANNELS, _MOST_SAMPLES, _MOST_BITS = 8, 192_000, 32
+_MAX_CHANNELS, _MAX_SAMPLES, _MAX_BITS = 8, 192_000, 32
 _ARROW = re.compile(rb"-->\s*(?:(\d+):)?(\d{1,2}):(\d{1,2})[.,](\d{1,3})")
 
 
@@ -54,7 +54,7 @@ def _wav_rate(file: bytes) -> int | None:
     if len(file) < _WAV_AT + _WAV.size:
         return None
     encoding, channels, samples, bits = _WAV.unpack_from(file, _WAV_AT)
-    is_likely = 0 < channels <= _MOST_CHANNELS and 0 < samples <= _MOST_SAMPLES and 0 < bits <= _MOST_BITS
+    is_likely = 0 < channels <= _MAX_CHANNELS and 0 < samples <= _MAX_SAMPLES and 0 < bits <= _MAX_BITS
     return int(channels * samples * -(-bits // 8)) if encoding in _PLAIN_WAV and is_likely else None
 
 
@@ -87,7 +87,7 @@ def used_by(unit: str, fields: Mapping[str, Raw], asked: Usage) -> Usage | None:
         made = len(data) if isinstance(data, list) else asked.images
         return replace(tokens, images=made, raw=usage or {"images": made})
     if unit == "second":
-        seconds = _said_seconds(usage, fields)
+        seconds = _reported_seconds(usage, fields)
         if seconds is not None:
             return replace(tokens, seconds=seconds, raw=usage or {"seconds": float(seconds)})
         return replace(tokens, raw=usage) if tokens.total_tokens else asked
@@ -113,20 +113,20 @@ def tokens_of(usage: Mapping[str, Any]) -> Usage:
     )
 
 
-def _said_seconds(usage: Mapping[str, Any], fields: Mapping[str, Raw]) -> Decimal | None:
+def _reported_seconds(usage: Mapping[str, Any], fields: Mapping[str, Raw]) -> Decimal | None:
     """The length of the audio: in the usage, or beside the text as some formats have it."""
-    said = usage.get("seconds")
-    if said is None and "duration" in fields:
-        said = _any(fields["duration"])
+    reported = usage.get("seconds")
+    if reported is None and "duration" in fields:
+        reported = _any(fields["duration"])
     try:
-        seconds = Decimal(str(said))
+        seconds = Decimal(str(reported))
     except ArithmeticError:
         return None
-    return _rounded(min(seconds, _MOST_SECONDS)) if seconds.is_finite() and seconds >= 0 else None
+    return _rounded(min(seconds, _MAX_SECONDS)) if seconds.is_finite() and seconds >= 0 else None
 
 
 def _rounded(seconds: Decimal) -> Decimal:
-    return min(seconds, _MOST_SECONDS).quantize(Decimal("0.001"))
+    return min(seconds, _MAX_SECONDS).quantize(Decimal("0.001"))
 
 
 class RelayMeter:
@@ -162,5 +162,5 @@ class RelayMeter:
         if tokens.total_tokens:
             self.usage = replace(tokens, images=self._asked.images, characters=self._asked.characters)
         elif "seconds" in usage:
-            seconds = _said_seconds(usage, {})
+            seconds = _reported_seconds(usage, {})
             self.usage = self.usage if seconds is None else replace(self._asked, seconds=seconds, raw=usage)

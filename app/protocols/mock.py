@@ -1,4 +1,4 @@
-"""Answers of a deployment with `mock_response`: fixed text, fixed usage, no provider (contract llm.md §4.4)."""
+"""Answers of a deployment with `mock_response`: fixed text, fixed usage, no provider. They are in OpenAI's dialect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from .openai import CHAT, DONE, EMBEDDINGS, Endpoint
+from .openai import CHAT, DONE, EMBEDDINGS
 from .openai_media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
@@ -24,50 +24,50 @@ MOCK_ERRORS = {
 }
 
 
-def mock_answer(endpoint: Endpoint, text: str) -> bytes:
-    """The body that a provider would have sent: JSON, but for speech."""
-    if endpoint in _MEDIA:
-        return _media_answer(endpoint, text)
-    if endpoint is EMBEDDINGS:
+def mock_answer(path: str, text: str) -> bytes:
+    """The body that a provider would have sent for an operation's path: JSON, but for speech."""
+    if path in _MEDIA:
+        return _media_answer(path, text)
+    if path == EMBEDDINGS.path:
         data: list[Any] = [{"object": "embedding", "index": 0, "embedding": [0.0, 0.0, 0.0]}]
         return _encode(
             {"object": "list", "data": data, "model": "", "usage": {"prompt_tokens": 10, "total_tokens": 10}}
         )
-    body = _frame(endpoint, _new_id(), "" if endpoint is CHAT else text, "stop", is_chunk=False)
-    if endpoint is CHAT:
+    body = _frame(path, _new_id(), "" if path == CHAT.path else text, "stop", is_chunk=False)
+    if path == CHAT.path:
         body["choices"][0]["message"] = {"role": "assistant", "content": text}
     return _encode({**body, "usage": _USAGE})
 
 
-def mock_type(endpoint: Endpoint) -> str:
+def mock_type(path: str) -> str:
     """The content type of that body."""
-    return "audio/mpeg" if endpoint is SPEECH else "application/json"
+    return "audio/mpeg" if path == SPEECH.path else "application/json"
 
 
-_MEDIA = (IMAGES, IMAGE_EDITS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, MODERATIONS, RERANK)
+_MEDIA = tuple(
+    endpoint.path for endpoint in (IMAGES, IMAGE_EDITS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, MODERATIONS, RERANK)
+)
 
 
-def _media_answer(endpoint: Endpoint, text: str) -> bytes:
-    if endpoint is SPEECH:
+def _media_answer(path: str, text: str) -> bytes:
+    if path == SPEECH.path:
         return text.encode()
-    if endpoint in (IMAGES, IMAGE_EDITS):
+    if path in (IMAGES.path, IMAGE_EDITS.path):
         return _encode({"created": int(time.time()), "data": [{"b64_json": "", "revised_prompt": text}]})
-    if endpoint is MODERATIONS:
+    if path == MODERATIONS.path:
         result: dict[str, Any] = {"flagged": False, "categories": {}, "category_scores": {}}
         return _encode({"id": f"modr-{uuid.uuid4()}", "model": "", "results": [result]})
-    if endpoint is RERANK:
+    if path == RERANK.path:
         return _encode({"id": str(uuid.uuid4()), "results": [{"index": 0, "relevance_score": 1.0}], "meta": {}})
     return _encode({"text": text})
 
 
-def mock_events(endpoint: Endpoint, text: str) -> list[bytes]:
+def mock_events(path: str, text: str) -> list[bytes]:
     """The same as events: pieces of about three characters, a last chunk with the usage, the end."""
     pieces = [text[index : index + _PIECE] for index in range(0, len(text), _PIECE)] or [""]
     id = _new_id()
-    frames = [
-        _frame(endpoint, id, piece, None, is_chunk=True, is_first=index == 0) for index, piece in enumerate(pieces)
-    ]
-    frames.append(_frame(endpoint, id, "", "stop", is_chunk=True))
+    frames = [_frame(path, id, piece, None, is_chunk=True, is_first=index == 0) for index, piece in enumerate(pieces)]
+    frames.append(_frame(path, id, "", "stop", is_chunk=True))
     usage = {**frames[-1], "choices": [], "usage": _USAGE}
     return [_encode(frame) for frame in [*frames, usage]] + [DONE]
 
@@ -77,19 +77,19 @@ def _new_id() -> str:
 
 
 def _frame(
-    endpoint: Endpoint, id: str, text: str, finish: str | None, *, is_chunk: bool, is_first: bool = False
+    path: str, id: str, text: str, finish: str | None, *, is_chunk: bool, is_first: bool = False
 ) -> dict[str, Any]:
     choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-    if endpoint is not CHAT:
+    if path != CHAT.path:
         choice["text"] = text
     elif is_chunk:
         choice["delta"] = {"content": text} if text else {}
         if is_first:
             choice["delta"]["role"] = "assistant"
-    kind = "chat.completion" if endpoint is CHAT else "text_completion"
+    kind = "chat.completion" if path == CHAT.path else "text_completion"
     return {
         "id": id,
-        "object": f"{kind}.chunk" if is_chunk and endpoint is CHAT else kind,
+        "object": f"{kind}.chunk" if is_chunk and path == CHAT.path else kind,
         "created": int(time.time()),
         "model": "",
         "choices": [choice],

@@ -13,8 +13,8 @@ from werkzeug.http import parse_options_header
 from ..errors import InvalidRequest
 
 # More than any of the dialect's operations takes: sixteen pictures, some words, and what lists are spelled as.
-_MOST_PARTS = 200
-_LONGEST_HEAD = 16 * 1024
+_MAX_PARTS = 200
+_MAX_HEAD = 16 * 1024
 _LINE_END = re.compile(rb"[ \t]{0,100}\r\n")
 # Browsers write a name with these characters so; a name must not end its header.
 # A backslash is one of them to some readers and none to others.
@@ -49,22 +49,24 @@ class Form:
 
     def text(self, name: str) -> str | None:
         """The first field of this name that is no file and not empty."""
-        return next((one.text for one in self.parts if one.name == name and one.filename is None and one.value), None)
+        return next(
+            (part.text for part in self.parts if part.name == name and part.filename is None and part.value), None
+        )
 
     def texts(self, name: str) -> list[str]:
         """The values of a list: `name` or `name[]`, any number of times."""
-        return [one.text for one in self.parts if one.base_name == name and one.filename is None]
+        return [part.text for part in self.parts if part.base_name == name and part.filename is None]
 
     def files(self, *names: str) -> list[Part]:
-        return [one for one in self.parts if one.filename is not None and (not names or one.base_name in names)]
+        return [part for part in self.parts if part.filename is not None and (not names or part.base_name in names)]
 
     def has(self, name: str) -> bool:
         """Whether there is a part of this name with something in it."""
-        return any(one.base_name == name and one.value for one in self.parts)
+        return any(part.base_name == name and part.value for part in self.parts)
 
     def without(self, names: Iterable[str]) -> Form:
         left_out = frozenset(names)
-        return Form(tuple(one for one in self.parts if one.base_name not in left_out))
+        return Form(tuple(part for part in self.parts if part.base_name not in left_out))
 
     def with_text(self, name: str, value: str) -> Form:
         """The form with one field set, in place of whatever had its name."""
@@ -95,13 +97,13 @@ def parse_form(body: bytes, content_type: str) -> Form:
             "The body must be multipart/form-data with a boundary, as SDKs send files.", param="request_body"
         )
     try:
-        parts = tuple(islice(_parts(body, boundary.encode("latin-1", "replace")), _MOST_PARTS + 1))
+        parts = tuple(islice(_parts(body, boundary.encode("latin-1", "replace")), _MAX_PARTS + 1))
     except ValueError:
         raise InvalidRequest(
             "Invalid form payload: the body is not well-formed multipart/form-data.", param="request_body"
         ) from None
-    if len(parts) > _MOST_PARTS:
-        raise InvalidRequest(f"The form has more than {_MOST_PARTS} parts.", param="request_body")
+    if len(parts) > _MAX_PARTS:
+        raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.", param="request_body")
     return Form(parts)
 
 
@@ -132,7 +134,7 @@ def _next_border(body: bytes, border: bytes, position: int) -> int:
 
 def _part(head: bytes, value: bytes) -> Part:
     """Raises ValueError for a head without a name, and for one with two: readers do not agree on which counts."""
-    if len(head) > _LONGEST_HEAD:
+    if len(head) > _MAX_HEAD:
         raise ValueError("the head of a part is too long")
     headers: dict[str, str] = {}
     for line in head.decode("utf-8", "replace").split("\r\n"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -16,9 +16,11 @@ from msgspec import Raw
 
 from ..errors import InvalidRequest
 from .base import Usage
-from .call_options import USUAL, CallOptions, read_options
+from .call_options import read_options
+from .dialect import ClientRequest, Endpoint, ProviderFault
 from .json_fields import BROKEN_JSON as BROKEN_JSON
 from .json_fields import RawFields, as_count, as_mapping, error_message, read_fields
+from .sse import SSEDecoder
 
 _text = msgspec.json.Decoder(str).decode
 _any = msgspec.json.Decoder().decode
@@ -29,7 +31,7 @@ DONE_FRAME = b"data: [DONE]\n\n"
 # A comment, which every client ignores: it keeps a silent connection open.
 PING_FRAME = b": ping\n\n"
 
-# What a client may say to the gateway; providers never see it (contract llm.md §4.3, §4.4).
+# What a client may say to the gateway; providers never see it.
 GATEWAY_FIELDS = frozenset(
     "fallbacks context_window_fallbacks content_policy_fallbacks num_retries timeout stream_timeout disable_fallbacks "
     "cache litellm_metadata tags guardrails drop_params allowed_openai_params extra_headers extra_body user_config "
@@ -53,19 +55,10 @@ _MEDIA = re.compile(rb'"(?:data:[^",]{0,200};base64,)?[A-Za-z0-9+/=\\]{1000,}"')
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One operation of the dialect: how its body is read, and what its answer is.
-
-    `required` is the field that a body cannot do without. Other kinds are in openai_media.py.
-    """
-
-    path: str
-    call_type: str
-    required: str
-    may_stream: bool = True
+class OpenAIEndpoint(Endpoint):
+    """An operation whose body is JSON. Other kinds are in openai_media.py."""
 
     def read(self, body: bytes, path_model: str | None, content_type: str) -> OpenAIRequest:
-        """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
         return parse_request(self, body, path_model)
 
     def answered(self, body: bytes, content_type: str, request: OpenAIRequest) -> tuple[bytes, Usage | None]:
@@ -73,43 +66,28 @@ class Endpoint:
         return restamp(body, request.model)
 
 
-CHAT = Endpoint("/chat/completions", "acompletion", "messages")
-COMPLETIONS = Endpoint("/completions", "atext_completion", "prompt")
-EMBEDDINGS = Endpoint("/embeddings", "aembedding", "input", may_stream=False)
+CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages")
+COMPLETIONS = OpenAIEndpoint("/completions", "atext_completion", "prompt")
+EMBEDDINGS = OpenAIEndpoint("/embeddings", "aembedding", "input", may_stream=False)
 
 
 @dataclass(slots=True, kw_only=True)
-class OpenAIRequest:
-    """A client's body, split. `model` is what the client asked for."""
+class OpenAIRequest(ClientRequest):
+    """A client's body, split; for a provider of the same dialect also the exchange with it."""
 
-    endpoint: Endpoint
-    fields: RawFields
-    model: str
-    body_bytes: int
-    is_stream: bool = False
-    wants_usage: bool = False
-    max_tokens: int | None = None
-    choices: int = 1
-    end_user: str = ""
-    tags: list[str] = field(default_factory=list)
-    options: CallOptions = USUAL
-    # Units that the call asks for, where its operation is not counted in tokens alone.
-    asked: Usage | None = None
-    # Whether the answer is passed on as bytes while it comes, whatever they are.
+    endpoint: OpenAIEndpoint
     is_relayed: bool = False
-    # Whether a whole answer keeps the provider's content type: it is no JSON.
-    passes_type_on: bool = False
+    keeps_content_type: bool = False
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.path
 
     @property
     def content_type(self) -> str:
-        """Of the body that a provider gets."""
         return "application/json"
 
     def replaced(self, changes: Mapping[str, Any]) -> OpenAIRequest:
-        """The request with other values of some fields, as a fallback may want them. The gateway's own stay.
-
-        Raises InvalidRequest for values that no client may send either.
-        """
         raw = {key: Raw(_encode(value)) for key, value in changes.items() if key not in _NOT_REPLACED}
         if not raw:
             return self
@@ -124,22 +102,10 @@ class OpenAIRequest:
         )
 
     @property
-    def estimated_prompt_tokens(self) -> int:
-        """Before the provider has counted: four bytes a token."""
-        return self.body_bytes // 4
-
-    @property
     def estimated_text_tokens(self) -> int:
-        """The same without pictures and sound, whose bytes say little about their tokens."""
         return sum(len(_MEDIA.sub(b"", bytes(raw))) for raw in self.fields.values()) // 4
 
-    def estimated_usage(self, answer_bytes: int) -> Usage:
-        """For an answer whose provider counted nothing, which must not make it free. A vector has no tokens."""
-        completion = answer_bytes // 4 if self.endpoint.may_stream else 0
-        return Usage(prompt_tokens=self.estimated_prompt_tokens, completion_tokens=completion, raw={"estimated": True})
-
     def upstream_body(self, upstream_model: str, defaults: Mapping[str, Any]) -> bytes:
-        """The body for a provider: its own model name, the deployment's defaults beneath what the client sent."""
         fields = {key: value for key, value in self.fields.items() if key not in GATEWAY_FIELDS}
         if bytes(fields.get("store", b"")) != b"true":
             fields.pop("metadata", None)
@@ -152,8 +118,17 @@ class OpenAIRequest:
             fields["stream_options"] = Raw(_encode({**(options or {}), "include_usage": True}))
         return _encode(fields)
 
+    def answered(self, body: bytes, content_type: str) -> tuple[bytes, Usage | None]:
+        return self.endpoint.answered(body, content_type, self)
 
-def parse_request(endpoint: Endpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
+    def decoder(self) -> SSEDecoder:
+        return SSEDecoder()
+
+    def stream(self, *, wants_usage: bool) -> StreamRestamper:
+        return StreamRestamper(self.model, wants_usage=wants_usage)
+
+
+def parse_request(endpoint: OpenAIEndpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
     """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
     try:
         fields = read_fields(body if body.strip() else b"{}")
@@ -291,20 +266,16 @@ def restamp(body: bytes, model: str) -> tuple[bytes, Usage | None]:
     return _encode(fields), usage
 
 
-class StreamFault(Exception):
-    """The provider reported an error inside its stream."""
-
-
 class StreamRestamper:
     """Turns a provider's stream into the client's, one event at a time, and remembers what must be billed."""
 
-    __slots__ = ("_choices", "_model", "_wants_usage", "chunks", "finished", "has_content", "usage")
+    __slots__ = ("_choices", "_model", "_wants_usage", "chunks", "has_content", "has_finished", "usage")
 
     def __init__(self, model: str, *, wants_usage: bool) -> None:
         self._model = Raw(_encode(model))
         self._wants_usage = wants_usage
         self.usage: Usage | None = None
-        self.finished = False
+        self.has_finished = False
         # Whether the client would see an answer begin: until then another deployment can still give it.
         self.has_content = False
         self.chunks = 0
@@ -319,14 +290,14 @@ class StreamRestamper:
     def frame(self, data: bytes) -> bytes | None:
         """The frame to send for one event, or None for one that the client did not ask for.
 
-        Raises StreamFault for an error event, one of BROKEN_JSON for one that is not a JSON object.
+        Raises ProviderFault for an error event, one of BROKEN_JSON for one that is not a JSON object.
         """
         if data == DONE:
-            self.finished = True
+            self.has_finished = True
             return DONE_FRAME
         fields = read_fields(data)
         if "error" in fields and bytes(fields["error"]) != b"null":
-            raise StreamFault(error_message(data) or "the provider reported an error")
+            raise ProviderFault(error_message(data) or "the provider reported an error")
         if "usage" in fields:
             usage = read_usage(fields["usage"])
             if usage is not None:
@@ -346,7 +317,12 @@ class StreamRestamper:
 
     @property
     def has_begun(self) -> bool:
-        return self.has_content or self.finished
+        return self.has_content or self.has_finished
+
+    def finish(self) -> bytes:
+        """For providers whose streams end without `[DONE]`."""
+        self.has_finished = True
+        return DONE_FRAME
 
     def estimated_usage(self, body_bytes: int) -> Usage:
         """For a stream that ended before its usage came: about a token a chunk, four bytes a prompt token."""

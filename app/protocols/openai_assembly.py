@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from .base import Usage
-from .openai import BROKEN_JSON, CHAT, DONE, DONE_FRAME, Endpoint
+from .dialect import Endpoint
+from .openai import BROKEN_JSON, CHAT, DONE, DONE_FRAME
 
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -45,7 +46,9 @@ def is_complete(body: bytes) -> bool:
         ends = msgspec.json.decode(body, type=_Ends)
     except BROKEN_JSON:
         return False
-    return ends.error is None and bool(ends.choices) and all(_is_natural(one.finish_reason) for one in ends.choices)
+    return (
+        ends.error is None and bool(ends.choices) and all(_is_natural(choice.finish_reason) for choice in ends.choices)
+    )
 
 
 def _is_natural(finish_reason: Any) -> bool:
@@ -91,12 +94,12 @@ class StreamAssembler:
     def is_given_up(self) -> bool:
         return not self._is_fit
 
-    def answer(self, usage: Mapping[str, Any] | None) -> bytes | None:
+    def answer(self, usage: Usage) -> bytes | None:
         """The whole answer as JSON; None for a stream that did not come to its natural end."""
-        is_whole = self.is_finished and all(_is_natural(one["finish_reason"]) for one in self._choices.values())
+        is_whole = self.is_finished and all(_is_natural(choice["finish_reason"]) for choice in self._choices.values())
         return self.so_far(usage) if is_whole else None
 
-    def so_far(self, usage: Mapping[str, Any] | None) -> bytes | None:
+    def so_far(self, usage: Usage) -> bytes | None:
         """What has come as JSON, whole or not; None when nothing has, or nothing that could be put together."""
         choices = [choice for _, choice in sorted(self._choices.items())]
         if not self._is_fit or not choices:
@@ -104,8 +107,7 @@ class StreamAssembler:
         for choice in choices:
             _close(choice.get("message", choice))
         kind = "chat.completion" if self._is_chat else "text_completion"
-        counted = {"usage": usage} if usage else {}
-        return _encode({**self._head, "object": kind, "choices": choices, **counted})
+        return _encode({**self._head, "object": kind, "choices": choices, "usage": usage_of_answer(usage)})
 
     def _add(self, event: dict[str, Any]) -> None:
         if event.get("error") is not None:

@@ -19,7 +19,7 @@ from .call_options import read_options
 from .json_fields import BROKEN_JSON, read_fields
 from .media_usage import assumed_tokens, seconds_of_files, seconds_of_subtitles, seconds_of_text, used_by
 from .multipart import Form, form_type, new_boundary, parse_form
-from .openai import GATEWAY_FIELDS, REFUSED_FIELDS, Endpoint, OpenAIRequest, refuse_fields
+from .openai import GATEWAY_FIELDS, REFUSED_FIELDS, OpenAIEndpoint, OpenAIRequest, refuse_fields
 
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -28,14 +28,14 @@ _encode = msgspec.json.Encoder().encode
 _TEXTS = ("text", "srt", "vtt")
 # What a fallback cannot change.
 _NOT_REPLACED = frozenset((*REFUSED_FIELDS, "model", "stream"))
-_MOST_IMAGES = 100
+_MAX_IMAGES = 100
 # Cohere bills one search for each hundred documents.
 _DOCUMENTS_PER_QUERY = 100
 _MISSING_MODEL = "litellm.BadRequestError: You passed in model=None. There are no healthy deployments for this model"
 
 
 @dataclass(frozen=True, slots=True)
-class MediaEndpoint(Endpoint):
+class MediaEndpoint(OpenAIEndpoint):
     """`unit`: what a call asks for, apart from tokens. `default_model`: asked for when a body names none."""
 
     unit: str = ""
@@ -49,7 +49,7 @@ class MediaEndpoint(Endpoint):
         return _read_json(self, body, path_model)
 
     def answered(self, body: bytes, content_type: str, request: OpenAIRequest) -> tuple[bytes, Usage | None]:
-        if isinstance(request, MediaRequest) and request.passes_type_on:
+        if isinstance(request, MediaRequest) and request.keeps_content_type:
             return body, _used_by_text(request, body)
         fields = read_fields(body)
         usage = used_by(self.unit, fields, request.asked or Usage())
@@ -146,7 +146,7 @@ def _read_json(endpoint: MediaEndpoint, body: bytes, path_model: str | None) -> 
         options=read_options(fields),
         asked=asked,
         is_relayed=endpoint is SPEECH or (endpoint.may_stream and values.get("stream") is True),
-        passes_type_on=endpoint is SPEECH,
+        keeps_content_type=endpoint is SPEECH,
     )
 
 
@@ -171,9 +171,9 @@ _SMALL: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _small_values(endpoint: Endpoint, fields: Mapping[str, Raw]) -> dict[str, Any]:
+def _small_values(endpoint: OpenAIEndpoint, fields: Mapping[str, Raw]) -> dict[str, Any]:
     """The few fields that steer the gateway, decoded and checked."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, (kinds, description) in _SMALL.items():
         if name not in fields:
             continue
@@ -183,8 +183,8 @@ def _small_values(endpoint: Endpoint, fields: Mapping[str, Raw]) -> dict[str, An
             raise InvalidRequest(f"Invalid JSON payload: '{name}': {problem}", param=name) from None
         if value is not None and (not isinstance(value, kinds) or (kinds == (int,) and isinstance(value, bool))):
             raise InvalidRequest(f"{endpoint.path}: '{name}' must be {description}.", param=name)
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _asked_by_json(
@@ -205,10 +205,10 @@ def _asked_by_json(
     return None, 0
 
 
-def _images(endpoint: Endpoint, count: Any) -> tuple[Usage, int]:
+def _images(endpoint: OpenAIEndpoint, count: Any) -> tuple[Usage, int]:
     number = 1 if count is None else count
-    if not isinstance(number, int) or not 1 <= number <= _MOST_IMAGES:
-        raise InvalidRequest(f"{endpoint.path}: 'n' must be a whole number from 1 to {_MOST_IMAGES}.", param="n")
+    if not isinstance(number, int) or not 1 <= number <= _MAX_IMAGES:
+        raise InvalidRequest(f"{endpoint.path}: 'n' must be a whole number from 1 to {_MAX_IMAGES}.", param="n")
     return Usage(images=number, raw={"images": number}), assumed_tokens("image")
 
 
@@ -244,7 +244,7 @@ def _read_form(endpoint: MediaEndpoint, body: bytes, path_model: str | None, con
         form=form,
         boundary=new_boundary(),
         answer_format=answer_format,
-        passes_type_on=endpoint.unit == "second" and answer_format in _TEXTS,
+        keeps_content_type=endpoint.unit == "second" and answer_format in _TEXTS,
     )
 
 
@@ -286,11 +286,11 @@ def _model(named: str | None, path_model: str | None, endpoint: MediaEndpoint) -
     return model
 
 
-def _missing(endpoint: Endpoint, name: str) -> InvalidRequest:
+def _missing(endpoint: OpenAIEndpoint, name: str) -> InvalidRequest:
     return InvalidRequest(f"{endpoint.path}: Missing required parameter: '{name}'.", param=name)
 
 
-def _shape(endpoint: Endpoint, name: str) -> tuple[tuple[bytes, ...], str]:
+def _shape(endpoint: OpenAIEndpoint, name: str) -> tuple[tuple[bytes, ...], str]:
     """How a required field begins, and in words."""
     if name == "documents":
         return (b"[",), "a list"

@@ -50,7 +50,7 @@ def read_vectors(body: bytes, count: int) -> Vectors | None:
 
 def merged_vectors(model: str, embeddings: Iterable[Raw], tokens: int) -> bytes:
     """An answer of these embeddings."""
-    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(embeddings)]
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(embeddings)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return _encode({"object": "list", "data": data, "model": model, "usage": usage})
 
@@ -66,10 +66,10 @@ def _sized(item: object) -> str | list[object]:
 
 def shares(tokens: int, sizes: Sequence[int]) -> list[int]:
     """Tokens of a batch divided among its items by their sizes, adding up exactly."""
-    whole, before, given, found = sum(sizes), 0, 0, []
+    whole, before, given, parts = sum(sizes), 0, 0, []
     for size in sizes:
         before += size
         upto = tokens * before // whole
-        found.append(upto - given)
+        parts.append(upto - given)
         given = upto
-    return found
+    return parts

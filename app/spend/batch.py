@@ -16,8 +16,8 @@ import asyncpg
 import msgspec
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..models import DeprecatedKey
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .bulk import BulkWriter, Statement
 from .events import SpendEvent
 from .totals import LOG, Totals, log_row

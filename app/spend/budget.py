@@ -11,7 +11,7 @@ from decimal import Decimal
 import structlog
 
 from ..errors import BudgetExceeded, TooManyRequests
-from .counters import Counters, Demand, Hold, Refusal
+from .counters import Claim, Counters, Hold, Refusal
 from .scopes import BudgetScope, RateLimit
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class Reservation:
         """Replace what was held by what was used; nothing for a call that never ran."""
         if self._hold is not None and self._is_open:
             self._is_open = False
-            self._hold.keeper.settle(self._hold, cost, tokens)
+            self._hold.counters.settle(self._hold, cost, tokens)
 
     def spend_of(self, kind: str) -> Decimal | None:
         """What the first scope of a kind had spent when the call was admitted."""
@@ -69,7 +69,7 @@ class Reservation:
         return headers
 
 
-class BudgetBook:
+class Budgets:
     """Admits calls by counters, and says why it does not in the contract's words."""
 
     def __init__(self, counters: Counters, exceeded_status: int = 422) -> None:
@@ -92,8 +92,8 @@ class BudgetBook:
         """
         if not scopes and not limits:
             return Reservation((), (), None)
-        demand = Demand([scope.account for scope in scopes], [one.limit for one in limits], estimate, tokens)
-        verdict = await self._counters.admit(demand)
+        claim = Claim([scope.account for scope in scopes], [one.limit for one in limits], estimate, tokens)
+        verdict = await self._counters.admit(claim)
         if isinstance(verdict, Refusal):
             raise self._budget_error(scopes, verdict) if verdict.unit == "budget" else _limit_error(limits, verdict)
         for scope, spend in zip(scopes, verdict.spends, strict=True):

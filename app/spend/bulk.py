@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..db import Database
+from ..storage.database import Database
 
 # Rows that are encoded without letting calls in between: half a millisecond.
 _ROWS = 100

@@ -17,20 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from hashlib import sha256
-from importlib import import_module
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 
-from ..cache import CacheAway
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
 from ..errors import ServiceUnavailable
-from ..settings import Settings
+from ..storage.cache import CacheAway
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED
 from .counter_faults import CanBePassedBy, CountersLost, CountersUnsure
-from .counters import Counters, Demand, Hold, MemoryCounters, Refusal
-from .sql_counters import SqlCounters
+from .counters import Claim, Counters, Hold, Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +66,7 @@ class CounterChain:
         # Calls that one kind of counters admitted and others may have counted, by the id that the latter know.
         self._doubtful: dict[str, tuple[Hold, list[Hold]]] = {}
 
-    def when_changed(self, on_change: Callable[[], None]) -> None:
+    def on_change(self, on_change: Callable[[], None]) -> None:
         """Call this whenever other counters take over: what is known of spend should be read anew."""
         self._on_change = on_change
 
@@ -87,18 +81,18 @@ class CounterChain:
     async def ping(self) -> None:
         """The last link is always there."""
 
-    async def admit(self, demand: Demand) -> Hold | Refusal:
-        if self._is_shared and not demand.limits and all(account.ceiling is None for account in demand.accounts):
+    async def admit(self, claim: Claim) -> Hold | Refusal:
+        if self._is_shared and not claim.limits and all(account.ceiling is None for account in claim.accounts):
             # Others need not know of what nothing bounds: that costs no round trip.
-            return Hold(self, demand, 0.0, [account.seed for account in demand.accounts])
+            return Hold(self, claim, 0.0, [account.seed for account in claim.accounts])
         unsure: list[Hold] = []
         try:
             for link in self._links[:-1] if self._is_closed else self._links:
                 try:
-                    verdict = await self._ask(link, demand)
+                    verdict = await self._ask(link, claim)
                 except CountersUnsure as problem:
                     unsure.append(problem.hold)
-                    demand = problem.demand
+                    claim = problem.claim
                 except _AWAY:
                     continue
                 else:
@@ -108,21 +102,21 @@ class CounterChain:
                         return verdict
         finally:
             for hold in unsure:
-                hold.keeper.settle(hold, Decimal(0), demand.tokens)
+                hold.counters.settle(hold, Decimal(0), claim.tokens)
         raise ServiceUnavailable("Budgets and limits cannot be checked now; try again")
 
-    async def _ask(self, link: _Link, demand: Demand) -> Hold | Refusal | None:
+    async def _ask(self, link: _Link, claim: Claim) -> Hold | Refusal | None:
         """What these counters say; None: they are left alone for now. Raises what stands in the way."""
         is_probe = link.is_away or link.failures > 0
         if is_probe and link.is_probed and not link.is_away and isinstance(link.counters, CanBePassedBy):
-            raise link.counters.unsure(demand)
+            raise link.counters.unsure(claim)
         if is_probe and (link.is_probed or link.rests_until > time.monotonic()):
             return None
         link.is_probed = link.is_probed or is_probe
         try:
-            if link.is_away and not await self._is_back(link, demand):
+            if link.is_away and not await self._is_back(link, claim):
                 return None
-            verdict = await link.counters.admit(demand)
+            verdict = await link.counters.admit(claim)
         except _AWAY as problem:
             self._fail(link, problem, is_probe=is_probe)
             raise
@@ -154,9 +148,9 @@ class CounterChain:
         """The hold of a call that may be counted twice: its end must be told to both."""
         call_id = unsure[0].call_id
         self._doubtful[call_id] = counted, unsure
-        return replace(counted, keeper=self, call_id=call_id)
+        return replace(counted, counters=self, call_id=call_id)
 
-    async def _is_back(self, link: _Link, demand: Demand) -> bool:
+    async def _is_back(self, link: _Link, claim: Claim) -> bool:
         if link.returns_at is None:
             await link.counters.ping()
             link.returns_at, link.is_announced = time.monotonic() + _RETURN_SECONDS, False
@@ -165,7 +159,7 @@ class CounterChain:
         if not link.is_announced:
             link.is_announced = True
             self._on_change()
-        if any(account.read_at < link.returns_at for account in demand.accounts):
+        if any(account.read_at < link.returns_at for account in claim.accounts):
             return False
         log.warning("counters are back", kind=type(link.counters).__name__)
         link.is_away = False
@@ -173,35 +167,12 @@ class CounterChain:
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
         """Each hold goes back to where it was counted, or may have been."""
-        if hold.keeper is not self:
-            hold.keeper.settle(hold, cost, tokens)
+        if hold.counters is not self:
+            hold.counters.settle(hold, cost, tokens)
         elif hold.call_id:
             counted, unsure = self._doubtful.pop(hold.call_id)
             for one in (counted, *unsure):
-                one.keeper.settle(one, cost, tokens)
-
-
-def open_counters(settings: Settings, database: Database, cache: Any) -> CounterChain:
-    """The counters of an instance, as the table above says."""
-    links: list[Any] = []
-    if cache.is_shared:
-        # redis costs 22 MB, which an instance without it need not hold.
-        namespace = sha256(_place_of(database).encode()).hexdigest()[:16]
-        links.append(import_module("app.spend.redis_counters").RedisCounters(cache.client, namespace))
-    if not database.is_sqlite or settings.process_count > 1:
-        links.append(SqlCounters(database))
-    links.append(MemoryCounters())
-    return CounterChain(links, is_closed_without_shared=settings.fail_closed_budget_enforcement)
-
-
-def _place_of(database: Database) -> str:
-    """Which database it is, however its address is spelled: who disagrees on that counts apart."""
-    if database.is_sqlite:
-        return str(sqlite_path(database.url).resolve())
-    parts = urlsplit(database.url)
-    query = dict(parse_qsl(parts.query))
-    host = query.get("host") or parts.hostname or "localhost"
-    return f"{host}:{query.get('port') or parts.port or 5432}{parts.path}"
+                one.counters.settle(one, cost, tokens)
 
 
 def _nothing() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from ..cache import CacheAway
-from .counters import Demand, Hold
+from ..storage.cache import CacheAway
+from .counters import Claim, Hold
 
 
 class CountersLost(CacheAway):
@@ -15,18 +15,18 @@ class CountersLost(CacheAway):
 class CountersUnsure(CacheAway):
     """Nobody knows whether this call was counted. Others may admit it, and whoever ends it tells these as well.
 
-    `hold` is what they may hold: settle it, with nothing if the call does not run. `demand` is for the others: what
+    `hold` is what they may hold: settle it, with nothing if the call does not run. `claim` is for the others: what
     these know of the caller and those do not.
     """
 
-    def __init__(self, reason: str, hold: Hold, demand: Demand) -> None:
+    def __init__(self, reason: str, hold: Hold, claim: Claim) -> None:
         super().__init__(reason)
         self.hold = hold
-        self.demand = demand
+        self.claim = claim
 
 
 @runtime_checkable
 class CanBePassedBy(Protocol):
     """Counters that can be told of the end of a call that they were never asked for."""
 
-    def unsure(self, demand: Demand) -> CountersUnsure: ...
+    def unsure(self, claim: Claim) -> CountersUnsure: ...

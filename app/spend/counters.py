@@ -6,9 +6,10 @@ One atomic step admits a call against all of its budgets and limits, or counts n
     SqlCounters       processes and instances that share a database (app/spend/sql_counters.py)
     RedisCounters     the same through Redis, one script per call (app/spend/redis_counters.py)
 
-A budget's spend starts from what the database says (`Account.seed`) and grows with every settled call. A seed can only
-raise it, because the database lags behind: spend is flushed a moment later. Whoever lowers spend on purpose gives the
-account another name (`spend_epoch` of the row). The ledger keeps the truth, counters only decide who may go ahead.
+A budget's spend starts from what the database says (`BudgetCounter.seed`) and grows with every settled call. A seed
+can only raise it, because the database lags behind: spend is flushed a moment later. Whoever lowers spend on purpose
+gives the counter another name (`spend_epoch` of the row). The ledger keeps the truth, counters only decide who may go
+ahead.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from typing import Protocol
 
 WINDOW_SECONDS = 60
 # Calls within it are one entry of a window, so that a busy minute takes no memory for each of its calls.
-_GRAIN_SECONDS = 0.05
+_BUCKET_SECONDS = 0.05
 _MAX_ENTRIES = 50_000
 _IDLE_SECONDS = 120.0
 _ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class BudgetCounter:
     """One budget. `ceiling` None: only counted. `seed` is the spend that the database showed at `read_at`. USD."""
 
     name: str
@@ -49,10 +50,10 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Claim:
     """What one call asks for: `amount` USD below every account, one request and `tokens` within every limit."""
 
-    accounts: Sequence[Account] = ()
+    accounts: Sequence[BudgetCounter] = ()
     limits: Sequence[Limit] = ()
     amount: Decimal = _ZERO
     tokens: int = 0
@@ -73,8 +74,8 @@ class Refusal:
 class Hold:
     """An admitted call. `second` is when, by the clock of the counters. `spends` and `used` are as after admission."""
 
-    keeper: Counters
-    demand: Demand
+    counters: Counters
+    claim: Claim
     second: float
     spends: Sequence[Decimal] = ()
     used: Sequence[tuple[int, int]] = ()
@@ -83,7 +84,7 @@ class Hold:
 
 
 class Counters(Protocol):
-    async def admit(self, demand: Demand) -> Hold | Refusal:
+    async def admit(self, claim: Claim) -> Hold | Refusal:
         """Count a call everywhere, or nowhere. Raises CacheAway or a database error when that cannot be told."""
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
@@ -109,7 +110,7 @@ class _Sum:
 
 @dataclass(slots=True)
 class _Entry:
-    """Calls that came within one grain of time. They leave the window together, when the last of them does."""
+    """Calls that came within one bucket of time. They leave the window together, when the last of them does."""
 
     begun_at: float
     at: float
@@ -133,7 +134,7 @@ class _Window:
     def add(self, now: float, tokens: int) -> _Entry:
         """Count one call, which runs from now on."""
         entry = self.entries[-1] if self.entries else None
-        if entry is None or now - entry.begun_at >= _GRAIN_SECONDS:
+        if entry is None or now - entry.begun_at >= _BUCKET_SECONDS:
             entry = _Entry(now, now)
             self.entries.append(entry)
         entry.at = now
@@ -167,39 +168,39 @@ class MemoryCounters:
     async def ping(self) -> None:
         """Always there."""
 
-    async def admit(self, demand: Demand) -> Hold | Refusal:
+    async def admit(self, claim: Claim) -> Hold | Refusal:
         now = self._clock()
         self._drop_idle(now)
-        sums = [self._sum(account, now) for account in demand.accounts]
-        for index, (account, found) in enumerate(zip(demand.accounts, sums, strict=True)):
+        sums = [self._sum(account, now) for account in claim.accounts]
+        for index, (account, found) in enumerate(zip(claim.accounts, sums, strict=True)):
             if account.ceiling is not None and found.spend + found.held >= account.ceiling:
                 return Refusal("budget", index, found.spend)
-        windows = [self._windows.setdefault(limit.name, _Window()) for limit in demand.limits]
-        for index, (limit, window) in enumerate(zip(demand.limits, windows, strict=True)):
+        windows = [self._windows.setdefault(limit.name, _Window()) for limit in claim.limits]
+        for index, (limit, window) in enumerate(zip(claim.limits, windows, strict=True)):
             window.slide(now)
-            refusal = _refusal(index, limit, window, demand.tokens, now)
+            refusal = _refusal(index, limit, window, claim.tokens, now)
             if refusal is not None:
                 return refusal
         for found in sums:
-            found.held += demand.amount
-        entries = [(window, window.add(now, demand.tokens)) for window in windows]
+            found.held += claim.amount
+        entries = [(window, window.add(now, claim.tokens)) for window in windows]
         used = [(window.calls, window.tokens) for window in windows]
-        return Hold(self, demand, now, [found.spend for found in sums], used, entries)
+        return Hold(self, claim, now, [found.spend for found in sums], used, entries)
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
-        for account in hold.demand.accounts:
+        for account in hold.claim.accounts:
             found = self._sums.get(account.name)
             if found is not None:
-                found.held = max(_ZERO, found.held - hold.demand.amount)
+                found.held = max(_ZERO, found.held - hold.claim.amount)
                 found.spend += cost
         for window, entry in hold.entries:
             window.running -= 1
             # A call that outlived the window has left it already.
             if window.entries and window.entries[0].at <= entry.at:
-                window.tokens += tokens - hold.demand.tokens
-                entry.tokens += tokens - hold.demand.tokens
+                window.tokens += tokens - hold.claim.tokens
+                entry.tokens += tokens - hold.claim.tokens
 
-    def _sum(self, account: Account, now: float) -> _Sum:
+    def _sum(self, account: BudgetCounter, now: float) -> _Sum:
         found = self._sums.get(account.name)
         if found is None:
             found = self._sums[account.name] = _Sum(account.seed)

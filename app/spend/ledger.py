@@ -17,8 +17,8 @@ import msgspec
 import structlog
 from tortoise.exceptions import IntegrityError, ValidationError
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..settings import Settings
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..tasks import ended
 from .batch import Batch, BatchWriter
 from .events import SpendEvent
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _ORPHAN_LOOK_SECONDS = 30.0
 _ATTEMPTS_BEFORE_SETTING_ASIDE = 2
-_SHORTEST_PAUSE = 0.005
+_MIN_PAUSE = 0.005
 # Events that are held while the journal's disk takes none; beyond it the oldest go.
 _MAX_UNSAVED = 20_000
 
@@ -125,7 +125,7 @@ class SpendLedger:
             except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the writing of spend for good
                 log.error("spend could not be written", reason=type(problem).__name__)
             # When calls are many, writing takes long: then what came meanwhile is due at once.
-            pause = _SHORTEST_PAUSE if self._journal.left_over() and not self._is_held_up else self._period / 10
+            pause = _MIN_PAUSE if self._journal.left_over() and not self._is_held_up else self._period / 10
             await asyncio.sleep(max(started + self._period - time.monotonic(), pause))
 
     def _adopt_orphans(self) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 
-from ..db import Database
 from ..models import ConfigEntry, Team
+from ..storage.database import Database
 
 _NAME, _UNTIL = "spend_report", "told_until"
-_MOST_DAYS = 400
+_MAX_DAYS = 400
 _LARGEST = 10
 _DAY = timedelta(days=1)
 
@@ -57,7 +57,7 @@ class SpendReports:
             mine = ConfigEntry.filter(param_name=_NAME, revision=row.revision)
             if not await mine.update(param_value=changed, revision=row.revision + 1):
                 return None  # another process tells it
-        return await self._report(max(told_until + _DAY, last - _MOST_DAYS * _DAY), last)
+        return await self._report(max(told_until + _DAY, last - _MAX_DAYS * _DAY), last)
 
     async def _begin(self, last: date) -> None:
         try:

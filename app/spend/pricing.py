@@ -43,11 +43,11 @@ _PRICED_LIKE = {
 _ASSUMED_COMPLETION_TOKENS = 1024
 _BYTES_PER_TOKEN = 4
 # No model answers more; a client may ask for any number.
-_MOST_COMPLETION_TOKENS = 10_000_000
+_MAX_COMPLETION_TOKENS = 10_000_000
 # What providers take for calls that they may answer within a day.
 _BATCH_SHARE = Decimal("0.5")
 # Beyond it the cost of a call would have more digits than the database keeps, and could not be settled.
-_MOST_PER_TOKEN = 1000
+_MAX_PER_TOKEN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,8 @@ def _amount(name: str, value: Any) -> Decimal:
         amount = Decimal(str(value))
     except ArithmeticError:
         raise ValueError(f"{name} is not an amount in USD, as 0.0000025") from None
-    if not amount.is_finite() or not 0 <= amount <= _MOST_PER_TOKEN:
-        raise ValueError(f"{name} must be zero or more USD, and at most {_MOST_PER_TOKEN}")
+    if not amount.is_finite() or not 0 <= amount <= _MAX_PER_TOKEN:
+        raise ValueError(f"{name} must be zero or more USD, and at most {_MAX_PER_TOKEN}")
     return amount
 
 
@@ -278,7 +278,7 @@ def estimate_of(
         return Decimal(0)
     prompt = body_bytes // _BYTES_PER_TOKEN
     each = _ASSUMED_COMPLETION_TOKENS if max_tokens is None else max_tokens
-    completion = min(each * choices, _MOST_COMPLETION_TOKENS)
+    completion = min(each * choices, _MAX_COMPLETION_TOKENS)
     tokens = Usage(prompt_tokens=prompt, completion_tokens=completion)
     by_tokens = cost_of(tokens, prices).total
     return by_tokens if asked is None else max(by_tokens, cost_of(_only_units(asked), prices).total)

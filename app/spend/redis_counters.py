@@ -33,10 +33,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from ..cache import CacheAway
+from ..storage.cache import CacheAway
 from ..tasks import ended
 from .counter_faults import CountersLost, CountersUnsure
-from .counters import Account, Demand, Hold, Refusal
+from .counters import BudgetCounter, Claim, Hold, Refusal
 from .redis_scripts import ADMIT, BREATHE, JOIN, MEND, SETTLE, script_name
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ _Command = tuple[str, dict[str, Any]]
 
 
 class RedisCounters:
-    """The counters of every process that uses this Redis. `redis` is shared with the cache, and short of patience."""
+    """The counters of every process that uses this Redis. `redis` is the cache's client, with short time limits."""
 
     def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis = redis
@@ -112,71 +112,71 @@ class RedisCounters:
 
     # ---- one call --------------------------------------------------------------------------------------------------
 
-    async def admit(self, demand: Demand) -> Hold | Refusal:
+    async def admit(self, claim: Claim) -> Hold | Refusal:
         if self._is_lost:
             raise CountersLost("restarted")
         if not self._generation:
             await self._join()
         # What is only counted needs no counting together: its ceiling, should it get one, starts from the database.
-        accounts = [account for account in demand.accounts if account.ceiling is not None]
+        accounts = [account for account in claim.accounts if account.ceiling is not None]
         call_id, generation = uuid.uuid4().hex, self._generation
         try:
-            answer = await self._answer(call_id, demand, accounts)
+            answer = await self._answer(call_id, claim, accounts)
         except CacheAway as problem:
-            raise self.unsure(demand, call_id, str(problem)) from problem
+            raise self.unsure(claim, call_id, str(problem)) from problem
         except asyncio.CancelledError:
             # It may have been counted, or may be yet: give back what was held, or will be.
-            self._settle_later(call_id, demand, _ZERO, 0, is_unsure=True)
+            self._settle_later(call_id, claim, _ZERO, 0, is_unsure=True)
             raise
         verdict, first, second, third = (str(part) for part in answer)
         if verdict == "ok":
-            hold = self._hold(call_id, demand, accounts, float(first), second, third)
+            hold = self._hold(call_id, claim, accounts, float(first), second, third)
             self._running[call_id] = hold
-            self._note(demand, demand.amount)
+            self._note(claim, claim.amount)
             return hold
         if verdict == "lost":
             self._lose(generation)
             raise CountersLost("restarted")
         index = int(first)
         if verdict == "budget":
-            return Refusal("budget", demand.accounts.index(accounts[index]), Decimal(second) / _NANO)
+            return Refusal("budget", claim.accounts.index(accounts[index]), Decimal(second) / _NANO)
         return Refusal(verdict, index, Decimal(second), max(1, int(third)))
 
-    def unsure(self, demand: Demand, call_id: str = "", reason: str = "not asked") -> CountersUnsure:
+    def unsure(self, claim: Claim, call_id: str = "", reason: str = "not asked") -> CountersUnsure:
         """For a call that others are to admit. Without an id it was never told here; its end is all the same."""
-        hold = Hold(self, demand, 0.0, call_id=call_id or uuid.uuid4().hex)
-        return CountersUnsure(reason, hold, self._seen_from_here(demand))
+        hold = Hold(self, claim, 0.0, call_id=call_id or uuid.uuid4().hex)
+        return CountersUnsure(reason, hold, self._seen_from_here(claim))
 
-    async def _answer(self, call_id: str, demand: Demand, accounts: Sequence[Account]) -> Any:
+    async def _answer(self, call_id: str, claim: Claim, accounts: Sequence[BudgetCounter]) -> Any:
         """What ADMIT says; a counter that is in its way is mended, once. Raises CacheAway."""
-        admission = self._written(call_id, demand, accounts)
+        admission = self._written(call_id, claim, accounts)
         answer = await self._settle_pending((ADMIT, admission))
         if isinstance(answer, ResponseError):
-            await self._mend(demand)
+            await self._mend(claim)
             answer = await self._settle_pending((ADMIT, admission))
         if isinstance(answer, Exception):
             raise CacheAway(type(answer).__name__) from answer
         return answer
 
-    def _written(self, call_id: str, demand: Demand, accounts: Sequence[Account]) -> dict[str, Any]:
+    def _written(self, call_id: str, claim: Claim, accounts: Sequence[BudgetCounter]) -> dict[str, Any]:
         return {
             "p": self._prefix,
             "pid": self._process_id,
             "generation": self._generation,
             "call": call_id,
-            "amount": str(nano(demand.amount)),
-            "tokens": demand.tokens,
+            "amount": str(nano(claim.amount)),
+            "tokens": claim.tokens,
             "accounts": [
                 (account.name, str(nano(account.ceiling or _ZERO)), str(nano(account.seed))) for account in accounts
             ],
             "limits": [
                 (limit.name, *(-1 if part is None else part for part in (limit.rpm, limit.tpm, limit.parallel)))
-                for limit in demand.limits
+                for limit in claim.limits
             ],
         }
 
     def _hold(
-        self, call_id: str, demand: Demand, accounts: Sequence[Account], second: float, spends: str, used: str
+        self, call_id: str, claim: Claim, accounts: Sequence[BudgetCounter], second: float, spends: str, used: str
     ) -> Hold:
         figures = [int(part) for part in used.split(",")] if used else []
         known: dict[str, Decimal] = {}
@@ -187,27 +187,27 @@ class RedisCounters:
         self._seen.update(known)
         return Hold(
             self,
-            demand,
+            claim,
             second,
-            [known.get(one.name, one.seed) for one in demand.accounts],
+            [known.get(one.name, one.seed) for one in claim.accounts],
             list(zip(figures[::2], figures[1::2], strict=True)),
             call_id=call_id,
         )
 
-    def _seen_from_here(self, demand: Demand) -> Demand:
-        """The demand for counters that know less: with the spend that was last seen here, and below each ceiling what
+    def _seen_from_here(self, claim: Claim) -> Claim:
+        """The claim for counters that know less: with the spend that was last seen here, and below each ceiling what
         calls of this process hold here."""
         accounts = []
-        for account in demand.accounts:
+        for account in claim.accounts:
             if account.ceiling is not None:
                 seed = max(account.seed, self._seen.get(account.name, account.seed))
                 account = replace(account, seed=seed, ceiling=account.ceiling - self._held.get(account.name, _ZERO))
             accounts.append(account)
-        return replace(demand, accounts=accounts)
+        return replace(claim, accounts=accounts)
 
-    def _note(self, demand: Demand, amount: Decimal, cost: Decimal = _ZERO) -> None:
+    def _note(self, claim: Claim, amount: Decimal, cost: Decimal = _ZERO) -> None:
         """Add USD to what this process holds and has seen spent; less than nothing gives it back."""
-        for account in demand.accounts:
+        for account in claim.accounts:
             if account.ceiling is not None:
                 name = account.name
                 left = self._held.get(name, _ZERO) + amount
@@ -222,15 +222,15 @@ class RedisCounters:
         """Wait for company: the next admission of this process, or the next round, sends it."""
         is_unsure = self._running.pop(hold.call_id, None) is None
         if not is_unsure:
-            self._note(hold.demand, -hold.demand.amount, cost)
-        self._settle_later(hold.call_id, hold.demand, cost, tokens - hold.demand.tokens, is_unsure=is_unsure)
+            self._note(hold.claim, -hold.claim.amount, cost)
+        self._settle_later(hold.call_id, hold.claim, cost, tokens - hold.claim.tokens, is_unsure=is_unsure)
 
     def _settle_later(
-        self, call_id: str, demand: Demand, cost: Decimal, more_tokens: int, *, is_unsure: bool = False
+        self, call_id: str, claim: Claim, cost: Decimal, more_tokens: int, *, is_unsure: bool = False
     ) -> None:
         settled = {
             "p": self._prefix,
-            **_counted(call_id, demand),
+            **_counted(call_id, claim),
             "cost": str(nano(cost)),
             "tokens": more_tokens,
             "unsure": is_unsure,
@@ -291,7 +291,7 @@ class RedisCounters:
         """The answer of one script. Raises CacheAway, also for an error, with better hopes for the next time."""
         (answer,) = await self._run([(script, {"p": self._prefix, "pid": self._process_id, **told})])
         if isinstance(answer, ResponseError) and script != MEND:
-            await self._mend(Demand())
+            await self._mend(Claim())
         if isinstance(answer, Exception):
             raise CacheAway(type(answer).__name__) from answer
         return answer
@@ -311,7 +311,7 @@ class RedisCounters:
                 return
             self._former_ids.append(self._process_id)
             self._process_id = uuid.uuid4().hex
-            calls = [_counted(hold.call_id, hold.demand) for hold in self._running.values()]
+            calls = [_counted(hold.call_id, hold.claim) for hold in self._running.values()]
             fresh = uuid.uuid4().hex
             for start in range(0, max(1, len(calls)), _CALLS_AT_ONCE):
                 generation = await self._ask(
@@ -324,16 +324,16 @@ class RedisCounters:
             self._generation, self._beat = str(generation), 0
             self._former_ids.clear()
 
-    async def _mend(self, demand: Demand) -> None:
+    async def _mend(self, claim: Claim) -> None:
         """Start those counters of a call anew that are not what they should be. Raises CacheAway."""
         counters: list[tuple[str, ...]] = [("generation",), ("beat",)]
-        for account in demand.accounts:
+        for account in claim.accounts:
             counters += [("b", account.name), ("h", account.name, str(nano(self._held.get(account.name, _ZERO))))]
-        for limit in demand.limits:
+        for limit in claim.limits:
             running = sum(
                 one.name == limit.name and one.parallel is not None
                 for hold in self._running.values()
-                for one in hold.demand.limits
+                for one in hold.claim.limits
             )
             counters += [("w", limit.name), ("p", limit.name, str(running))]
         _tell_of_broken(await self._ask(MEND, counters=counters))
@@ -365,13 +365,13 @@ class RedisCounters:
             self._beat = int(beat)
 
 
-def _counted(call_id: str, demand: Demand) -> dict[str, Any]:
+def _counted(call_id: str, claim: Claim) -> dict[str, Any]:
     """Where one call is counted, in the words of the scripts."""
     return {
         "call": call_id,
-        "amount": str(nano(demand.amount)),
-        "accounts": [account.name for account in demand.accounts if account.ceiling is not None],
-        "limits": [(limit.name, -1 if limit.parallel is None else limit.parallel) for limit in demand.limits],
+        "amount": str(nano(claim.amount)),
+        "accounts": [account.name for account in claim.accounts if account.ceiling is not None],
+        "limits": [(limit.name, -1 if limit.parallel is None else limit.parallel) for limit in claim.limits],
     }
 
 

@@ -7,13 +7,13 @@ from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
 
-from .counters import Account, Limit
+from .counters import BudgetCounter, Limit
 
 ScopeName = tuple[str, str]
 
 # Between the parts of a name; no id that a person writes holds it.
 _UNIT_SEPARATOR = "\x1f"
-_LONGEST_NAME = 700
+_MAX_NAME = 700
 _ZERO = Decimal(0)
 
 
@@ -30,7 +30,7 @@ def team_and_user(member_id: str) -> tuple[str, str]:
 def counter_name(*parts: str) -> str:
     """One text for all parts, short enough for a column."""
     name = _UNIT_SEPARATOR.join(parts)
-    return name if len(name) <= _LONGEST_NAME else sha256(name.encode()).hexdigest()
+    return name if len(name) <= _MAX_NAME else sha256(name.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class BudgetScope:
     model: str = ""
     period: str = ""
     starts_at: datetime | None = None
-    account: Account = field(init=False)
+    account: BudgetCounter = field(init=False)
 
     def __post_init__(self) -> None:
         moment = self.starts_at or self.resets_at
         stamp = str(int(moment.timestamp())) if moment is not None else ""
         name = counter_name(self.kind, self.id, self.model, self.period, str(self.epoch), stamp)
-        object.__setattr__(self, "account", Account(name, self.max_budget, self.spend))
+        object.__setattr__(self, "account", BudgetCounter(name, self.max_budget, self.spend))
 
     @property
     def is_window(self) -> bool:

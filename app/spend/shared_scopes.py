@@ -15,17 +15,17 @@ from decimal import Decimal
 
 import structlog
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from ..models import Budget, EndUser, ModelAccessGroupBudget, Tag
 from ..models.budget_period import start_new_period
 from ..settings import Settings
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from .scopes import BudgetScope, RateLimit
 from .windows import WindowCeiling, budget_windows, window_scopes
 
 log = structlog.get_logger(__name__)
 
-_MOST_DECLARED = 10_000
-_MOST_END_USERS = 20_000
+_MAX_DECLARED = 10_000
+_MAX_END_USERS = 20_000
 _NOT_WHILE_AWAY_SECONDS = 1.0
 
 
@@ -127,7 +127,7 @@ class SharedScopes:
         ttl = _seconds_of([facts.scope] if facts.scope is not None else [], self._ttl)
         self._end_users[key] = (facts, time.monotonic() + ttl if changes == self._changes else 0.0)
         self._end_users.move_to_end(key)
-        while len(self._end_users) > _MOST_END_USERS:
+        while len(self._end_users) > _MAX_END_USERS:
             self._end_users.popitem(last=False)
         return facts
 
@@ -157,8 +157,8 @@ class SharedScopes:
         )
 
     async def _read(self) -> None:
-        tags = await Tag.filter(budget_id__isnull=False).limit(_MOST_DECLARED)
-        groups = await ModelAccessGroupBudget.filter(budget_id__isnull=False).limit(_MOST_DECLARED)
+        tags = await Tag.filter(budget_id__isnull=False).limit(_MAX_DECLARED)
+        groups = await ModelAccessGroupBudget.filter(budget_id__isnull=False).limit(_MAX_DECLARED)
         ids = {row.budget_id for row in tags} | {row.budget_id for row in groups}
         budgets = {row.budget_id: row async for row in Budget.filter(budget_id__in=list(ids))} if ids else {}
         found: dict[str, tuple[BudgetScope, RateLimit]] = {}

@@ -28,8 +28,8 @@ from decimal import Decimal
 import structlog
 from tortoise.exceptions import OperationalError
 
-from ..db import DATABASE_AWAY, DATABASE_REFUSED, Database
-from .counters import WINDOW_SECONDS, Demand, Hold, Refusal, full_unit
+from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
+from .counters import WINDOW_SECONDS, Claim, Hold, Refusal, full_unit
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ _DRAIN_SECONDS = 0.05
 _MAX_PENDING = 20_000
 _TURNS = 3
 # So long without any answer, and the database counts as away: its driver would wait for half a minute.
-_PATIENCE_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 
 _Usage = tuple[int, int]
 _Settled = tuple[Hold, Decimal, int]
@@ -67,10 +67,10 @@ class SqlCounters:
     async def stop(self) -> None:
         if self._task is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE_SECONDS), self._settling:
+                async with asyncio.timeout(_TIMEOUT_SECONDS), self._settling:
                     self._task.cancel()  # not in the middle of a commit, which would be done again
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=_PATIENCE_SECONDS)
+            await asyncio.wait({self._task}, timeout=_TIMEOUT_SECONDS)
         try:
             await _in_time(self._leave())
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
@@ -84,15 +84,15 @@ class SqlCounters:
     async def ping(self) -> None:
         await _in_time(self._say_alive())
 
-    async def admit(self, demand: Demand) -> Hold | Refusal:
+    async def admit(self, claim: Claim) -> Hold | Refusal:
         # A client may leave at any moment, also while the database commits: the admission ends without it. So it does
         # when the database is silent, and not merely busy with other calls of this process.
-        admission, began_at = asyncio.create_task(self._admit(demand)), time.monotonic()
+        admission, began_at = asyncio.create_task(self._admit(claim)), time.monotonic()
         try:
             while not admission.done():
-                if time.monotonic() - max(began_at, self._answered_at) >= _PATIENCE_SECONDS:
+                if time.monotonic() - max(began_at, self._answered_at) >= _TIMEOUT_SECONDS:
                     raise TimeoutError
-                await asyncio.wait({admission}, timeout=_PATIENCE_SECONDS / 4)
+                await asyncio.wait({admission}, timeout=_TIMEOUT_SECONDS / 4)
         except (asyncio.CancelledError, TimeoutError):
             admission.add_done_callback(self._give_back)
             raise
@@ -106,7 +106,7 @@ class SqlCounters:
         if isinstance(verdict, Hold):
             self.settle(verdict, Decimal(0), 0)
 
-    async def _admit(self, demand: Demand) -> Hold | Refusal:
+    async def _admit(self, claim: Claim) -> Hold | Refusal:
         if not self._is_known:
             await self._say_alive()
         await self._settle_pending()
@@ -114,18 +114,18 @@ class SqlCounters:
         transaction, is_committed = 0, False
         try:
             async with self._turns, self._database.transaction():
-                spends = await self._lock(demand)
+                spends = await self._lock(claim)
                 now, transaction = await self._now()
-                held, running = await self._running(demand, now)
-                used = await self._used(demand, now)
-                refusal = _first_refusal(demand, spends, held, running, used, now)
+                held, running = await self._running(claim, now)
+                used = await self._used(claim, now)
+                refusal = _first_refusal(claim, spends, held, running, used, now)
                 if refusal is not None:
                     self._answered_at = time.monotonic()
                     return refusal
-                await self._count(demand, int(now))
-                after = [(used[limit.name][0] + 1, used[limit.name][1] + demand.tokens) for limit in demand.limits]
-                known = [spends.get(account.name, account.seed) for account in demand.accounts]
-                counted = Hold(self, demand, now, known, after)
+                await self._count(claim, int(now))
+                after = [(used[limit.name][0] + 1, used[limit.name][1] + claim.tokens) for limit in claim.limits]
+                known = [spends.get(account.name, account.seed) for account in claim.accounts]
+                counted = Hold(self, claim, now, known, after)
             is_committed = True
         finally:
             if counted is not None and not is_committed:
@@ -133,11 +133,11 @@ class SqlCounters:
         self._answered_at = time.monotonic()
         return counted
 
-    async def _lock(self, demand: Demand) -> dict[str, Decimal]:
+    async def _lock(self, claim: Claim) -> dict[str, Decimal]:
         """Lock the row of each budget and limit; answers what each budget has spent, raised to its seed."""
         spend = self._database.larger("excluded.spend", "counter.spend")
-        rows = {account.name: account.seed for account in demand.accounts if account.ceiling is not None}
-        rows.update({f"limit:{limit.name}": Decimal(0) for limit in demand.limits})
+        rows = {account.name: account.seed for account in claim.accounts if account.ceiling is not None}
+        rows.update({f"limit:{limit.name}": Decimal(0) for limit in claim.limits})
         now, spends = datetime.now(UTC), {}
         for name in sorted(rows):
             found = await self._database.fetch(
@@ -157,9 +157,9 @@ class SqlCounters:
         )
         return float(rows[0]["now"]), int(rows[0]["transaction"])
 
-    async def _running(self, demand: Demand, now: float) -> tuple[dict[str, Decimal], dict[str, int]]:
-        names = [account.name for account in demand.accounts if account.ceiling is not None]
-        names += [f"limit:{limit.name}" for limit in demand.limits if limit.parallel is not None]
+    async def _running(self, claim: Claim, now: float) -> tuple[dict[str, Decimal], dict[str, int]]:
+        names = [account.name for account in claim.accounts if account.ceiling is not None]
+        names += [f"limit:{limit.name}" for limit in claim.limits if limit.parallel is not None]
         held: dict[str, Decimal] = defaultdict(Decimal)
         running: dict[str, int] = defaultdict(int)
         if names:
@@ -175,9 +175,9 @@ class SqlCounters:
                 running[row["name"]] += int(row["running"])
         return held, running
 
-    async def _used(self, demand: Demand, now: float) -> dict[str, _Usage]:
+    async def _used(self, claim: Claim, now: float) -> dict[str, _Usage]:
         """Requests and tokens of each limit since the second that is just leaving the window."""
-        used: dict[str, _Usage] = {limit.name: (0, 0) for limit in demand.limits}
+        used: dict[str, _Usage] = {limit.name: (0, 0) for limit in claim.limits}
         if used:
             marks = ", ".join(f"${index}" for index in range(2, len(used) + 2))
             rows = await self._database.fetch(
@@ -188,13 +188,13 @@ class SqlCounters:
             used.update({row["name"]: (int(row["requests"]), int(row["tokens"])) for row in rows})
         return used
 
-    async def _count(self, demand: Demand, second: int) -> None:
-        await self._hold(_holds(demand, demand.amount, 1))
+    async def _count(self, claim: Claim, second: int) -> None:
+        await self._hold(_holds(claim, claim.amount, 1))
         await self._database.execute_many(
             "INSERT INTO rate_bucket (name, second, requests, tokens) VALUES ($1, $2, 1, $3) "
             "ON CONFLICT (name, second) DO UPDATE SET requests = rate_bucket.requests + 1, "
             "tokens = rate_bucket.tokens + excluded.tokens",
-            [(limit.name, second, demand.tokens) for limit in sorted(demand.limits, key=lambda one: one.name)],
+            [(limit.name, second, claim.tokens) for limit in sorted(claim.limits, key=lambda one: one.name)],
         )
 
     async def _hold(self, rows: Sequence[tuple[str, Decimal, int]]) -> None:
@@ -262,14 +262,14 @@ class SqlCounters:
         holds: dict[str, tuple[Decimal, int]] = {}
         tokens: dict[tuple[str, int], int] = defaultdict(int)
         for hold, cost, used in settled:
-            for name, money, calls in _holds(hold.demand, hold.demand.amount, 1):
+            for name, money, calls in _holds(hold.claim, hold.claim.amount, 1):
                 before = holds.get(name, (Decimal(0), 0))
                 holds[name] = before[0] - money, before[1] - calls
-            for account in hold.demand.accounts:
+            for account in hold.claim.accounts:
                 if account.ceiling is not None:
                     costs[account.name] += cost
-            for limit in hold.demand.limits:
-                tokens[limit.name, int(hold.second)] += used - hold.demand.tokens
+            for limit in hold.claim.limits:
+                tokens[limit.name, int(hold.second)] += used - hold.claim.tokens
         many = self._database.execute_many
         spend = self._database.plus("spend", "$1")
         await many(
@@ -313,32 +313,32 @@ async def _in_time(asking: Awaitable[None]) -> None:
     """Raises TimeoutError for a database that is silent, and goes on without it."""
     task = asyncio.ensure_future(asking)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
+    await asyncio.wait({task}, timeout=_TIMEOUT_SECONDS)
     if not task.done():
         raise TimeoutError
     task.result()
 
 
-def _holds(demand: Demand, amount: Decimal, calls: int) -> list[tuple[str, Decimal, int]]:
+def _holds(claim: Claim, amount: Decimal, calls: int) -> list[tuple[str, Decimal, int]]:
     """(name, USD, calls) that one call holds of each budget and each limit of parallel calls."""
-    rows = [(account.name, amount, 0) for account in demand.accounts if account.ceiling is not None]
-    return rows + [(f"limit:{one.name}", Decimal(0), calls) for one in demand.limits if one.parallel is not None]
+    rows = [(account.name, amount, 0) for account in claim.accounts if account.ceiling is not None]
+    return rows + [(f"limit:{one.name}", Decimal(0), calls) for one in claim.limits if one.parallel is not None]
 
 
 def _first_refusal(
-    demand: Demand,
+    claim: Claim,
     spends: dict[str, Decimal],
     held: dict[str, Decimal],
     running: dict[str, int],
     used: dict[str, _Usage],
     now: float,
 ) -> Refusal | None:
-    for index, account in enumerate(demand.accounts):
+    for index, account in enumerate(claim.accounts):
         if account.ceiling is not None and spends[account.name] + held[account.name] >= account.ceiling:
             return Refusal("budget", index, spends[account.name])
-    for index, limit in enumerate(demand.limits):
+    for index, limit in enumerate(claim.limits):
         requests, tokens = used[limit.name]
-        unit = full_unit(limit, requests, tokens, running[f"limit:{limit.name}"], demand.tokens)
+        unit = full_unit(limit, requests, tokens, running[f"limit:{limit.name}"], claim.tokens)
         if unit is not None:
             # Which second leaves first is not worth another question; the whole window is an honest upper bound.
             seconds = WINDOW_SECONDS if unit != "max_parallel_requests" else 1

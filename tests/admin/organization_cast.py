@@ -7,8 +7,8 @@ from typing import Any, cast
 import httpx
 from quart import Quart
 
-from app.db import Database
 from app.services import EXTENSION, Services
+from app.storage.database import Database
 from tests.admin.conftest import Caller
 
 ORGANIZATION = "acme"

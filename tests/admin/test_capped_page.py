@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from quart import Quart
 
-from app.admin.capped_page import read_capped_page
+from app.admin.paging import read_capped_page
 from app.models import User
-from tests.admin.org_cast import house_of
+from tests.admin.org_cast import services_of
 
 
 async def test_a_total_stops_and_pages_go_on(instance: Quart) -> None:
-    with house_of(instance).database.active():
+    with services_of(instance).database.active():
         for number in range(7):
             await User.create(user_id=f"u{number}")
         small = await read_capped_page(User.all(), 2, 3, "user_id", most_counted=7)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.admin.price_list import price_list
+from app.admin.models.listing import price_list
 from tests.admin.conftest import Caller
 
 EMPTY: dict[str, Any] = {

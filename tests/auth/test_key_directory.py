@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.auth.credentials import hash_key
 from app.auth.principal import Principal
 from app.auth.roles import Role
 from app.errors import GatewayError, KeyNotFound, ServiceUnavailable, Unauthenticated
 from app.models import DeprecatedKey, Team, User, VirtualKey
+from app.security.credentials import hash_key
 from tests.auth.instance import Instance, bearer, serving
 from tests.conftest import MASTER_KEY
 from tests.tcp_proxy import TcpProxy

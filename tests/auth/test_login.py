@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.auth.credentials import hash_key, hash_password, pkce_challenge
 from app.models import User, VirtualKey
+from app.security.credentials import hash_key, hash_password, pkce_challenge
 from tests.auth.instance import ADMIN, CONSOLE, Instance, bearer, claims_of, serving
 from tests.conftest import MASTER_KEY
 

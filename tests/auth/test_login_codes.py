@@ -13,12 +13,13 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from app.auth.credentials import hash_key
 from app.auth.login_codes import LoginCodes
-from app.cache import CacheAway, MemoryCache, open_cache
-from app.db import Database
+from app.backends import open_cache
 from app.models import LoginCode
+from app.security.credentials import hash_key
 from app.settings import Settings
+from app.storage.cache import CacheAway, MemoryCache
+from app.storage.database import Database
 from tests.auth.instance import CONSOLE
 from tests.conftest import MASTER_KEY
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess

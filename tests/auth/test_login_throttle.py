@@ -10,9 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from app.auth.login_throttle import LoginThrottle
-from app.cache import Cache, MemoryCache, open_cache
+from app.backends import open_cache
 from app.errors import TooManyRequests
 from app.settings import Settings
+from app.storage.cache import Cache, MemoryCache
 from tests.auth.instance import ADMIN, Instance, client_of
 
 SETTINGS = Settings(failed_login_limit=10, failed_login_window=60, failed_login_block=300)

@@ -23,6 +23,7 @@ from tests.llm.live_worker import FAST, LiveWorker, deployment
 from tests.services.command import REPOSITORY
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.services.run_directory import RunDirectory
+from tests.services.waiting import HANGS_AFTER_SECONDS
 from tests.upstream import Fault, RecordedRequest, Reply, ScriptedUpstream, Stream, Usage
 
 HERE = Path(__file__).parent
@@ -137,7 +138,7 @@ async def seen(request: pytest.FixtureRequest, process: QuarterdeckProcess, upst
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANGS_AFTER_SECONDS):
         output, errors = await program.communicate()
     assert program.returncode == 0, errors.decode()
     return Seen(request.param, json.loads(output), upstream.requests[before:])

@@ -132,6 +132,7 @@ async def test_switching_keeps_the_page_and_asks_for_a_sign_in_once(
 async def test_filter_and_pages_swap_the_table_only(page: Page, running_console: RunningConsole) -> None:
     await _sign_in(page, running_console)
     await page.evaluate("window.stayed = true")
+    running_console.eu.seen.clear()
     await page.keyboard.press("/")
     await page.keyboard.type("batch")
     await page.keyboard.press("Enter")
@@ -141,6 +142,7 @@ async def test_filter_and_pages_swap_the_table_only(page: Page, running_console:
     await page.wait_for_url("**page=2**")
     await expect(page.locator("tbody tr")).to_have_count(5)
     assert await page.evaluate("window.stayed")
+    assert {path for _, path, _ in running_console.eu.seen} == {"/key/list"}
     await page.reload()
     await expect(page.locator("tbody tr")).to_have_count(5)
     await page.go_back()

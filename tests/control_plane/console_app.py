@@ -15,12 +15,12 @@ from quart import Quart
 from quart.typing import TestClientProtocol
 
 from app.auth.login_throttle import LoginThrottle
-from app.cache import MemoryCache
-from app.config_file import WorkerEntry
 from app.control_plane import console_blueprint
 from app.control_plane.registry import WorkerRegistry
 from app.services import EXTENSION
 from app.settings import Settings
+from app.settings.config_file import WorkerEntry
+from app.storage.cache import MemoryCache
 
 from .contract_worker import ContractWorker
 

@@ -183,7 +183,8 @@ class ContractWorker:
         column = query.get("sort_by", "created_at")
         rows.sort(key=lambda row: row[column], reverse=query.get("sort_order") != "asc")
         page, size = int(query["page"]), int(query["size"])
-        shown = rows[(page - 1) * size : page * size]
+        names = {team["team_id"]: team.get("team_alias") for team in self.teams}
+        shown = [{**row, "team_alias": names.get(row["team_id"])} for row in rows[(page - 1) * size : page * size]]
         return {"keys": shown, "total_count": len(rows), "current_page": page, "total_pages": -(-len(rows) // size)}
 
     async def _key_info(self) -> Answer:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.config_file import WorkerEntry
 from app.control_plane.registry import Contact, UnsafeAddress, Worker, WorkerRegistry
+from app.settings.config_file import WorkerEntry
 
 
 def _registry(*entries: WorkerEntry, proxy_base_url: str | None = None) -> WorkerRegistry:

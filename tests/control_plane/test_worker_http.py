@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from app.control_plane.registry import Worker, WorkerRegistry
 from app.control_plane.worker_client import Credential, WorkerClient
-from app.control_plane.worker_errors import WorkerRefused, WorkerSignedOut, WorkerUnreachable, read_refusal
+from app.control_plane.worker_errors import SessionExpired, WorkerRefused, WorkerUnreachable, read_refusal
 from app.control_plane.worker_http import MAX_ANSWER_BYTES, WorkerConnection
 from tests.services.ports import free_port
 
@@ -197,5 +197,5 @@ async def test_a_revoked_session_is_told_from_a_missing_right() -> None:
     with pytest.raises(WorkerRefused, match="Only proxy admin"):
         await client.list_teams()
     worker.sessions.clear()
-    with pytest.raises(WorkerSignedOut):
+    with pytest.raises(SessionExpired):
         await client.list_keys()

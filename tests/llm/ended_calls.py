@@ -9,9 +9,9 @@ from typing import Any
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.llm.call import Call
-from app.llm.observation import EndedCall, FailedAttempt
+from app.llm.observers import EndedCall, FailedAttempt
 from app.protocols.base import Usage
 from app.protocols.openai import CHAT
 from app.spend.budget import Reservation

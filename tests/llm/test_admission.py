@@ -12,15 +12,15 @@ import pytest
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.db import Database
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.errors import GatewayError
-from app.llm.admission import Admission, Application
+from app.llm.admission import Admission, AdmissionRequest
 from app.settings import Settings
-from app.spend.budget import BudgetBook
+from app.spend.budget import Budgets
 from app.spend.counters import MemoryCounters
 from app.spend.scopes import BudgetScope
 from app.spend.shared_scopes import SharedScopes
+from app.storage.database import Database
 
 PATH = "/v1/chat/completions"
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
@@ -61,9 +61,9 @@ def caller(**fields: Any) -> Principal:
 
 async def admit(principal: Principal, deployments: Sequence[Deployment] | None = None, model: str = "chat") -> None:
     settings = Settings(database_url="sqlite:///never-opened.db")
-    admission = Admission(BudgetBook(MemoryCounters()), SharedScopes(settings, Database(settings)))
+    admission = Admission(Budgets(MemoryCounters()), SharedScopes(settings, Database(settings)))
     found = (chat(),) if deployments is None else deployments
-    await admission.admit(Application(principal=principal, model=model, path=PATH, deployments=found))
+    await admission.admit(AdmissionRequest(principal=principal, model=model, path=PATH, deployments=found))
 
 
 async def refusal(

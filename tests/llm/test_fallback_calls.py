@@ -27,7 +27,7 @@ ROUTER = {
         {"ring-1": ["ring-2"]},
         {"ring-2": ["ring-1"]},
         {"changed": [{"model": "third", "temperature": 0.1, "stream": True, "api_base": "http://elsewhere"}]},
-        {"resting": ["third"]},
+        {"cooling_down": ["third"]},
         {"failing": ["third"]},
     ],
     "context_window_fallbacks": [{"chat": ["long"]}],
@@ -46,7 +46,7 @@ def routed_process(factory: QuarterdeckFactory, upstream_port: int) -> Quarterde
     models = [deployment(name, here, f"openai/{name}", id=name, cooldown_time=0) for name in [*names, *links]]
     models[0]["model_info"]["access_groups"] = ["everyday"]
     models += [
-        deployment("resting", here, "openai/resting"),
+        deployment("cooling_down", here, "openai/cooling_down"),
         deployment("failing", here, "openai/failing"),
         deployment("ordered", here, "openai/later", order=2),
         deployment("ordered", here, "openai/sooner", order=1),
@@ -121,7 +121,7 @@ async def test_some_reasons_have_fallbacks_of_their_own(
     assert (await worker.chat(key, "chat")).headers["x-litellm-model-group"] == name
     assert asked(upstream) == ["chat", name]
     upstream.plan(fault)
-    error_of(await worker.chat(key, "resting"), 400)  # it has fallbacks, but none for this reason
+    error_of(await worker.chat(key, "cooling_down"), 400)  # it has fallbacks, but none for this reason
 
 
 async def test_a_fallback_may_change_the_call_but_not_where_it_goes(
@@ -369,10 +369,10 @@ async def test_a_single_deployment_with_a_fallback_rests_as_long_as_its_provider
 ) -> None:
     upstream.plan(Fault.status(429, retry_after=1))
     for _ in range(2):
-        assert (await worker.chat(key, "resting")).headers["x-litellm-model-group"] == "third"
-    assert Counter(asked(upstream)) == {"resting": 1, "third": 2}
+        assert (await worker.chat(key, "cooling_down")).headers["x-litellm-model-group"] == "third"
+    assert Counter(asked(upstream)) == {"cooling_down": 1, "third": 2}
     await asyncio.sleep(1.02)
-    assert (await worker.chat(key, "resting")).headers["x-litellm-model-group"] == "resting"
+    assert (await worker.chat(key, "cooling_down")).headers["x-litellm-model-group"] == "cooling_down"
 
 
 async def test_an_outage_of_a_single_deployment_is_paid_for_by_its_first_callers_only(

@@ -40,7 +40,7 @@ class Case:
     step: Step | None
     status: int
     is_retried: bool = True
-    rests_at_once: bool = False
+    cools_down_at_once: bool = False
     where: str = "upstream"
 
 
@@ -57,11 +57,11 @@ CASES = {
     "cut body": Case(Fault.cut_mid_body(), 500),
     "garbage": Case(Fault.garbage(), 500),
     "400": Case(Fault.status(400), 400, is_retried=False),
-    "401": Case(Fault.status(401), 401, rests_at_once=True),
+    "401": Case(Fault.status(401), 401, cools_down_at_once=True),
     "403": Case(Fault.status(403), 403),
-    "404": Case(Fault.status(404), 404, is_retried=False, rests_at_once=True),
+    "404": Case(Fault.status(404), 404, is_retried=False, cools_down_at_once=True),
     "408": Case(Fault.status(408), 408),
-    "429": Case(Fault.status(429, retry_after=7), 429, rests_at_once=True),
+    "429": Case(Fault.status(429, retry_after=7), 429, cools_down_at_once=True),
     "500": Case(Fault.status(500), 500),
     "503": Case(Fault.status(503), 503),
     "529": Case(Fault.status(529), 500),
@@ -78,7 +78,7 @@ STREAMED = {
     ),
     "error event": Case(Fault.error_in_stream(after=0), 500),
 }
-RESTING = [case for case in (*CASES.values(), *STREAMED.values()) if case.rests_at_once]
+RESTING = [case for case in (*CASES.values(), *STREAMED.values()) if case.cools_down_at_once]
 KINDS = [("whole", name) for name in CASES] + [("streamed", name) for name in STREAMED]
 
 
@@ -190,7 +190,7 @@ async def test_a_fault_is_made_good(
     assert [attempt["status"] for attempt in attempts] == [case.status] * halves
     assert len({attempt["model_id"] for attempt in attempts}) == halves
     assert "error_information" not in row["metadata"]
-    if case.rests_at_once:
+    if case.cools_down_at_once:
         await they_rest(worker, upstream, key, kind, name, halves)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from app.errors import UpstreamError
 from app.llm.call import Reply
-from app.llm.keepalive import kept_alive
+from app.llm.streaming import kept_alive
+from app.protocols.dialects import OPENAI
 from app.protocols.openai import PING_FRAME
 from tests.llm.live_worker import FAST, LiveWorker, content_of, deployment, error_of
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
@@ -31,13 +32,13 @@ async def answer_after(seconds: float, *frames: bytes) -> Reply:
 
 
 async def test_an_answer_in_time_keeps_its_headers() -> None:
-    reply = await kept_alive(answer_after(0, b"a"), 1)
+    reply = await kept_alive(answer_after(0, b"a"), 1, OPENAI)
     assert reply.headers == {"x-model": "m"}
     assert reply.frames is not None and [frame async for frame in reply.frames] == [b"a"]
 
 
 async def test_a_late_one_begins_with_comments() -> None:
-    reply = await kept_alive(answer_after(0.05, b"a", b"b"), 0.01)
+    reply = await kept_alive(answer_after(0.05, b"a", b"b"), 0.01, OPENAI)
     assert reply.frames is not None
     frames = [frame async for frame in reply.frames]
     assert frames[-2:] == [b"a", b"b"]
@@ -49,7 +50,7 @@ async def test_a_failure_in_time_is_raised() -> None:
         raise UpstreamError("no", status=503)
 
     with pytest.raises(UpstreamError):
-        await kept_alive(failing(), 1)
+        await kept_alive(failing(), 1, OPENAI)
 
 
 async def test_a_late_failure_is_an_event() -> None:
@@ -57,7 +58,7 @@ async def test_a_late_failure_is_an_event() -> None:
         await asyncio.sleep(0.03)
         raise UpstreamError("no such luck", status=503)
 
-    reply = await kept_alive(failing(), 0.01)
+    reply = await kept_alive(failing(), 0.01, OPENAI)
     assert reply.frames is not None
     frames = [frame async for frame in reply.frames]
     assert b'"no such luck"' in frames[-1] and b'"503"' in frames[-1] and frames[-1].endswith(b"data: [DONE]\n\n")
@@ -74,7 +75,7 @@ async def test_a_client_that_leaves_meanwhile_ends_the_call(frames_read: int) ->
             ended.set()
         raise AssertionError
 
-    reply = await kept_alive(waiting(), 0.01)
+    reply = await kept_alive(waiting(), 0.01, OPENAI)
     assert reply.frames is not None
     for _ in range(frames_read):
         await anext(reply.frames)
@@ -93,7 +94,7 @@ async def test_a_client_that_leaves_before_the_first_comment_ends_the_call() -> 
             ended.set()
         raise AssertionError
 
-    task = asyncio.create_task(kept_alive(waiting(), 5))
+    task = asyncio.create_task(kept_alive(waiting(), 5, OPENAI))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from app.db import Database
 from app.durations import BudgetCalendar, next_reset
 from app.models import (
     Budget,
@@ -27,6 +26,7 @@ from app.models import (
 )
 from app.models.budget_period import BudgetedRow, start_due_periods, start_new_period
 from app.settings import Settings
+from app.storage.database import Database
 
 YESTERDAY = timedelta(days=1)
 

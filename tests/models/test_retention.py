@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.db import Database
 from app.models import AuditLog, DailySpend, SpendLog
 from app.models.retention import delete_audit_before, delete_spend_logs_before
 from app.settings import Settings
+from app.storage.database import Database
 
 NOW = datetime.now(UTC)
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tortoise.exceptions import IntegrityError
 
-from app.db import Database
 from app.models import DeletedVirtualKey, VirtualKey
 from app.models.virtual_key import SESSION_TEAM_ID
 from app.settings import Settings
+from app.storage.database import Database
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def test_a_list_of_keys_leaves_sessions_out() -> None:
 async def test_a_deleted_key_keeps_its_name_for_the_spend_that_it_left(database: Database) -> None:
     key = await VirtualKey.create(token="hash", key_alias="alias", key_name="sk-...abcd", models=["a"])
     async with database.transaction():
-        await key.bury(deleted_by="alice", deleted_by_api_key="hash of alice", changed_by=None)
+        await key.archive(deleted_by="alice", deleted_by_api_key="hash of alice", changed_by=None)
     assert await VirtualKey.all().count() == 0
     (tombstone,) = await DeletedVirtualKey.all()
     assert (tombstone.token, tombstone.key_alias, tombstone.key_name) == ("hash", "alias", "sk-...abcd")

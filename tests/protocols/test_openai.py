@@ -15,7 +15,7 @@ from app.protocols.openai import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
-    Endpoint,
+    OpenAIEndpoint,
     OpenAIRequest,
     parse_request,
     read_usage,
@@ -44,7 +44,7 @@ def sent_upstream(request: OpenAIRequest, defaults: dict[str, Any] | None = None
     return body
 
 
-def refusal(endpoint: Endpoint, body: bytes, path_model: str | None = None) -> InvalidRequest:
+def refusal(endpoint: OpenAIEndpoint, body: bytes, path_model: str | None = None) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refused:
         parse_request(endpoint, body, path_model)
     return refused.value
@@ -89,7 +89,7 @@ def test_messages_that_are_no_list_of_objects_are_refused(messages: Any) -> None
 
 
 @pytest.mark.parametrize(("endpoint", "name"), [(COMPLETIONS, "prompt"), (EMBEDDINGS, "input")])
-def test_prompt_and_input_are_text_or_a_list(endpoint: Endpoint, name: str) -> None:
+def test_prompt_and_input_are_text_or_a_list(endpoint: OpenAIEndpoint, name: str) -> None:
     for good in ("text", ["a", "b"], [1, 2, 3]):
         assert parse_request(endpoint, json.dumps({"model": "m", name: good}).encode()).model == "m"
     wrong: list[Any] = [{}, 7, False, None]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.protocols.base import Usage
-from app.protocols.openai import CHAT, COMPLETIONS, Endpoint
+from app.protocols.openai import CHAT, COMPLETIONS, OpenAIEndpoint
 from app.protocols.openai_assembly import StreamAssembler, is_complete, replay, usage_of_answer
 
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -34,7 +34,10 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
     return message
 
 
-def answer_of(endpoint: Endpoint, choices: list[dict[str, Any]]) -> dict[str, Any]:
+_COUNTED = Usage(raw=_USAGE)
+
+
+def answer_of(endpoint: OpenAIEndpoint, choices: list[dict[str, Any]]) -> dict[str, Any]:
     is_chat = endpoint is CHAT
     return {
         "id": "chatcmpl-1",
@@ -47,7 +50,7 @@ def answer_of(endpoint: Endpoint, choices: list[dict[str, Any]]) -> dict[str, An
     }
 
 
-def assembled(endpoint: Endpoint, pieces: list[bytes], usage: Any = _USAGE) -> Any:
+def assembled(endpoint: OpenAIEndpoint, pieces: list[bytes], usage: Usage = _COUNTED) -> Any:
     assembler = StreamAssembler(endpoint)
     for piece in pieces:
         assembler.feed(piece)
@@ -175,10 +178,10 @@ def test_what_providers_add_to_pieces_does_not_get_in_the_way() -> None:
         frame([{"index": 0, "delta": {"images": []}, "finish_reason": "stop"}], service_tier="default"),
         DONE,
     ]
-    answer = assembled(CHAT, frames, usage=None)
+    answer = assembled(CHAT, frames)
     assert answer["choices"][0]["message"]["content"] == "a"
     assert answer["service_tier"] == "default"
-    assert not {"usage", "obfuscation", "prompt_filter_results"} & set(answer)
+    assert not {"obfuscation", "prompt_filter_results"} & set(answer)
 
 
 def test_log_probabilities_are_joined() -> None:
@@ -198,7 +201,7 @@ def test_an_assembler_knows_how_large_its_answer_is() -> None:
     assembler.give_up()
     assembler.feed(delta(content="x" * 100) + DONE)
     assert assembler.size < 2000
-    assert assembler.answer(None) is None
+    assert assembler.answer(Usage()) is None
 
 
 @pytest.mark.parametrize(
@@ -231,8 +234,8 @@ def test_what_came_of_a_stream_that_broke_can_be_seen_but_is_no_answer() -> None
         b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"}}]}\n\n: ping\n\n'
     )
     assembler.feed(b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"lo"}}]}\n\n')
-    assert assembler.answer(None) is None
-    seen = json.loads(assembler.so_far({"total_tokens": 3}) or b"{}")
+    assert assembler.answer(Usage()) is None
+    seen = json.loads(assembler.so_far(Usage(prompt_tokens=1, completion_tokens=2)) or b"{}")
     assert seen["choices"][0]["message"] == {"role": "assistant", "content": "Hello"}
-    assert seen["usage"] == {"total_tokens": 3}
-    assert StreamAssembler(CHAT).so_far(None) is None
+    assert seen["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    assert StreamAssembler(CHAT).so_far(Usage()) is None

@@ -109,7 +109,7 @@ def test_an_answer_names_the_model_that_was_asked_for_where_it_names_one() -> No
 def test_a_text_is_no_json(kind: str) -> None:
     request = read_form(TRANSCRIPTIONS, Part("model", b"m"), Part("response_format", kind.encode()), FILE)
     body, usage = TRANSCRIPTIONS.answered(b"00:00.000 --> 00:01.000\nHi", "text/plain", request)
-    assert body.endswith(b"Hi") and request.passes_type_on
+    assert body.endswith(b"Hi") and request.keeps_content_type
     assert usage is not None and usage.seconds == (10 if kind == "text" else 1)
 
 

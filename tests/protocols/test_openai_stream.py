@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from app.protocols.dialect import ProviderFault
 from app.protocols.json_fields import error_detail, error_message
 from app.protocols.openai import (
     BROKEN_JSON,
     DONE,
     DONE_FRAME,
-    StreamFault,
     StreamRestamper,
     error_frame,
 )
@@ -63,9 +63,9 @@ def test_the_last_usage_counts() -> None:
 
 def test_the_end_is_passed_on() -> None:
     restamper = StreamRestamper("group", wants_usage=False)
-    assert not restamper.finished
+    assert not restamper.has_finished
     assert restamper.frame(DONE) == DONE_FRAME
-    assert restamper.finished
+    assert restamper.has_finished
 
 
 def test_a_stream_knows_whether_its_answer_is_whole() -> None:
@@ -80,7 +80,7 @@ def test_a_stream_knows_whether_its_answer_is_whole() -> None:
 @pytest.mark.parametrize("error", [{"message": "it broke"}, "it broke"])
 def test_an_error_event_is_a_fault_with_the_provider_s_words(error: Any) -> None:
     restamper = StreamRestamper("group", wants_usage=False)
-    with pytest.raises(StreamFault, match="it broke"):
+    with pytest.raises(ProviderFault, match="it broke"):
         restamper.frame(json.dumps({"error": error}).encode())
     assert payload(restamper.frame(event(error=None)))
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.services.waiting import HANGS_AFTER_SECONDS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -23,6 +25,6 @@ def run_quarterdeck(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=HANGS_AFTER_SECONDS,
         check=False,
     )

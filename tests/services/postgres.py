@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,8 @@ from pathlib import Path
 
 from tests.services.ports import free_port
 from tests.services.run_directory import RunDirectory, is_running
+from tests.services.waiting import wait_while_alive
 
-_START_SECONDS = 30.0
 _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -114,8 +113,9 @@ def _start(run: RunDirectory) -> PostgresServer:
 
 def _wait_until_ready(pid: int, port: int, log: Path) -> None:
     command = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    deadline = time.monotonic() + _START_SECONDS
-    while subprocess.run(command, check=False).returncode != 0:
-        if not is_running(pid) or time.monotonic() > deadline:
-            raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}")
-        time.sleep(0.05)
+    wait_while_alive(
+        lambda: subprocess.run(command, check=False).returncode == 0,
+        is_alive=lambda: is_running(pid),
+        log=log.read_text,
+        what="PostgreSQL is ready",
+    )

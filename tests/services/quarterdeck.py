@@ -7,20 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from tests.services.command import REPOSITORY
 from tests.services.ports import free_port
 from tests.services.run_directory import RunDirectory
 from tests.services.templates import copy_migrated_sqlite
+from tests.services.waiting import answers, wait_while_alive
 
-_START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGKILL}
 
@@ -85,7 +83,7 @@ class QuarterdeckProcess:
             )
         self._run.note_process(self.pid)
         if wait:
-            self._wait_until_alive()
+            self.wait_until_alive()
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to the instance and all its processes; when it is one that ends it, wait for the end."""
@@ -118,18 +116,13 @@ class QuarterdeckProcess:
         """All that it has printed, over all its starts."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    def _wait_until_alive(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            if not self.is_running:
-                raise RuntimeError(f"Quarterdeck ended with status {self.wait()} at its start:\n{self.log_text()}")
-            try:
-                if httpx.get(f"{self.url}/health/liveliness", timeout=1).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise RuntimeError(f"Quarterdeck was not alive after {_START_SECONDS:.0f} s:\n{self.log_text()}")
+    def wait_until_alive(self) -> None:
+        """Come back when it answers. RuntimeError with its log when it ended, as `wait_until`."""
+        self.wait_until(lambda: answers(f"{self.url}/health/liveliness"), "Quarterdeck is alive")
+
+    def wait_until(self, reached: Callable[[], bool], what: str) -> None:
+        """Come back when that is so, as long as the instance lives. RuntimeError with its log when it ended."""
+        wait_while_alive(reached, is_alive=lambda: self.is_running, log=self.log_text, what=what)
 
 
 class QuarterdeckFactory:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from redis import Redis
@@ -12,8 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.services.ports import free_port
 from tests.services.run_directory import RunDirectory, is_running
-
-_START_SECONDS = 10.0
+from tests.services.waiting import wait_while_alive
 
 
 def start_redis(run: RunDirectory, port: int | None = None) -> str:
@@ -37,13 +35,14 @@ def start_redis(run: RunDirectory, port: int | None = None) -> str:
 
 
 def _wait_until_ready(pid: int, url: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
     with Redis.from_url(url) as client:
-        while True:
-            try:
-                client.ping()
-                return
-            except RedisConnectionError:
-                if not is_running(pid) or time.monotonic() > deadline:
-                    raise RuntimeError(f"Redis did not start:\n{log.read_text()}") from None
-            time.sleep(0.02)
+        wait_while_alive(
+            lambda: _answers(client), is_alive=lambda: is_running(pid), log=log.read_text, what="Redis is ready"
+        )
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False

@@ -17,7 +17,7 @@ from tests.services.run_directory import RunDirectory
 
 _TEMPLATE = "migrated"
 _MIGRATIONS = "tortoise_migrations"
-_MOST_ROWS = 2_000  # of which a test may leave dead ones behind in a database that goes to the next
+_MAX_ROWS = 2_000  # of which a test may leave dead ones behind in a database that goes to the next
 
 # Whatever changes a table, an index or a function writes rows of these catalogs anew; rows of data do not touch them.
 _CATALOGS = ("pg_class", "pg_attrdef", "pg_constraint", "pg_trigger", "pg_proc", "pg_type", "pg_namespace")
@@ -55,7 +55,7 @@ BEGIN
   LOOP
     PERFORM setval(format('%I.%I', found.schemaname, found.sequencename)::regclass, found.start_value, false);
   END LOOP;
-  IF total > {_MOST_ROWS} THEN RAISE EXCEPTION '% rows', total; END IF;
+  IF total > {_MAX_ROWS} THEN RAISE EXCEPTION '% rows', total; END IF;
 END $$
 """
 

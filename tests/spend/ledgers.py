@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from app.db import Database
 from app.models import DailySpend, SpendLog, Team, TeamMembership, User, VirtualKey
 from app.settings import Settings
 from app.spend.events import SpendEvent
 from app.spend.ledger import SpendLedger
+from app.storage.database import Database
 from tests.services.postgres import PostgresServer
 
 KEY_HASH = "a" * 64

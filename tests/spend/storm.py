@@ -16,10 +16,10 @@ from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 
-from app.db import Database
 from app.settings import Settings
 from app.spend.events import SpendEvent, SpendWindow
 from app.spend.ledger import SpendLedger
+from app.storage.database import Database
 
 KEYS = 20
 STARTED = datetime(2026, 11, 21, 23, 59, tzinfo=UTC)  # fixed date: when calls began; nothing here is of today

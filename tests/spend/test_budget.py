@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import BudgetExceeded, TooManyRequests
-from app.spend.budget import BudgetBook, ModelBudgetExceeded
+from app.spend.budget import Budgets, ModelBudgetExceeded
 from app.spend.counters import MemoryCounters
 from app.spend.scopes import BudgetScope, RateLimit, counter_name, member_id, team_and_user
 
@@ -20,8 +20,8 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)  # fixed date: it is handed over w
 
 
 @pytest.fixture
-def book() -> BudgetBook:
-    return BudgetBook(MemoryCounters())
+def book() -> Budgets:
+    return Budgets(MemoryCounters())
 
 
 def spent(scope: BudgetScope, amount: str) -> BudgetScope:
@@ -29,26 +29,26 @@ def spent(scope: BudgetScope, amount: str) -> BudgetScope:
     return BudgetScope(scope.kind, scope.id, scope.label, scope.max_budget, Decimal(amount))
 
 
-async def refusal(book: BudgetBook, *scopes: BudgetScope) -> BudgetExceeded:
+async def refusal(book: Budgets, *scopes: BudgetScope) -> BudgetExceeded:
     with pytest.raises(BudgetExceeded) as refused:
         await book.reserve(scopes)
     return refused.value
 
 
-async def test_only_the_first_end_of_a_reservation_counts(book: BudgetBook) -> None:
+async def test_only_the_first_end_of_a_reservation_counts(book: Budgets) -> None:
     reservation = await book.reserve([KEY], estimate=Decimal(9))
     reservation.settle(Decimal(1))
     reservation.settle(Decimal(1))
     assert (await book.reserve([KEY])).spend_of("key") == 1
 
 
-async def test_the_refusal_names_scope_cost_and_ceiling(book: BudgetBook) -> None:
+async def test_the_refusal_names_scope_cost_and_ceiling(book: Budgets) -> None:
     error = await refusal(book, spent(KEY, "10.5"))
     assert (error.status, error.type, error.param) == (422, "budget_exceeded", None)
     assert error.message == "Budget has been exceeded! Key=alice Current cost: 10.5, Max budget: 10"
 
 
-async def test_users_windows_and_models_have_words_of_their_own(book: BudgetBook) -> None:
+async def test_users_windows_and_models_have_words_of_their_own(book: Budgets) -> None:
     user = BudgetScope("user", "u1", "User=u1", Decimal(1), Decimal("1.25"))
     assert (await refusal(book, user)).message == "ExceededBudget: User=u1 over budget. Spend=1.25, Budget=1"
     hour = BudgetScope("key", "k1", "Key", Decimal(0), Decimal("0.048"), period="1h", starts_at=NOON)
@@ -60,22 +60,22 @@ async def test_users_windows_and_models_have_words_of_their_own(book: BudgetBook
 
 
 async def test_the_status_of_the_refusal_is_a_setting() -> None:
-    error = await refusal(BudgetBook(MemoryCounters(), exceeded_status=429), spent(KEY, "10"))
+    error = await refusal(Budgets(MemoryCounters(), exceeded_status=429), spent(KEY, "10"))
     assert (error.status, error.code) == (429, "429")
 
 
-async def test_the_first_scope_that_is_reached_is_the_answer(book: BudgetBook) -> None:
+async def test_the_first_scope_that_is_reached_is_the_answer(book: Budgets) -> None:
     assert "Key=alice" in (await refusal(book, spent(KEY, "10"), spent(TEAM, "15"))).message
     other = BudgetScope("key", "k2", "Key=bob", Decimal(10))
     assert "Team=t1" in (await refusal(book, other, spent(TEAM, "15"))).message
 
 
-async def test_a_scope_without_ceiling_is_never_refused_and_still_counted(book: BudgetBook) -> None:
+async def test_a_scope_without_ceiling_is_never_refused_and_still_counted(book: Budgets) -> None:
     (await book.reserve([spent(UNBOUNDED, "1000000")])).settle(Decimal(1))
     assert (await book.reserve([UNBOUNDED])).spend_of("user") == 1_000_001
 
 
-async def test_spend_that_was_started_anew_is_kept_under_another_name(book: BudgetBook) -> None:
+async def test_spend_that_was_started_anew_is_kept_under_another_name(book: Budgets) -> None:
     (await book.reserve([KEY])).settle(Decimal(10))
     await refusal(book, KEY)
     await book.reserve([BudgetScope("key", "k1", "Key=alice", Decimal(10), epoch=1)])
@@ -83,7 +83,7 @@ async def test_spend_that_was_started_anew_is_kept_under_another_name(book: Budg
     await book.reserve([tomorrow])
 
 
-async def test_a_soft_budget_is_said_once_and_refuses_nothing(book: BudgetBook) -> None:
+async def test_a_soft_budget_is_said_once_and_refuses_nothing(book: Budgets) -> None:
     soft = BudgetScope("key", "k1", "Key=alice", Decimal(10), Decimal(6), Decimal(5))
     with capture_logs() as logs:
         await book.reserve([soft])
@@ -91,7 +91,7 @@ async def test_a_soft_budget_is_said_once_and_refuses_nothing(book: BudgetBook) 
     assert [entry["scope"] for entry in logs if entry["event"] == "soft budget is reached"] == ["Key=alice"]
 
 
-async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: BudgetBook) -> None:
+async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: Budgets) -> None:
     limit = RateLimit("api_key", "k1", "sk-...aaaa", 1, None, None)
     await book.reserve((), [limit])
     with pytest.raises(TooManyRequests) as refused:
@@ -104,7 +104,7 @@ async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: BudgetBo
     )
 
 
-async def test_headers_say_what_is_left(book: BudgetBook) -> None:
+async def test_headers_say_what_is_left(book: Budgets) -> None:
     limits = [
         RateLimit("api_key", "k1", "", 10, 1000, None),
         RateLimit("team", "t1", "", None, 500, None),
@@ -130,7 +130,7 @@ def test_names_of_counters_fit_their_column_and_stay_apart() -> None:
     assert counter_name("a", "bc") != counter_name("ab", "c")
 
 
-async def test_a_listener_hears_of_every_budget_and_of_the_refusal(book: BudgetBook) -> None:
+async def test_a_listener_hears_of_every_budget_and_of_the_refusal(book: Budgets) -> None:
     heard: list[tuple[str, Decimal, bool]] = []
     book.listener = lambda scope, spend, is_refused: heard.append((scope.id, spend, is_refused))
     await book.reserve([KEY, TEAM], estimate=Decimal(9))

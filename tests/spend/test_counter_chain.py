@@ -9,15 +9,15 @@ from decimal import Decimal
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from app.cache import CacheAway
-from app.db import Database
 from app.errors import ServiceUnavailable
 from app.settings import Settings
 from app.spend.counter_chain import CounterChain
 from app.spend.counter_faults import CountersLost
-from app.spend.counters import Account, Demand, Hold, MemoryCounters, Refusal
+from app.spend.counters import BudgetCounter, Claim, Hold, MemoryCounters, Refusal
 from app.spend.redis_counters import PREFIX, RedisCounters
 from app.spend.sql_counters import SqlCounters
+from app.storage.cache import CacheAway
+from app.storage.database import Database
 
 
 class Scripted(MemoryCounters):
@@ -29,32 +29,32 @@ class Scripted(MemoryCounters):
         self.seconds = seconds
         self.asked = 0
 
-    async def admit(self, demand: Demand) -> Hold | Refusal:
+    async def admit(self, claim: Claim) -> Hold | Refusal:
         self.asked += 1
         await asyncio.sleep(self.seconds)
         for fault in self.faults:
             raise fault
-        return await super().admit(demand)
+        return await super().admit(claim)
 
 
 def away(times: int) -> list[Exception]:
     return [CacheAway("late") for _ in range(times)]
 
 
-def asked(ceiling: str = "100") -> Demand:
-    return Demand([Account("key", Decimal(ceiling))], amount=Decimal(1))
+def asked(ceiling: str = "100") -> Claim:
+    return Claim([BudgetCounter("key", Decimal(ceiling))], amount=Decimal(1))
 
 
 async def keeper_of(chain: CounterChain) -> object:
     verdict = await chain.admit(asked())
     assert isinstance(verdict, Hold)
-    return verdict.keeper
+    return verdict.counters
 
 
 async def test_one_failure_is_that_call_s_alone() -> None:
     first, second = Scripted(*away(1)), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
-    chain.when_changed(lambda: changes.append(True))
+    chain.on_change(lambda: changes.append(True))
     assert [await keeper_of(chain) for _ in range(3)] == [second, first, first]
     assert not changes
 
@@ -62,7 +62,7 @@ async def test_one_failure_is_that_call_s_alone() -> None:
 async def test_three_failures_in_a_row_give_a_rest() -> None:
     first, second = Scripted(*away(3)), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
-    chain.when_changed(lambda: changes.append(True))
+    chain.on_change(lambda: changes.append(True))
     assert [await keeper_of(chain) for _ in range(10)] == [second] * 10
     assert (first.asked, len(changes)) == (3, 1)
 
@@ -92,7 +92,7 @@ async def test_a_client_that_leaves_while_it_looks_leaves_the_looking_to_the_nex
 async def test_counters_that_have_forgotten_rest_at_once() -> None:
     first, second = Scripted(CountersLost("restarted")), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
-    chain.when_changed(lambda: changes.append(True))
+    chain.on_change(lambda: changes.append(True))
     assert [await keeper_of(chain) for _ in range(3)] == [second] * 3
     assert (first.asked, len(changes)) == (1, 1)
 
@@ -100,10 +100,10 @@ async def test_counters_that_have_forgotten_rest_at_once() -> None:
 async def test_a_call_that_nothing_bounds_is_asked_of_nobody() -> None:
     first = Scripted()
     chain = CounterChain([first, MemoryCounters()])
-    verdict = await chain.admit(Demand([Account("key", None, Decimal(7))]))
+    verdict = await chain.admit(Claim([BudgetCounter("key", None, Decimal(7))]))
     assert isinstance(verdict, Hold)
     assert (verdict.spends, first.asked) == ([Decimal(7)], 0)
-    verdict.keeper.settle(verdict, Decimal(1), 5)
+    verdict.counters.settle(verdict, Decimal(1), 5)
 
 
 async def test_a_closed_chain_refuses_rather_than_count_alone() -> None:
@@ -126,9 +126,9 @@ async def test_money_counts_once_while_redis_is_slow_now_and_then(redis_url: str
     async def call() -> None:
         verdict = await chain.admit(asked("1000"))
         assert isinstance(verdict, Hold)
-        keepers.add(type(verdict.keeper).__name__)
+        keepers.add(type(verdict.counters).__name__)
         await asyncio.sleep(0.02)
-        verdict.keeper.settle(verdict, Decimal(1), 0)
+        verdict.counters.settle(verdict, Decimal(1), 0)
 
     async with Redis.from_url(redis_url, decode_responses=True) as other:
         for _ in range(6):

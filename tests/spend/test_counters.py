@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from app.db import DATABASE_AWAY, DATABASE_REFUSED, Database
 from app.settings import Settings
-from app.spend.counters import Account, Counters, Demand, Hold, Limit, MemoryCounters, Refusal
+from app.spend.counters import BudgetCounter, Claim, Counters, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import RedisCounters, nano
 from app.spend.redis_scripts import ADMIT
 from app.spend.sql_counters import SqlCounters
+from app.storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database
 from tests.tcp_proxy import TcpProxy
 
 MakeCounters = Callable[[], Counters]
@@ -53,19 +53,19 @@ async def counters(make_counters: MakeCounters) -> AsyncIterator[Counters]:
     await made.stop()
 
 
-def asked(ceiling: str | None, amount: str = "1", *, seed: str = "0", name: str = "key") -> Demand:
+def asked(ceiling: str | None, amount: str = "1", *, seed: str = "0", name: str = "key") -> Claim:
     limit = None if ceiling is None else Decimal(ceiling)
-    return Demand([Account(name, limit, Decimal(seed))], amount=Decimal(amount))
+    return Claim([BudgetCounter(name, limit, Decimal(seed))], amount=Decimal(amount))
 
 
-async def admitted(counters: Counters, demand: Demand) -> Hold:
-    verdict = await counters.admit(demand)
+async def admitted(counters: Counters, claim: Claim) -> Hold:
+    verdict = await counters.admit(claim)
     assert isinstance(verdict, Hold), verdict
     return verdict
 
 
-async def refused(counters: Counters, demand: Demand) -> Refusal:
-    verdict = await counters.admit(demand)
+async def refused(counters: Counters, claim: Claim) -> Refusal:
+    verdict = await counters.admit(claim)
     assert isinstance(verdict, Refusal), verdict
     return verdict
 
@@ -97,12 +97,12 @@ async def test_a_ceiling_of_zero_admits_nobody_and_none_admits_everybody(counter
 
 
 async def test_a_refused_call_holds_nothing_anywhere(counters: Counters) -> None:
-    both = Demand([Account("key", Decimal(9)), Account("team", Decimal(0))], [Limit("l", rpm=5)], Decimal(9))
+    both = Claim([BudgetCounter("key", Decimal(9)), BudgetCounter("team", Decimal(0))], [Limit("l", rpm=5)], Decimal(9))
     for _ in range(3):
         assert (await refused(counters, both)).index == 1
-    full = Demand([Account("key", Decimal(9))], [Limit("l", rpm=5), Limit("m", rpm=0)], Decimal(9))
+    full = Claim([BudgetCounter("key", Decimal(9))], [Limit("l", rpm=5), Limit("m", rpm=0)], Decimal(9))
     assert (await refused(counters, full)) == Refusal("requests", 1, Decimal(0), full_window(counters))
-    hold = await admitted(counters, Demand([Account("key", Decimal(9))], [Limit("l", rpm=5)], Decimal(9)))
+    hold = await admitted(counters, Claim([BudgetCounter("key", Decimal(9))], [Limit("l", rpm=5)], Decimal(9)))
     assert list(hold.used) == [(1, 0)]
 
 
@@ -112,56 +112,56 @@ def full_window(counters: Counters) -> int:
 
 
 async def test_requests_of_the_last_minute_are_counted(counters: Counters) -> None:
-    demand = Demand(limits=[Limit("l", rpm=2)])
+    claim = Claim(limits=[Limit("l", rpm=2)])
     for _ in range(2):
-        counters.settle(await admitted(counters, demand), Decimal(0), 0)
-    refusal = await refused(counters, demand)
+        counters.settle(await admitted(counters, claim), Decimal(0), 0)
+    refusal = await refused(counters, claim)
     assert (refusal.unit, int(refusal.used)) == ("requests", 2)
     assert 1 <= refusal.seconds <= 61
 
 
 async def test_tokens_are_held_before_and_counted_after_the_call(counters: Counters) -> None:
-    demand = Demand(limits=[Limit("l", tpm=100)], tokens=60)
-    hold = await admitted(counters, demand)
-    assert (await refused(counters, demand)).unit == "tokens"
+    claim = Claim(limits=[Limit("l", tpm=100)], tokens=60)
+    hold = await admitted(counters, claim)
+    assert (await refused(counters, claim)).unit == "tokens"
     counters.settle(hold, Decimal(0), 10)
-    hold = await admitted(counters, demand)
+    hold = await admitted(counters, claim)
     assert list(hold.used) == [(2, 70)]
     counters.settle(hold, Decimal(0), 95)
-    assert (await refused(counters, Demand(limits=[Limit("l", tpm=100)], tokens=0))).used == 105
+    assert (await refused(counters, Claim(limits=[Limit("l", tpm=100)], tokens=0))).used == 105
 
 
 async def test_parallel_calls_free_their_place_when_they_end(counters: Counters) -> None:
-    demand = Demand(limits=[Limit("l", parallel=1)])
-    hold = await admitted(counters, demand)
-    assert (await refused(counters, demand)).unit == "max_parallel_requests"
+    claim = Claim(limits=[Limit("l", parallel=1)])
+    hold = await admitted(counters, claim)
+    assert (await refused(counters, claim)).unit == "max_parallel_requests"
     counters.settle(hold, Decimal(0), 0)
-    await admitted(counters, demand)
+    await admitted(counters, claim)
 
 
 async def test_what_one_process_holds_the_others_see(make_counters: MakeCounters) -> None:
     one, two = make_counters(), make_counters()
-    demand = Demand([Account("key", Decimal(2))], [Limit("l", rpm=100, parallel=3)], Decimal(1))
-    first = await admitted(one, demand)
-    await admitted(two, demand)
-    assert (await refused(one, demand)).unit == (await refused(two, demand)).unit == "budget"
+    claim = Claim([BudgetCounter("key", Decimal(2))], [Limit("l", rpm=100, parallel=3)], Decimal(1))
+    first = await admitted(one, claim)
+    await admitted(two, claim)
+    assert (await refused(one, claim)).unit == (await refused(two, claim)).unit == "budget"
     one.settle(first, Decimal("0.5"), 0)
-    await admitted(one, demand)
+    await admitted(one, claim)
     await one.stop()
     await two.stop()
 
 
 async def test_a_hundred_calls_at_once_get_exactly_what_the_budget_pays_for(make_counters: MakeCounters) -> None:
     processes = [make_counters() for _ in range(2)]
-    demand = asked("25")
-    verdicts = await asyncio.gather(*(processes[number % 2].admit(demand) for number in range(100)))
+    claim = asked("25")
+    verdicts = await asyncio.gather(*(processes[number % 2].admit(claim) for number in range(100)))
     held = [verdict for verdict in verdicts if isinstance(verdict, Hold)]
     assert len(held) == 25
     for hold in held:
-        hold.keeper.settle(hold, Decimal(1), 0)
+        hold.counters.settle(hold, Decimal(1), 0)
     for process in processes:
         await process.stop()
-    assert (await refused(make_counters(), demand)).used == 25
+    assert (await refused(make_counters(), claim)).used == 25
 
 
 async def test_a_process_that_is_gone_holds_nothing(make_counters: MakeCounters, counters: Counters) -> None:
@@ -175,25 +175,25 @@ async def test_a_process_that_is_gone_holds_nothing(make_counters: MakeCounters,
 
 
 async def test_a_client_that_leaves_at_any_moment_holds_nothing(counters: Counters) -> None:
-    demand = Demand([Account("key", Decimal(1000))], [Limit("l", parallel=1000)], Decimal(1))
-    warm = await admitted(counters, demand)
+    claim = Claim([BudgetCounter("key", Decimal(1000))], [Limit("l", parallel=1000)], Decimal(1))
+    warm = await admitted(counters, claim)
     counters.settle(warm, Decimal(5), 0)
     for moment in range(40):
-        leaving = asyncio.create_task(counters.admit(demand))
+        leaving = asyncio.create_task(counters.admit(claim))
         await asyncio.sleep(moment / 4000)
         leaving.cancel()
         ended = await asyncio.gather(leaving, return_exceptions=True)
         if isinstance(ended[0], Hold):
             counters.settle(ended[0], Decimal(0), 0)
     await asyncio.sleep(0.3)
-    last = await admitted(counters, Demand([Account("key", Decimal(6))], [Limit("l", parallel=1)], Decimal(1)))
+    last = await admitted(counters, Claim([BudgetCounter("key", Decimal(6))], [Limit("l", parallel=1)], Decimal(1)))
     assert last.spends == [Decimal(5)]
 
 
 async def test_a_client_that_leaves_while_others_are_settled_settles_them_once(counters: Counters) -> None:
     for moment in range(40):
-        demand = asked("1000", name=f"key{moment}")
-        counters.settle(await admitted(counters, demand), Decimal(1), 0)
+        claim = asked("1000", name=f"key{moment}")
+        counters.settle(await admitted(counters, claim), Decimal(1), 0)
         leaving = asyncio.create_task(counters.admit(asked("1000", name="other")))
         await asyncio.sleep(moment / 8000)
         leaving.cancel()
@@ -213,18 +213,18 @@ async def test_a_database_that_falls_silent_is_away_soon_and_holds_nothing_after
         url = parts._replace(netloc=f"postgres@127.0.0.1:{proxy.port}").geturl()
         database = Database(Settings(database_url=url))
         await database.open()
-        counters, demand = SqlCounters(database), asked("1")
-        counters.settle(await admitted(counters, demand), Decimal(0), 0)
+        counters, claim = SqlCounters(database), asked("1")
+        counters.settle(await admitted(counters, claim), Decimal(0), 0)
         proxy.pause()
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            await counters.admit(demand)
+            await counters.admit(claim)
         with pytest.raises(TimeoutError):
             await counters.ping()
         assert time.monotonic() - started < 6
         proxy.resume()
         await asyncio.sleep(0.5)
-        await admitted(counters, demand)
+        await admitted(counters, claim)
         await counters.stop()
         await database.close()
 
@@ -246,16 +246,16 @@ async def test_a_settlement_whose_commit_is_not_answered_counts_once(
 ) -> None:
     database, proxy = cut_database
     counters = SqlCounters(database)
-    demand = Demand([Account("key", Decimal(10))], [Limit("l", tpm=100, parallel=1)], Decimal(4), 10)
-    counters.settle(await admitted(counters, demand), Decimal(3), 25)
+    claim = Claim([BudgetCounter("key", Decimal(10))], [Limit("l", tpm=100, parallel=1)], Decimal(4), 10)
+    counters.settle(await admitted(counters, claim), Decimal(3), 25)
     (proxy.lose_reply_to if is_committed else proxy.lose_request)(b"COMMIT;")
     with pytest.raises((*DATABASE_AWAY, *DATABASE_REFUSED)):
-        await counters.admit(demand)
+        await counters.admit(claim)
     assert proxy.is_intact
-    hold = await admitted(counters, demand)
+    hold = await admitted(counters, claim)
     assert (hold.spends, list(hold.used)) == ([Decimal(3)], [(2, 35)])
     # Twice given back, the call above would have left room for two more at once.
-    assert (await refused(counters, demand)).unit == "max_parallel_requests"
+    assert (await refused(counters, claim)).unit == "max_parallel_requests"
     assert (await refused(counters, asked("7"))).used == 3
     await counters.stop()
 
@@ -265,29 +265,29 @@ async def test_an_admission_whose_commit_is_not_answered_holds_nothing(
     cut_database: tuple[Database, TcpProxy], is_committed: bool
 ) -> None:
     database, proxy = cut_database
-    counters, demand = SqlCounters(database), asked("1")
-    counters.settle(await admitted(counters, demand), Decimal(0), 0)
+    counters, claim = SqlCounters(database), asked("1")
+    counters.settle(await admitted(counters, claim), Decimal(0), 0)
     await counters._settle_pending()
     (proxy.lose_reply_to if is_committed else proxy.lose_request)(b"COMMIT;")
     with pytest.raises((*DATABASE_AWAY, *DATABASE_REFUSED)):
-        await counters.admit(demand)
+        await counters.admit(claim)
     assert proxy.is_intact
     await counters._settle_pending()
     await counters._settle_pending()
-    await admitted(counters, demand)
-    assert (await refused(counters, demand)).unit == "budget"
+    await admitted(counters, claim)
+    assert (await refused(counters, claim)).unit == "budget"
     await counters.stop()
 
 
 async def test_an_admission_that_was_given_up_before_redis_saw_it_holds_nothing(redis_url: str) -> None:
     """A Redis that stood still for a moment may read the two from two connections in any order."""
     redis: Redis = Redis.from_url(redis_url, decode_responses=True)
-    counters, demand = RedisCounters(redis, "test"), Demand([Account("key", Decimal(1))], amount=Decimal(1))
+    counters, claim = RedisCounters(redis, "test"), Claim([BudgetCounter("key", Decimal(1))], amount=Decimal(1))
     await counters.ping()
-    counters._settle_later("late", demand, Decimal(0), 0, is_unsure=True)
+    counters._settle_later("late", claim, Decimal(0), 0, is_unsure=True)
     await counters._settle_pending()
-    await counters._settle_pending((ADMIT, counters._written("late", demand, demand.accounts)))
-    await admitted(counters, demand)
+    await counters._settle_pending((ADMIT, counters._written("late", claim, claim.accounts)))
+    await admitted(counters, claim)
     await counters.stop()
     await redis.aclose()
 
@@ -330,7 +330,7 @@ async def test_held_and_spent_never_pass_the_ceiling_by_more_than_one_estimate(
             counters.settle(hold, Decimal(used), 0)
             spent += used
         verdict = await counters.admit(asked(str(ceiling), str(estimate)))
-        held = sum((hold.demand.amount for hold, _ in running), Decimal(0))
+        held = sum((hold.claim.amount for hold, _ in running), Decimal(0))
         assert isinstance(verdict, Hold) == (spent + held < ceiling)
         if isinstance(verdict, Hold):
             running.append((verdict, min(cost, estimate)))

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
-from app.db import Database
 from app.models import (
     BudgetWindow,
     DailyEntitySpend,
@@ -33,8 +33,10 @@ from app.models import (
 )
 from app.spend.events import SpendEvent
 from app.spend.scopes import member_id
+from app.storage.database import Database
 from tests.services.postgres import PostgresServer
 from tests.services.run_directory import RunDirectory
+from tests.services.waiting import wait_while_alive
 from tests.source_files import ROOT
 from tests.spend.ledgers import Books, books_of, deadlocks
 from tests.spend.storm import KEYS, call, key_of
@@ -78,7 +80,13 @@ def storm(run: RunDirectory, url: str, state_dir: Path, names: list[str]) -> Ite
             command = [sys.executable, "-m", "tests.spend.storm", url, str(state_dir), name, str(_SECONDS), str(_RATE)]
             processes.append(subprocess.Popen(command, cwd=ROOT, start_new_session=True))
             run.note_process(processes[-1].pid)
-        wait_for_the_first_calls(state_dir, names)
+        for name, process in zip(names, processes, strict=True):
+            wait_while_alive(
+                (state_dir / f"{name}.count").exists,
+                is_alive=partial(is_at_work, process),
+                log=lambda: "(printed above)",
+                what=f"process {name} of the storm makes calls",
+            )
         yield processes
     finally:
         for process in processes:
@@ -87,11 +95,8 @@ def storm(run: RunDirectory, url: str, state_dir: Path, names: list[str]) -> Ite
             run.forget_process(process.pid)
 
 
-def wait_for_the_first_calls(state_dir: Path, names: list[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not all((state_dir / f"{name}.count").exists() for name in names):
-        assert time.monotonic() < deadline, "the processes of the storm did not start"
-        time.sleep(0.05)
+def is_at_work(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None
 
 
 async def add_everyone(database: Database) -> None:

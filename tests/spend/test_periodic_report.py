@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from app.db import Database
 from app.models import ConfigEntry, DailyEntitySpend, Team
 from app.settings import Settings
 from app.spend.periodic_report import SpendReports
+from app.storage.database import Database
 from tests.conftest import MASTER_KEY
 
 # fixed dates: every report here is asked for with its day

@@ -15,11 +15,11 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app.cache import CacheAway
 from app.spend.counter_chain import CounterChain
 from app.spend.counter_faults import CountersLost, CountersUnsure
-from app.spend.counters import Account, Demand, Hold, Limit, MemoryCounters, Refusal
+from app.spend.counters import BudgetCounter, Claim, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import PREFIX, RedisCounters
+from app.storage.cache import CacheAway
 from tests.services.redis import start_redis
 from tests.services.run_directory import RunDirectory
 from tests.tcp_proxy import TcpProxy
@@ -33,18 +33,18 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-def asked(ceiling: str, *, seed: str = "0", amount: str = "1", name: str = "key") -> Demand:
-    return Demand([Account(name, Decimal(ceiling), Decimal(seed))], amount=Decimal(amount))
+def asked(ceiling: str, *, seed: str = "0", amount: str = "1", name: str = "key") -> Claim:
+    return Claim([BudgetCounter(name, Decimal(ceiling), Decimal(seed))], amount=Decimal(amount))
 
 
-async def admitted(counters: RedisCounters | CounterChain, demand: Demand) -> Hold:
-    verdict = await counters.admit(demand)
+async def admitted(counters: RedisCounters | CounterChain, claim: Claim) -> Hold:
+    verdict = await counters.admit(claim)
     assert isinstance(verdict, Hold), verdict
     return verdict
 
 
-async def refused(counters: RedisCounters | CounterChain, demand: Demand) -> Refusal:
-    verdict = await counters.admit(demand)
+async def refused(counters: RedisCounters | CounterChain, claim: Claim) -> Refusal:
+    verdict = await counters.admit(claim)
     assert isinstance(verdict, Refusal), verdict
     return verdict
 
@@ -88,18 +88,18 @@ async def test_a_redis_that_restarts_empty_is_told_again_what_runs(run_directory
 async def test_every_process_notices_by_itself_and_an_end_on_the_way_holds_nothing(redis: Redis) -> None:
     counters = RedisCounters(redis, "test")
     await counters.start()
-    demand = Demand([Account("key", Decimal(9))], [Limit("l", rpm=1, parallel=2)], Decimal(1))
-    hold = await admitted(counters, demand)
+    claim = Claim([BudgetCounter("key", Decimal(9))], [Limit("l", rpm=1, parallel=2)], Decimal(1))
+    hold = await admitted(counters, claim)
     await redis.flushall()
     await counters._breathe_once()
     counters.settle(hold, Decimal(1), 0)
     with pytest.raises(CountersLost):
-        await counters.admit(demand)
+        await counters.admit(claim)
     await counters.ping()
     await asyncio.sleep(0.1)
     await assert_nothing_is_held(redis)
     # Its window starts afresh.
-    await admitted(counters, demand)
+    await admitted(counters, claim)
     await counters.stop()
 
 
@@ -174,21 +174,21 @@ async def test_a_call_without_an_answer_counts_once_wherever_it_was_admitted(
     ):
         shared, others = RedisCounters(slow, "test"), MemoryCounters()
         chain = CounterChain([shared, others])
-        demand = Demand([Account("key", Decimal(10))], [Limit("l", parallel=3)], Decimal(2), 5)
-        chain.settle(await admitted(chain, demand), Decimal(1), 5)
+        claim = Claim([BudgetCounter("key", Decimal(10))], [Limit("l", parallel=3)], Decimal(2), 5)
+        chain.settle(await admitted(chain, claim), Decimal(1), 5)
         await shared._settle_pending()
         fault(proxy)
         if is_full:
             await admitted_elsewhere(others, Limit("l", parallel=3))
-            assert (await refused(chain, demand)).unit == "max_parallel_requests"
+            assert (await refused(chain, claim)).unit == "max_parallel_requests"
         else:
-            hold = await admitted(chain, demand)
+            hold = await admitted(chain, claim)
             assert hold.spends == [Decimal(1)]  # as Redis last said
-            hold.keeper.settle(hold, Decimal(3), 7)
+            hold.counters.settle(hold, Decimal(3), 7)
         proxy.resume()
         # The next one asks Redis again, at once.
-        after = await admitted(chain, demand)
-        assert after.keeper is shared
+        after = await admitted(chain, claim)
+        assert after.counters is shared
         assert after.spends == [Decimal(1 if is_full else 4)]
         chain.settle(after, Decimal(0), 0)
         await asyncio.sleep(0.1)  # what was held up arrives
@@ -199,7 +199,7 @@ async def test_a_call_without_an_answer_counts_once_wherever_it_was_admitted(
 
 async def admitted_elsewhere(others: MemoryCounters, limit: Limit) -> None:
     for _ in range(limit.parallel or 0):
-        await others.admit(Demand(limits=[limit]))
+        await others.admit(Claim(limits=[limit]))
 
 
 async def test_who_takes_a_call_over_leaves_room_for_what_runs_here(redis_url: str, redis: Redis) -> None:
@@ -210,7 +210,7 @@ async def test_who_takes_a_call_over_leaves_room_for_what_runs_here(redis_url: s
         await redis.client_pause(200)
         with pytest.raises(CountersUnsure) as unsure:
             await counters.admit(asked("10", seed="1"))
-    (account,) = unsure.value.demand.accounts
+    (account,) = unsure.value.claim.accounts
     assert (account.seed, account.ceiling) == (Decimal(2), Decimal(7))
 
 
@@ -239,20 +239,20 @@ _BROKEN: dict[str, Callable[[Redis, str], list[Any]]] = {
 @pytest.mark.parametrize("what", _BROKEN)
 async def test_a_broken_counter_starts_anew_and_the_others_go_on(redis: Redis, what: str) -> None:
     counters = RedisCounters(redis, "test")
-    demand = Demand(
-        [Account("key", Decimal(5), Decimal(1)), Account("team", Decimal(9))],
+    claim = Claim(
+        [BudgetCounter("key", Decimal(5), Decimal(1)), BudgetCounter("team", Decimal(9))],
         [Limit("l", rpm=9, tpm=90, parallel=3)],
         Decimal(1),
     )
-    running = await admitted(counters, demand)
+    running = await admitted(counters, claim)
     for command in _BROKEN[what](redis, counters._process_id):
         await command
     with capture_logs() as logs:
-        hold = await admitted(counters, demand)
+        hold = await admitted(counters, claim)
         assert hold.spends == [Decimal(1), Decimal(0)]
         for one in (hold, running):
             counters.settle(one, Decimal("0.5"), 0)
-        assert (await admitted(counters, demand)).spends == [Decimal(2), Decimal(1)]
+        assert (await admitted(counters, claim)).spends == [Decimal(2), Decimal(1)]
     assert [(entry["event"], entry["kinds"]) for entry in logs] == [
         ("counters in Redis were broken and start anew", [what.partition(",")[0]])
     ]
@@ -261,29 +261,31 @@ async def test_a_broken_counter_starts_anew_and_the_others_go_on(redis: Redis, w
 
 async def test_what_this_process_holds_of_a_broken_counter_stays_held(redis: Redis) -> None:
     counters = RedisCounters(redis, "test")
-    demand = Demand([Account("key", Decimal(3))], [Limit("l", parallel=3)], Decimal(1))
-    running = [await admitted(counters, demand) for _ in range(2)]
+    claim = Claim([BudgetCounter("key", Decimal(3))], [Limit("l", parallel=3)], Decimal(1))
+    running = [await admitted(counters, claim) for _ in range(2)]
     await redis.set(f"{_P}h:key", "x")
     await redis.set(f"{_P}p:l", "x")
-    await admitted(counters, demand)
-    assert (await refused(counters, demand)).unit == "budget"
-    assert (await refused(counters, Demand(limits=demand.limits))).unit == "max_parallel_requests"
+    await admitted(counters, claim)
+    assert (await refused(counters, claim)).unit == "budget"
+    assert (await refused(counters, Claim(limits=claim.limits))).unit == "max_parallel_requests"
     for hold in running:
         counters.settle(hold, Decimal(0), 0)
-    await admitted(counters, demand)
+    await admitted(counters, claim)
 
 
 async def test_an_end_that_meets_a_broken_counter_is_told_to_the_others(redis: Redis) -> None:
     counters = RedisCounters(redis, "test")
-    demand = Demand([Account("key", Decimal(9)), Account("team", Decimal(9))], [Limit("l", parallel=1)], Decimal(1))
-    hold = await admitted(counters, demand)
+    claim = Claim(
+        [BudgetCounter("key", Decimal(9)), BudgetCounter("team", Decimal(9))], [Limit("l", parallel=1)], Decimal(1)
+    )
+    hold = await admitted(counters, claim)
     for kind in ("b:key", "h:key", "w:l"):
         await redis.delete(f"{_P}{kind}")
         await redis.lpush(f"{_P}{kind}", "x")
     counters.settle(hold, Decimal(2), 5)
     with capture_logs() as logs:
         after = await admitted(
-            counters, Demand([Account("key", Decimal(9), Decimal(2)), demand.accounts[1]], demand.limits)
+            counters, Claim([BudgetCounter("key", Decimal(9), Decimal(2)), claim.accounts[1]], claim.limits)
         )
     assert after.spends == [Decimal(2), Decimal(2)]
     assert [entry["kinds"] for entry in logs] == [["holds of a budget", "spend of a budget", "window of a limit"]]

@@ -9,10 +9,10 @@ from decimal import Decimal
 
 import pytest
 
-from app.db import Database
 from app.models import Budget, EndUser, Tag
 from app.settings import Settings
 from app.spend.shared_scopes import SharedScopes
+from app.storage.database import Database
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_an_end_user_stays_blocked_while_the_database_is_away(settings: Se
     with database.active():
         await EndUser.create(user_id="carla", blocked=True)
     assert (await shared.end_user("carla", None)).is_blocked
-    shared.forget()  # as counters that are lost in the same outage demand
+    shared.forget()  # as counters that are lost in the same outage claim
     away = SharedScopes(replace(settings, database_url="postgresql://127.0.0.1:9/none"), _unreachable())
     away._end_users = shared._end_users
     assert (await away.end_user("carla", None)).is_blocked

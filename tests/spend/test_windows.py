@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.db import Database
 from app.durations import BudgetCalendar, period_end, period_start
 from app.models import BudgetWindow
 from app.settings import Settings
 from app.spend.windows import budget_windows, model_windows, window_scopes
+from app.storage.database import Database
 
 # fixed dates: every window here is asked for with its time
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Protocol
 
-from ...cache_settings import CacheParams
+from ...settings.response_cache import CacheParams
 
 
 class AnswerStore(Protocol):
@@ -33,6 +32,9 @@ class AnswerStore(Protocol):
         """Raises CacheAway while the store cannot be reached."""
 
     async def close(self) -> None: ...
+
+
+OpenAnswerStore = Callable[[CacheParams], AnswerStore]
 
 
 class MemoryAnswers:
@@ -100,13 +102,3 @@ class MemoryAnswers:
 
     async def close(self) -> None:
         self.clear()
-
-
-def open_store(params: CacheParams) -> AnswerStore:
-    """Redis when it has an address. Its client costs 22 MB, which an instance without Redis need not hold."""
-    if params.redis_url is None:
-        return MemoryAnswers(params.max_entries, params.max_bytes)
-    store: AnswerStore = import_module("app.llm.caching.redis_answers").RedisAnswers(
-        params.redis_url, params.max_connections
-    )
-    return store

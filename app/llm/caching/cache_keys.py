@@ -15,16 +15,17 @@ import msgspec
 from msgspec import Raw
 
 from ...auth.principal import Principal
-from ...cache_settings import CacheParams, is_namespace
 from ...errors import Forbidden, InvalidRequest
-from ...protocols.openai import BROKEN_JSON, EMBEDDINGS, OpenAIRequest
+from ...protocols.dialect import ClientRequest
+from ...protocols.openai import BROKEN_JSON, EMBEDDINGS
+from ...settings.response_cache import CacheParams, is_namespace
 
 _any = msgspec.json.Decoder().decode
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
-_MOST_SECONDS = 30 * 86_400.0
+_MAX_SECONDS = 30 * 86_400.0
 # A larger batch is not looked up item by item.
-MOST_ITEMS = 256
+MAX_ITEMS = 256
 
 # What a body may hold that does not decide its answer: who asks, how it is sent, and what happens when it fails. A
 # field that is not named here is part of the key, so that one that nobody thought of costs a miss, not a wrong answer.
@@ -66,7 +67,7 @@ def read_controls(
     controls = CacheControls(
         reads=not given.get("no-cache", False),
         writes=not given.get("no-store", False),
-        seconds=min(given.get("ttl", params.seconds), _MOST_SECONDS),
+        seconds=min(given.get("ttl", params.seconds), _MAX_SECONDS),
         max_age=given.get("s-maxage"),
         namespace=given.get("namespace", params.namespace),
     )
@@ -144,7 +145,7 @@ def scope_of(principal: Principal, scope: str) -> str:
 
 
 def answer_keys(
-    request: OpenAIRequest, *, group: str, scope: str, namespace: str, tags: Sequence[str] = ()
+    request: ClientRequest, *, group: str, scope: str, namespace: str, tags: Sequence[str] = ()
 ) -> list[str]:
     """The key of a request's answer; for embeddings one for each item of the input.
 
@@ -174,6 +175,6 @@ def input_items(value: Any) -> list[Any] | None:
     """The items of an embedding's input, each text or a list of tokens; None for what is not cached item by item."""
     if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], int)):
         return [value]
-    if isinstance(value, list) and 0 < len(value) <= MOST_ITEMS:
+    if isinstance(value, list) and 0 < len(value) <= MAX_ITEMS:
         return value
     return None

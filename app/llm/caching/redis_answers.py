@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from ...cache import CacheAway
+from ...storage.cache import CacheAway
 from ...tasks import ended
 
 log = structlog.get_logger(__name__)
@@ -27,11 +27,11 @@ PREFIX = "quarterdeck:response:"
 
 _READ_SECONDS = 0.05
 # Nobody waits for a write or for an admin's command.
-_PATIENCE_SECONDS = 1.0
-_MOST_FAILURES = 5
+_TIMEOUT_SECONDS = 1.0
+_MAX_FAILURES = 5
 _REST_SECONDS = 60.0
-_MOST_WAITING = 2000
-_MOST_WAITING_BYTES = 32 * 1024 * 1024
+_MAX_WAITING = 2000
+_MAX_WAITING_BYTES = 32 * 1024 * 1024
 _BATCH = 100
 _AWAY = (RedisError, OSError, TimeoutError)
 
@@ -63,7 +63,7 @@ class Breaker:
         self._failures += 1
         if self._opened_at is not None:
             self._opened_at = self._clock()
-        elif self._failures >= _MOST_FAILURES:
+        elif self._failures >= _MAX_FAILURES:
             self._opened_at = self._clock()
             log.warning("the cache of answers is away; calls go on without it", reason=type(problem).__name__)
 
@@ -74,7 +74,7 @@ class RedisAnswers:
     def __init__(self, url: str, max_connections: int = 16, clock: Callable[[], float] = time.monotonic) -> None:
         # No second try and no wait of its own: how long anything may take is decided here.
         pool = BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=_PATIENCE_SECONDS, retry=Retry(NoBackoff(), 0)
+            url, max_connections=max_connections, timeout=_TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0)
         )
         self._redis: Redis = Redis.from_pool(pool)
         self.breaker = Breaker(clock)
@@ -117,7 +117,7 @@ class RedisAnswers:
     # ---- writing ---------------------------------------------------------------------------------------------------
 
     def put(self, key: str, value: bytes, seconds: float) -> None:
-        full = len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + len(value) > _MOST_WAITING_BYTES
+        full = len(self._waiting) >= _MAX_WAITING or self._waiting_bytes + len(value) > _MAX_WAITING_BYTES
         milliseconds = int(seconds * 1000)
         if self._is_closed or self.breaker.is_open or full or milliseconds <= 0:
             return
@@ -131,7 +131,7 @@ class RedisAnswers:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             self._waiting_bytes -= sum(len(value) for _, value, _ in batch)
             try:
-                async with asyncio.timeout(_PATIENCE_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+                async with asyncio.timeout(_TIMEOUT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
                     for key, value, milliseconds in batch:
                         pipe.set(PREFIX + key, value, px=milliseconds)
                     await pipe.execute()
@@ -142,7 +142,7 @@ class RedisAnswers:
 
     async def delete(self, keys: Sequence[str]) -> int:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 return int(await self._redis.unlink(*[PREFIX + key for key in keys])) if keys else 0
         except _AWAY as problem:
             raise CacheAway(type(problem).__name__) from problem
@@ -152,7 +152,7 @@ class RedisAnswers:
         count, cursor = 0, 0
         try:
             while True:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
                     cursor, names = await self._redis.scan(cursor, match=f"{PREFIX}*", count=1000)
                     count += int(await self._redis.unlink(*names)) if names else 0
                 if not cursor:
@@ -162,7 +162,7 @@ class RedisAnswers:
 
     async def ping(self) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 await self._redis.set(f"{PREFIX}ping", b"1", px=1000)
         except _AWAY as problem:
             raise CacheAway(type(problem).__name__) from problem
@@ -171,7 +171,7 @@ class RedisAnswers:
         """Writes that wait go out if that is quick. Calls that still hold it find nothing and keep nothing."""
         self._is_closed = True
         if self._work is not None:
-            await asyncio.wait({self._work}, timeout=_PATIENCE_SECONDS)
+            await asyncio.wait({self._work}, timeout=_TIMEOUT_SECONDS)
         for task in (self._work, self._probe):
             if task is not None:
                 await ended(task)

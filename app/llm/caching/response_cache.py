@@ -11,22 +11,24 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import msgspec
 import structlog
 from msgspec import Raw
 
-from ...cache_settings import CacheParams, read_cache_params
-from ...deployment import Deployment
+from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
 from ...protocols.base import Usage
-from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, OpenAIRequest, restamp
-from ...protocols.openai_assembly import StreamAssembler, is_complete, replay, usage_of_answer
+from ...protocols.dialect import AnswerAssembler, ClientRequest
+from ...protocols.dialects import client_dialect
+from ...protocols.openai import BROKEN_JSON, CHAT, COMPLETIONS, EMBEDDINGS, restamp
 from ...protocols.openai_vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
-from ..accounting import CallRecord
+from ...settings.response_cache import CacheParams, read_cache_params
 from ..call import Call, Reply
-from .answer_store import AnswerStore, MemoryAnswers, open_store
+from ..call_record import CallRecord
+from .answer_store import AnswerStore, MemoryAnswers, OpenAnswerStore
 from .cache_keys import CacheControls, answer_keys, input_items, read_controls, scope_of
 
 log = structlog.get_logger(__name__)
@@ -55,11 +57,11 @@ class CachedCall:
 
     controls: CacheControls
     call: Call
-    request: OpenAIRequest
+    request: ClientRequest
     group: str
     deployments: Sequence[Deployment]
     record: CallRecord
-    serve: Callable[[OpenAIRequest], Awaitable[Reply]]
+    serve: Callable[[ClientRequest], Awaitable[Reply]]
 
 
 class ResponseCache:
@@ -69,9 +71,11 @@ class ResponseCache:
         params: CacheParams,
         store: AnswerStore,
         announce: Callable[[str], None],
+        open_store: OpenAnswerStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._open_store = open_store
         self._announce = announce
         self._clock = clock
         self._follow(params)
@@ -91,7 +95,7 @@ class ResponseCache:
             self._follow(params)
             return
         # The client of Redis may have to be loaded first, which takes longer than a call should wait.
-        store = await asyncio.to_thread(open_store, params)
+        store = await asyncio.to_thread(self._open_store, params)
         old, self._store = self._store, store
         self._follow(params)
         await old.close()
@@ -101,7 +105,7 @@ class ResponseCache:
         self._always_includes_usage = settings.always_include_stream_usage
         self._tags_decide = settings.enable_tag_filtering
 
-    def controls_of(self, call: Call, request: OpenAIRequest) -> CacheControls | None:
+    def controls_of(self, call: Call, request: ClientRequest) -> CacheControls | None:
         """What holds for a call, None for one that has no use of the cache. Raises InvalidRequest and Forbidden."""
         if request.endpoint not in self._endpoints:
             return None
@@ -157,7 +161,7 @@ class ResponseCache:
             body, usage = restamp(bytes(stored.body), request.model)
         except BROKEN_JSON:
             return None
-        if request.is_stream and not is_complete(body):
+        if request.is_stream and not client_dialect(request).is_complete(body):
             return None
         record.succeed_from_cache(
             usage or Usage(), _one_of(asked.deployments, stored), None if request.is_stream else body
@@ -174,17 +178,17 @@ class ResponseCache:
             if reply.frames is not None:
                 reply.frames = self._collected(reply.frames, asked, key)
                 await anext(reply.frames)  # only a generator that has begun ends the call when it is dropped
-            elif is_complete(reply.body):
+            elif client_dialect(asked.request).is_complete(reply.body):
                 self._keep(asked.controls, key, asked.record.deployment_id, reply.body)
         return reply
 
     async def _collected(self, frames: AsyncGenerator[bytes], asked: CachedCall, key: str) -> AsyncGenerator[bytes]:
         """Pass a stream on and put it together on the way. It is kept before its end is sent."""
-        assembler = StreamAssembler(asked.request.endpoint)
+        assembler = client_dialect(asked.request).assembler(asked.request.endpoint)
         async with aclosing(frames):
             yield b""
             async for frame in frames:
-                if not assembler.is_given_up:
+                if assembler is not None and not assembler.is_given_up:
                     assembler.feed(frame)
                     if assembler.size > self.params.max_entry_bytes:
                         assembler.give_up()
@@ -192,9 +196,9 @@ class ResponseCache:
                         self._keep_stream(assembler, asked, key)
                 yield frame
 
-    def _keep_stream(self, assembler: StreamAssembler, asked: CachedCall, key: str) -> None:
+    def _keep_stream(self, assembler: AnswerAssembler, asked: CachedCall, key: str) -> None:
         usage = asked.record.usage
-        answer = assembler.answer(usage_of_answer(usage)) if usage is not None else None
+        answer = assembler.answer(usage) if usage is not None else None
         assembler.give_up()
         if answer is not None:
             self._keep(asked.controls, key, asked.record.deployment_id, answer)
@@ -260,7 +264,7 @@ class ResponseCache:
             self._announce(_FLUSHED)
         return await self._store.flush()
 
-    def hear(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Another process says what it dropped."""
         if isinstance(self._store, MemoryAnswers):
             if message == _FLUSHED:
@@ -272,12 +276,14 @@ class ResponseCache:
         await self._store.close()
 
 
-def open_response_cache(settings: Settings, announce: Callable[[str], None]) -> ResponseCache | None:
+def open_response_cache(
+    settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
+) -> ResponseCache | None:
     """The cache of an instance, None where answers are not cached. `announce` tells the other processes."""
     if not settings.caches_answers:
         return None
     params = _params_of(settings)
-    return ResponseCache(settings, params, open_store(params), announce)
+    return ResponseCache(settings, params, open_store(params), announce, open_store)
 
 
 def _params_of(settings: Settings) -> CacheParams:
@@ -296,12 +302,12 @@ def _one_of(deployments: Sequence[Deployment], stored: StoredAnswer) -> Deployme
     return next((one for one in deployments if one.id == stored.deployment_id), None)
 
 
-async def _replayed(request: OpenAIRequest, body: bytes, *, wants_usage: bool) -> AsyncGenerator[bytes]:
-    for frames in replay(request.endpoint, body, wants_usage=wants_usage):
+async def _replayed(request: ClientRequest, body: bytes, *, wants_usage: bool) -> AsyncGenerator[bytes]:
+    for frames in client_dialect(request).replay(request.endpoint, body, wants_usage=wants_usage):
         yield frames
 
 
-def _of_items(request: OpenAIRequest, items: list[object]) -> OpenAIRequest:
+def _of_items(request: ClientRequest, items: list[object]) -> ClientRequest:
     """The same request for some of its items, without another model for them alone."""
     size = sum(item_sizes(items))
     options = replace(request.options, is_without_fallbacks=True)
@@ -312,3 +318,28 @@ def _merged(model: str, cached: dict[int, StoredAnswer], fresh: dict[int, Raw], 
     embeddings = {index: stored.body for index, stored in cached.items()} | fresh
     tokens = vectors.tokens + sum(stored.tokens for stored in cached.values())
     return merged_vectors(model, [embeddings[index] for index in sorted(embeddings)], tokens)
+
+
+SETTINGS = frozenset({"caches_answers", "cache_params"})
+
+
+class CacheHolder(Protocol):
+    """Who answers calls from the cache, None while there is none."""
+
+    answers: ResponseCache | None
+
+
+async def switch_cache(
+    holder: CacheHolder, settings: Settings, announce: Callable[[str], None], open_store: OpenAnswerStore
+) -> None:
+    """Give the holder the cache that these settings ask for. `announce` tells the other processes."""
+    current = holder.answers
+    if not settings.caches_answers:
+        holder.answers = None
+        if current is not None:
+            await current.close()
+    elif current is not None:
+        await current.change(settings)
+    else:
+        # In a thread, since the client of Redis may have to be loaded first.
+        holder.answers = await asyncio.to_thread(open_response_cache, settings, announce, open_store)

@@ -18,10 +18,10 @@ from ...protocols.multipart import parse_form
 
 Pairs = list[tuple[str, str]]
 
-_LONGEST_PATH = 4096
-_MOST_PARAMETERS = 200
+_MAX_PATH = 4096
+_MAX_PARAMETERS = 200
 # Shorter values are no credentials, and starring them out would break words.
-_SHORTEST_SECRET = 8
+_MIN_SECRET = 8
 # What RFC 3986 lets stand in a segment.
 _SEGMENT = "-._~!$&'()*+,;=:@"
 # AWS signs what is sent, so nothing may be open to a second reading.
@@ -65,7 +65,7 @@ _BEFORE_JSON = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
 
 def safe_segments(raw: str) -> tuple[str, ...]:
     """The segments of a percent-encoded path, decoded once. Raises InvalidRequest for one that leads elsewhere."""
-    if len(raw) > _LONGEST_PATH:
+    if len(raw) > _MAX_PATH:
         raise InvalidRequest("The path is too long", param="path")
     segments = raw.removesuffix("/").split("/")
     try:
@@ -106,7 +106,7 @@ def read_query(raw: bytes, *, without: Iterable[str] = ("key", "userProject", "$
     left_out = set(without)
     try:
         text = raw.decode("ascii", "replace")
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
     except ValueError:
         raise InvalidRequest("The query has too many parameters", param="query") from None
     return [(name, value) for name, value in pairs if name not in left_out]
@@ -147,7 +147,7 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
 def redacted_bytes(body: bytes, secrets: Iterable[str]) -> bytes:
     """The same for bytes."""
     for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
+        if len(secret) >= _MIN_SECRET:
             body = body.replace(secret.encode(), b"****").replace(quote(secret, safe="").encode(), b"****")
     return body
 

@@ -14,30 +14,30 @@ from datetime import UTC, datetime
 import msgspec
 
 from ...auth.model_access import allows
-from ...deployments import Deployment, DeploymentCatalog
+from ...deployments.catalog import Deployment, DeploymentCatalog
 from ...errors import GatewayError, UpstreamError
-from ...passthrough_settings import PassThroughEndpoint
 from ...protocols.base import Usage
 from ...protocols.json_fields import error_message
 from ...settings import Settings
-from ...spend.budget import BudgetBook
+from ...settings.pass_through import PassThroughEndpoint
+from ...spend.budget import Budgets
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import estimate_of
 from ...spend.shared_scopes import SharedScopes
-from ..admission import Admission, Application
+from ..admission import Admission, AdmissionRequest
 from ..call import Call
-from ..observation import Observer
-from ..raw_answer import RawAnswer
-from ..upstream import Upstream
+from ..observers import Observer
+from ..upstream.client import Upstream
+from ..upstream.raw_answer import RawAnswer
 from .aws_signature import signed_headers
+from .call_record import Outcome, PassThroughRecord, prices_by_name
 from .path import Pairs, named_models, passed_back, redacted, redacted_bytes
-from .record import Outcome, PassThroughRecord, prices_by_name
 from .sources import Source, Target
 from .targets import PREFIXES, configured_target, target_of
 from .usage import UsageScanner
 from .vertex_token import VertexTokens, read_service_account
 
-_MOST_ERROR_BYTES = 64 * 1024
+_MAX_ERROR_BYTES = 64 * 1024
 _TOKEN_SECONDS = 10.0
 # What the tables of spend take of a name.
 _NAME_LENGTH = 255
@@ -79,7 +79,7 @@ class PassThrough:
         settings: Settings,
         base: Settings,
         catalog: DeploymentCatalog,
-        budgets: BudgetBook,
+        budgets: Budgets,
         shared: SharedScopes,
         ledger: SpendLedger,
         upstream: Upstream,
@@ -165,16 +165,16 @@ class PassThrough:
 
     # ---- who may -------------------------------------------------------------------------------------------------
 
-    def _applications(self, call: Call, provider: str, models: Sequence[str]) -> list[Application]:
+    def _applications(self, call: Call, provider: str, models: Sequence[str]) -> list[AdmissionRequest]:
         """One per model that the request names, each under the name by which the caller may have it; one at least."""
-        return [self._application(call, provider, model) for model in models or ("",)]
+        return [self._admission_request(call, provider, model) for model in models or ("",)]
 
-    def _application(self, call: Call, provider: str, model: str) -> Application:
+    def _admission_request(self, call: Call, provider: str, model: str) -> AdmissionRequest:
         team_id = call.principal.team_id
         groups = self._catalog.groups_of(model, team_id) if model else frozenset()
         names = (model, f"{provider}/{model}") if model and provider else (model,)
         name = next((one for one in names if allows(call.principal, one, groups)), model)
-        return Application(
+        return AdmissionRequest(
             principal=call.principal,
             model=name,
             path=call.path,
@@ -269,7 +269,7 @@ class PassThrough:
         answer = await self._upstream.open_raw("POST", url, [], headers=headers, body=form, silence=_TOKEN_SECONDS)
         try:
             body = b""
-            while not answer.has_ended() and len(body) < _MOST_ERROR_BYTES:
+            while not answer.has_ended() and len(body) < _MAX_ERROR_BYTES:
                 body += await answer.read()
             return answer.status, body
         finally:
@@ -351,7 +351,7 @@ async def _refusal(
 ) -> AsyncGenerator[bytes]:
     """A refusal or a redirect, without the credential that some providers repeat in it."""
     body = b""
-    while not answer.has_ended() and len(body) < _MOST_ERROR_BYTES:
+    while not answer.has_ended() and len(body) < _MAX_ERROR_BYTES:
         body += await answer.read()
     scanner.feed(body)
     scanner.end()

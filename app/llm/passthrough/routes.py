@@ -19,12 +19,11 @@ from ...auth.policy import CALLS_OF_GOOGLE
 from ...auth.principal import Principal, current_principal
 from ...auth.roles import Role
 from ...errors import Forbidden, GatewayError, InvalidRequest, PlainDenial
-from ...passthrough_settings import METHODS, PassThroughEndpoint
-from ...protocols.openai import Endpoint
-from ...route_paths import is_own_path
+from ...protocols.openai import OpenAIEndpoint
 from ...services import EXTENSION, Services, services
-from ..call import Call
-from ..edge import name_call, read_call
+from ...settings.pass_through import METHODS, PassThroughEndpoint
+from ...web.own_paths import is_own_path
+from ..call import Call, add_call_headers, read_call
 from .ownership import resource_of_the_account
 from .path import read_query, safe_segments, sent_on
 from .relay import Passage, Relayed
@@ -71,8 +70,8 @@ for _name in PREFIXES:
 
 def serve_configured_endpoints(app: Quart) -> None:
     """Look a path that is no route of the app up among the configured endpoints."""
-    house = cast(Services, app.extensions[EXTENSION])
-    for path in house.pass_through.paths():
+    services = cast(Services, app.extensions[EXTENSION])
+    for path in services.pass_through.paths():
         if is_own_path(app.url_map, path):
             log.warning("a pass-through endpoint is hidden by a route of this instance", path=path)
 
@@ -80,11 +79,11 @@ def serve_configured_endpoints(app: Quart) -> None:
     async def relay_configured() -> Response | None:
         if request.url_rule is not None or not isinstance(request.routing_exception, NotFound):
             return None
-        endpoint = house.pass_through.endpoint_for(request.path)
-        return None if endpoint is None or request.method == "OPTIONS" else await _relay_configured(endpoint, house)
+        endpoint = services.pass_through.endpoint_for(request.path)
+        return None if endpoint is None or request.method == "OPTIONS" else await _relay_configured(endpoint, services)
 
 
-async def _relay_configured(endpoint: PassThroughEndpoint, house: Services) -> Response:
+async def _relay_configured(endpoint: PassThroughEndpoint, services: Services) -> Response:
     methods = endpoint.methods or frozenset(METHODS)
     if request.method not in methods and not (request.method == "HEAD" and "GET" in methods):
         raise PlainDenial("Method Not Allowed", status=405, headers={"Allow": ", ".join(sorted(methods))})
@@ -147,7 +146,7 @@ async def _call(principal: Principal, label: str) -> Call:
     return read_call(
         cast(Mapping[str, str], request.headers),
         principal=principal,
-        endpoint=Endpoint(label, _CALL_TYPE, ""),
+        endpoint=OpenAIEndpoint(label, _CALL_TYPE, ""),
         path=request.path,
         body=body,
         ip_address=request.remote_addr,
@@ -159,7 +158,7 @@ async def _run(call: Call, passage: Passage) -> Response:
     try:
         return _response(await services().pass_through.run(call, passage))
     except GatewayError as error:
-        name_call(error, call)
+        add_call_headers(error, call)
         raise
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from ...passthrough_settings import PassThroughEndpoint
+from ...settings.pass_through import PassThroughEndpoint
 from .clouds import bedrock_target, vertex_target
 from .path import Pairs, encoded
 from .sources import Source, Target, chosen, first, missing, origin

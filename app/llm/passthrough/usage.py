@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from ...protocols.base import Usage
 from ...protocols.sse import EventTooLarge, SSEDecoder
 
-_MOST_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 _TAIL_BYTES = 64 * 1024
-_LARGEST_FRAME = 16 * 1024 * 1024
+_MAX_FRAME = 16 * 1024 * 1024
 _PRELUDE = struct.Struct(">II")
 _USAGE_START = re.compile(rb'"(usage|usageMetadata)"\s*:\s*\{')
 # Where events of streams carry what a model says.
@@ -29,9 +29,9 @@ _SAID = re.compile(
     rb'\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 # A longer piece is sound or a picture, whose bytes say nothing about tokens.
-_LONGEST_PIECE = 4096
+_MAX_PIECE = 4096
 # A longer event is no piece of a text: looking through it would hold up others.
-_LONGEST_EVENT = 256 * 1024
+_MAX_EVENT = 256 * 1024
 _BYTES_PER_TOKEN = 4
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.failed", "response.incomplete"})
 
@@ -118,8 +118,8 @@ class UsageScanner:
         if event == b"[DONE]":
             self.is_finished = True
             return
-        if self.is_stream and len(event) <= _LONGEST_EVENT and b'.done"' not in event[:80]:
-            self._said_bytes += sum(size for piece in _SAID.findall(event) if (size := len(piece)) <= _LONGEST_PIECE)
+        if self.is_stream and len(event) <= _MAX_EVENT and b'.done"' not in event[:80]:
+            self._said_bytes += sum(size for piece in _SAID.findall(event) if (size := len(piece)) <= _MAX_PIECE)
         if not _tells(event) and (self.model or b'"model' not in event):
             return
         try:
@@ -174,7 +174,7 @@ class _Json:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         self._kept += chunk
-        if len(self._kept) > (_MOST_BYTES if self._is_whole else 2 * _TAIL_BYTES):
+        if len(self._kept) > (_MAX_BYTES if self._is_whole else 2 * _TAIL_BYTES):
             self._is_whole = False
             del self._kept[:-_TAIL_BYTES]
         return []
@@ -227,7 +227,7 @@ class _Frames:
         self._buffer += chunk
         while len(self._buffer) >= 12:
             total, header_bytes = _PRELUDE.unpack_from(self._buffer)
-            if not 16 + header_bytes <= total <= _LARGEST_FRAME:
+            if not 16 + header_bytes <= total <= _MAX_FRAME:
                 raise EventTooLarge
             if len(self._buffer) < total:
                 return

@@ -25,7 +25,7 @@ _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _SECONDS = 3600
 # A token is asked for anew this long before its end: a call that starts with it must not outlive it at once.
 _MARGIN_SECONDS = 300.0
-_MOST_TOKENS = 256
+_MAX_TOKENS = 256
 
 # (address, form) -> (status, body); raises UpstreamError when there is no answer.
 Post = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
@@ -124,7 +124,7 @@ class VertexTokens:
             return
         self._tokens[name] = task.result()
         self._tokens.move_to_end(name)
-        while len(self._tokens) > _MOST_TOKENS:
+        while len(self._tokens) > _MAX_TOKENS:
             self._tokens.popitem(last=False)
 
     async def _ask(self, account: ServiceAccount) -> _Token:

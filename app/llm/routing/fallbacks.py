@@ -1,4 +1,4 @@
-"""Which groups take over from one that failed (contract llm.md §4.7). Pure."""
+"""Which groups take over from one that failed Pure: values in, a plan out."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from ...errors import UpstreamError
 from ...protocols.call_options import CallOptions
-from ...routing_settings import ANY_GROUP, Fallbacks, FallbackTarget, RoutingSettings
+from ...settings.routing import ANY_GROUP, Fallbacks, FallbackTarget, RoutingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Successors:
+class FallbackPlan:
     """The groups to try next, in order. Those that the client names need its own access to them."""
 
     targets: Sequence[FallbackTarget] = ()
-    are_the_client_s: bool = False
+    is_client_supplied: bool = False
 
 
-def successors_after(error: UpstreamError, group: str, options: CallOptions, settings: RoutingSettings) -> Successors:
+def fallbacks_for(error: UpstreamError, group: str, options: CallOptions, settings: RoutingSettings) -> FallbackPlan:
     """Who takes over after a failure. Where fallbacks for a reason are set, only they serve it."""
     if options.is_without_fallbacks:
-        return Successors()
+        return FallbackPlan()
     if options.fallbacks is not None:
-        return Successors(options.fallbacks, are_the_client_s=True)
+        return FallbackPlan(options.fallbacks, is_client_supplied=True)
     own, configured = _for_reason(error, options, settings)
     if own:
-        return Successors(_of_group(own, group), are_the_client_s=True)
-    return Successors(_of_group(configured, group) if configured else _configured(group, settings))
+        return FallbackPlan(_of_group(own, group), is_client_supplied=True)
+    return FallbackPlan(_of_group(configured, group) if configured else _configured(group, settings))
 
 
 def possible_targets(group: str, options: CallOptions, settings: RoutingSettings) -> Sequence[FallbackTarget]:
@@ -43,8 +43,8 @@ def has_special_fallbacks(error: UpstreamError, options: CallOptions, settings: 
 
 
 def _configured(group: str, settings: RoutingSettings) -> Sequence[FallbackTarget]:
-    found = settings.fallbacks.get(group)
-    return found if found is not None else settings.fallbacks.get(ANY_GROUP, settings.default_fallbacks)
+    own = settings.fallbacks.get(group)
+    return own if own is not None else settings.fallbacks.get(ANY_GROUP, settings.default_fallbacks)
 
 
 def _of_group(fallbacks: Fallbacks, group: str) -> Sequence[FallbackTarget]:

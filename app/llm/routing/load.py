@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _MINUTE = 60.0
-_MOST_LATENCIES = 10
+_MAX_LATENCIES = 10
 # After so long a measurement says nothing any more: a deployment that was slow once must get another chance.
 _LATENCY_MINUTES = 60
 # What a call that ran into its time limit counts as, in seconds.
 _TIMEOUT_LATENCY = 1000.0
-_MOST_DEPLOYMENTS = 20_000
+_MAX_DEPLOYMENTS = 20_000
 
 
 @dataclass(slots=True)
-class DeploymentLoad:
+class LoadFigures:
     """Numbers of one deployment. `requests`, `failures` and `tokens` are those of the current minute."""
 
     running: int = 0
@@ -27,8 +27,8 @@ class DeploymentLoad:
     tokens: int = 0
     measured_minute: int = 0
     # Seconds per completion token of whole answers; seconds to the first chunk of streams.
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LATENCIES))
-    first_chunks: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_LATENCIES))
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_LATENCIES))
+    first_chunks: deque[float] = field(default_factory=lambda: deque(maxlen=_MAX_LATENCIES))
 
     def start_minute(self, minute: int) -> None:
         """Count anew, and forget what was measured too long ago."""
@@ -43,18 +43,18 @@ class DeploymentLoad:
         return sum(known) / len(known) if known else None
 
 
-class LoadBook:
+class DeploymentLoad:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._loads: dict[str, DeploymentLoad] = {}
+        self._loads: dict[str, LoadFigures] = {}
 
-    def of(self, id: str) -> DeploymentLoad:
+    def of(self, id: str) -> LoadFigures:
         """A deployment's numbers, those of the minute started anew when it is over."""
         load = self._loads.get(id)
         if load is None:
-            if len(self._loads) >= _MOST_DEPLOYMENTS:
+            if len(self._loads) >= _MAX_DEPLOYMENTS:
                 self._forget_idle()
-            load = self._loads[id] = DeploymentLoad()
+            load = self._loads[id] = LoadFigures()
         minute = int(self._clock() // _MINUTE)
         if load.minute != minute:
             load.start_minute(minute)

@@ -1,15 +1,17 @@
-"""How often a failed call is tried again, and how long it waits before (contract llm.md §4.6). Pure."""
+"""How often a failed call is tried again, and how long it waits before Pure: values in, a decision out."""
 
 from __future__ import annotations
 
 import random
 
 from ...errors import UpstreamError
-from ...routing_settings import DEFAULT_KIND, FailurePolicy, RoutingSettings
+from ...protocols.call_options import CallOptions
+from ...settings.routing import DEFAULT_KIND, FailurePolicy, RoutingSettings
+from .fallbacks import has_special_fallbacks
 
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 8.0
-_LONGEST_RETRY_AFTER = 60.0
+_MAX_PAUSE = 8.0
+_MAX_RETRY_AFTER = 60.0
 _JITTER = 0.75
 
 # Another deployment may hold a better credential.
@@ -39,11 +41,43 @@ def kind_of(error: UpstreamError) -> str:
 
 def policy_limit(policy: FailurePolicy, error: UpstreamError) -> int | None:
     """What a policy says of this failure, else by default; None: nothing."""
-    found = policy.get(kind_of(error))
-    return found if found is not None else policy.get(DEFAULT_KIND)
+    limit = policy.get(kind_of(error))
+    return limit if limit is not None else policy.get(DEFAULT_KIND)
 
 
-def tries_again(
+def should_retry(
+    error: UpstreamError,
+    *,
+    failures: int,
+    group: str,
+    has_others: bool,
+    has_fallback: bool,
+    all_cooling_down: bool,
+    options: CallOptions,
+    settings: RoutingSettings,
+    configured: int | None,
+) -> bool:
+    """Whether a group is tried again after its `failures`-th failure.
+
+    Not while all of it is cooling down; a limit, and a failure that fallbacks are set for, is left to those at once.
+    `has_others`: a deployment is left that was not tried yet. `configured`: the deployment's own number of retries.
+    """
+    if not has_others and ((has_fallback and error.status == 429) or all_cooling_down):
+        return False
+    if has_special_fallbacks(error, options, settings):
+        return False
+    return has_retries_left(
+        error,
+        failures=failures,
+        group=group,
+        has_others=has_others,
+        settings=settings,
+        asked=options.num_retries,
+        configured=configured,
+    )
+
+
+def has_retries_left(
     error: UpstreamError,
     *,
     failures: int,
@@ -53,10 +87,9 @@ def tries_again(
     asked: int | None,
     configured: int | None,
 ) -> bool:
-    """Whether a group is tried again after its `failures`-th failure.
+    """Whether policies, the client and the deployment leave another try after the `failures`-th failure.
 
-    `has_others`: a deployment is left that was not tried yet. `asked` is the client's number of retries, which no
-    policy overrides when it is 0; `configured` the deployment's own.
+    `asked` is the client's number of retries, which no policy overrides when it is 0; `configured` the deployment's.
     """
     if asked == 0:
         return False
@@ -76,7 +109,7 @@ def pause_before(
     """Seconds to wait before the next try: none when another deployment can take over at once."""
     if has_others:
         return 0.0
-    if error.retry_after is not None and error.retry_after <= _LONGEST_RETRY_AFTER:
+    if error.retry_after is not None and error.retry_after <= _MAX_RETRY_AFTER:
         return max(least, error.retry_after + chance.random() * _JITTER)
-    grown: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (failures - 1))
+    grown: float = min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** (failures - 1))
     return max(least, grown * (1 - chance.random() * 0.25))

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from ...deployment import Deployment
-from ...routing_settings import RoutingSettings
-from .load import LoadBook
+from ...deployments.deployment import Deployment
+from ...settings.routing import RoutingSettings
+from .load import DeploymentLoad
 
-Strategy = Callable[[Sequence[Deployment], LoadBook, RoutingSettings, random.Random, bool], Deployment]
+Strategy = Callable[[Sequence[Deployment], DeploymentLoad, RoutingSettings, random.Random, bool], Deployment]
 
 _DEAREST = Decimal(10**9)
 
 
 def choose(
     deployments: Sequence[Deployment],
-    load: LoadBook,
+    load: DeploymentLoad,
     settings: RoutingSettings,
     chance: random.Random,
     *,
@@ -31,7 +31,11 @@ def choose(
 
 
 def _shuffled(
-    deployments: Sequence[Deployment], load: LoadBook, settings: RoutingSettings, chance: random.Random, is_stream: bool
+    deployments: Sequence[Deployment],
+    load: DeploymentLoad,
+    settings: RoutingSettings,
+    chance: random.Random,
+    is_stream: bool,
 ) -> Deployment:
     """A weighted draw: by `weight`, else by `rpm`, else by `tpm`, else even."""
     weights = _weights(deployments)
@@ -53,13 +57,21 @@ def _weights(deployments: Sequence[Deployment]) -> list[float] | None:
 
 
 def _least_busy(
-    deployments: Sequence[Deployment], load: LoadBook, settings: RoutingSettings, chance: random.Random, is_stream: bool
+    deployments: Sequence[Deployment],
+    load: DeploymentLoad,
+    settings: RoutingSettings,
+    chance: random.Random,
+    is_stream: bool,
 ) -> Deployment:
     return _least(deployments, lambda one: load.of(one.id).running, chance)
 
 
 def _fastest(
-    deployments: Sequence[Deployment], load: LoadBook, settings: RoutingSettings, chance: random.Random, is_stream: bool
+    deployments: Sequence[Deployment],
+    load: DeploymentLoad,
+    settings: RoutingSettings,
+    chance: random.Random,
+    is_stream: bool,
 ) -> Deployment:
     """One whose mean is within the buffer of the best; those that nobody has asked yet go first.
 
@@ -82,7 +94,11 @@ def _fastest(
 
 
 def _least_used(
-    deployments: Sequence[Deployment], load: LoadBook, settings: RoutingSettings, chance: random.Random, is_stream: bool
+    deployments: Sequence[Deployment],
+    load: DeploymentLoad,
+    settings: RoutingSettings,
+    chance: random.Random,
+    is_stream: bool,
 ) -> Deployment:
     """The fewest tokens this minute, then the fewest requests."""
     return _least(
@@ -91,7 +107,11 @@ def _least_used(
 
 
 def _cheapest(
-    deployments: Sequence[Deployment], load: LoadBook, settings: RoutingSettings, chance: random.Random, is_stream: bool
+    deployments: Sequence[Deployment],
+    load: DeploymentLoad,
+    settings: RoutingSettings,
+    chance: random.Random,
+    is_stream: bool,
 ) -> Deployment:
     """The lowest price of a token in and one out; unknown prices last."""
 
@@ -108,12 +128,12 @@ def _least(deployments: Sequence[Deployment], value: Callable[[Deployment], Any]
     return chance.choice([one for one in deployments if value(one) == least])
 
 
-def _within_limits(deployments: Sequence[Deployment], load: LoadBook) -> Sequence[Deployment]:
+def _within_limits(deployments: Sequence[Deployment], load: DeploymentLoad) -> Sequence[Deployment]:
     """Those that have room by what this process sent; all of them when none has, and the limits decide."""
     return [one for one in deployments if has_room(one, load)] or deployments
 
 
-def has_room(deployment: Deployment, load: LoadBook, tokens: int = 0) -> bool:
+def has_room(deployment: Deployment, load: DeploymentLoad, tokens: int = 0) -> bool:
     """Whether a call of so many tokens fits into this minute's rpm and tpm, by what this process knows."""
     if deployment.rpm is None and deployment.tpm is None:
         return True

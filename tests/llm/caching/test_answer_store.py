@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from app.cache_settings import CacheParams
-from app.llm.caching.answer_store import MemoryAnswers, open_store
+from app.backends import open_answer_store
+from app.llm.caching.answer_store import MemoryAnswers
+from app.settings.response_cache import CacheParams
 
 
 class Clock:
@@ -65,7 +66,7 @@ async def test_answers_are_dropped_by_key_and_all_at_once() -> None:
 
 
 async def test_without_redis_answers_are_kept_in_memory() -> None:
-    assert open_store(CacheParams()).kind == "local"
-    in_redis = open_store(CacheParams(redis_url="redis://127.0.0.1:1/0"))
+    assert open_answer_store(CacheParams()).kind == "local"
+    in_redis = open_answer_store(CacheParams(redis_url="redis://127.0.0.1:1/0"))
     assert in_redis.kind == "redis"
     await in_redis.close()

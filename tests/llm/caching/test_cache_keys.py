@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from app.auth.principal import Principal
 from app.auth.roles import Role
-from app.cache_settings import CacheParams
 from app.errors import Forbidden, InvalidRequest
-from app.llm.caching.cache_keys import MOST_ITEMS, answer_keys, read_controls, scope_of
-from app.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint, OpenAIRequest, parse_request
+from app.llm.caching.cache_keys import MAX_ITEMS, answer_keys, read_controls, scope_of
+from app.protocols.openai import CHAT, COMPLETIONS, EMBEDDINGS, OpenAIEndpoint, OpenAIRequest, parse_request
+from app.settings.response_cache import CacheParams
 
 _MESSAGES = [{"role": "user", "content": "hi", "name": "ann"}]
 _BODY: dict[str, Any] = {"model": "chat", "messages": _MESSAGES, "temperature": 0.5}
 
 
-def request(body: Any = None, endpoint: Endpoint = CHAT, **changes: Any) -> OpenAIRequest:
+def request(body: Any = None, endpoint: OpenAIEndpoint = CHAT, **changes: Any) -> OpenAIRequest:
     return parse_request(endpoint, json.dumps({**(body or _BODY), **changes}).encode())
 
 
@@ -128,7 +128,7 @@ def test_each_item_of_an_embedding_has_its_own_key() -> None:
     tokens = keys(request({**base, "input": [[1, 2], [3]]}, EMBEDDINGS))
     assert keys(request({**base, "input": [3]}, EMBEDDINGS)) == [tokens[1]]
     assert keys(request({**base, "input": ["a"], "dimensions": 8}, EMBEDDINGS)) != several[:1]
-    assert keys(request({**base, "input": ["a"] * (MOST_ITEMS + 1)}, EMBEDDINGS)) == []
+    assert keys(request({**base, "input": ["a"] * (MAX_ITEMS + 1)}, EMBEDDINGS)) == []
     assert keys(request({**base, "input": []}, EMBEDDINGS)) == []
 
 

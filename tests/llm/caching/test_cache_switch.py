@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 
+from app.backends import open_answer_store
 from app.llm.caching.answer_store import MemoryAnswers
-from app.llm.caching.cache_switch import switch_cache
-from app.llm.caching.response_cache import ResponseCache
+from app.llm.caching.response_cache import ResponseCache, switch_cache
 from app.settings import Settings
 from tests.conftest import MASTER_KEY
 from tests.llm.cached_worker import hit, is_hit, models
@@ -34,7 +34,7 @@ def settings_with(*, is_on: bool = True, **params: Any) -> Settings:
 
 
 async def switched(holder: Holder, settings: Settings) -> ResponseCache:
-    await switch_cache(holder, settings, lambda message: None)
+    await switch_cache(holder, settings, lambda message: None, open_answer_store)
     assert holder.answers is not None
     return holder.answers
 
@@ -72,7 +72,7 @@ async def test_another_size_of_the_memory_is_another_store() -> None:
 async def test_off_is_no_cache_at_all_and_on_again_begins_empty() -> None:
     holder = Holder()
     (await switched(holder, settings_with(type="local")))._store.put("a", b"1", 60)
-    await switch_cache(holder, settings_with(is_on=False), lambda message: None)
+    await switch_cache(holder, settings_with(is_on=False), lambda message: None, open_answer_store)
     assert holder.answers is None
     again = await switched(holder, settings_with(type="local"))
     assert await again._store.get_many(["a"]) == [None]
@@ -127,7 +127,7 @@ async def test_every_process_follows_without_a_restart(
         quarterdeck_process(config, database_url=migrated_postgres_url, env=FAST, wait=False) for _ in range(2)
     ]
     for process in processes:
-        process._wait_until_alive()
+        process.wait_until_alive()
     here, there = (LiveWorker(process, http) for process in processes)
     key = await here.new_key()
     assert [is_hit(await here.chat(key)) for _ in range(2)] == [False, False]

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from app.cache import CacheAway
 from app.llm.caching.redis_answers import PREFIX, Breaker, RedisAnswers
+from app.storage.cache import CacheAway
 from tests.services.redis import start_redis
 from tests.services.run_directory import RunDirectory
 

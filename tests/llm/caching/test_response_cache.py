@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app.cache_settings import CacheParams
+from app.backends import open_answer_store
 from app.llm.caching.answer_store import MemoryAnswers
 from app.llm.caching.response_cache import ResponseCache, open_response_cache
 from app.settings import Settings
+from app.settings.response_cache import CacheParams
 from tests.conftest import MASTER_KEY
 from tests.llm.cached_worker import CACHE_KEY, configured, is_hit
 from tests.llm.live_worker import FAST, LiveWorker, content_of, error_of, payloads
@@ -355,22 +356,24 @@ async def test_items_that_cannot_be_had_alone_fail_the_call(
 async def test_what_one_process_drops_the_others_drop_too() -> None:
     settings = Settings(master_key=MASTER_KEY)
     stores = [MemoryAnswers(10, 1000) for _ in range(2)]
-    other = ResponseCache(settings, CacheParams(), stores[1], lambda message: None)
-    here = ResponseCache(settings, CacheParams(), stores[0], other.hear)
+    other = ResponseCache(settings, CacheParams(), stores[1], lambda message: None, open_answer_store)
+    here = ResponseCache(settings, CacheParams(), stores[0], other.on_message, open_answer_store)
     for store in stores:
         for key in ("a", "b", "c"):
             store.put(key, b"1", 60)
     assert await here.delete(["a"]) == 1
     assert await stores[1].get_many(["a", "b"]) == [None, b"1"]
-    other.hear("key:b")
+    other.on_message("key:b")
     assert len(stores[1]) == 2
     assert await here.flush() == 2
     assert len(stores[1]) == 0
 
 
 def test_there_is_no_cache_unless_somebody_asks_for_one() -> None:
-    assert open_response_cache(Settings(master_key=MASTER_KEY), lambda message: None) is None
+    assert open_response_cache(Settings(master_key=MASTER_KEY), lambda message: None, open_answer_store) is None
     opened = open_response_cache(
-        Settings(master_key=MASTER_KEY, caches_answers=True, cache_params={"type": "disk"}), lambda message: None
+        Settings(master_key=MASTER_KEY, caches_answers=True, cache_params={"type": "disk"}),
+        lambda message: None,
+        open_answer_store,
     )
     assert opened is not None and opened.kind == "local"

@@ -8,7 +8,7 @@ import pytest
 
 from app.llm.passthrough.sources import NoCredential, Source
 from app.llm.passthrough.targets import PREFIXES, configured_target, target_of
-from app.passthrough_settings import read_endpoint
+from app.settings.pass_through import read_endpoint
 
 KEYS = {
     "OPENAI_API_KEY": "openai-key",

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.errors import UpstreamError
-from app.llm.routing.cooldown import CooldownBook, is_its_fault
-from app.llm.routing.load import LoadBook
-from app.routing_settings import FAILURE_KINDS, RoutingSettings
+from app.llm.routing.cooldown import Cooldowns, is_its_fault
+from app.llm.routing.load import DeploymentLoad
+from app.settings.routing import FAILURE_KINDS, RoutingSettings
 
 NOON = 1_800_000_000.0  # fixed date: the clock of every book here
 
@@ -29,8 +29,8 @@ class Process:
     def __init__(self, **settings: Any) -> None:
         self.now = NOON
         self.said: list[str] = []
-        self.load = LoadBook(lambda: self.now)
-        self.book = CooldownBook(RoutingSettings(**settings), self.load, self.said.append, lambda: self.now)
+        self.load = DeploymentLoad(lambda: self.now)
+        self.book = Cooldowns(RoutingSettings(**settings), self.load, self.said.append, lambda: self.now)
 
     def fail(
         self, error: UpstreamError, one: Deployment | None = None, *, is_alone: bool = False, has_fallback: bool = False
@@ -45,7 +45,7 @@ class Process:
 def test_what_it_will_say_to_the_next_call_too_makes_it_rest_at_once(status: int) -> None:
     process = Process()
     assert process.fail(failure(status)) == 5
-    assert process.book.rests("a") and not process.book.rests("b")
+    assert process.book.is_cooling_down("a") and not process.book.is_cooling_down("b")
 
 
 @pytest.mark.parametrize("status", [400, 403, 409, 413, 422])
@@ -93,7 +93,7 @@ def test_allowed_fails_by_kind_win_over_the_number_for_all() -> None:
     assert process.fail(failure(429, error_class="RateLimitError")) == 0
     assert process.fail(failure(429, error_class="RateLimitError")) == 5
     assert process.fail(failure(500, error_class="InternalServerError"), deployment("b")) == 5
-    assert set(process.book.resting()) == {"a", "b"}
+    assert set(process.book.cooling_down()) == {"a", "b"}
     assert "RateLimit" in FAILURE_KINDS
 
 
@@ -162,12 +162,12 @@ def test_a_rest_ends_by_itself_at_its_moment() -> None:
     process = Process()
     process.fail(failure(429, retry_after=7))
     process.now += 6.9
-    assert process.book.rests("a")
+    assert process.book.is_cooling_down("a")
     assert process.book.seconds_left(["a"]) == pytest.approx(0.1)
     process.now += 0.2
-    assert not process.book.rests("a")
+    assert not process.book.is_cooling_down("a")
     assert process.book.seconds_left(["a"]) == 0
-    assert process.book.resting() == {}
+    assert process.book.cooling_down() == {}
 
 
 def test_the_first_to_come_back_says_how_long_it_takes() -> None:
@@ -201,7 +201,7 @@ def test_another_process_takes_the_moment_over_not_the_time() -> None:
     here, there = Process(), Process()
     here.fail(failure(429, retry_after=7))
     there.now += 2  # the word was on its way for so long
-    there.book.hear(here.said[0])
+    there.book.on_message(here.said[0])
     assert there.book.seconds_left(["a"]) == pytest.approx(5)
     assert there.said == []
 
@@ -221,14 +221,14 @@ def test_an_odd_id_is_not_told_of(id: str) -> None:
     """The announcer would tell everybody to forget everything instead."""
     process = Process()
     process.fail(failure(429), deployment(id))
-    assert process.book.rests(id) and process.said == []
+    assert process.book.is_cooling_down(id) and process.said == []
 
 
 def test_an_id_may_hold_colons() -> None:
     here, there = Process(), Process()
     here.fail(failure(429), deployment("a:b:c"))
-    there.book.hear(here.said[0])
-    assert there.book.rests("a:b:c")
+    there.book.on_message(here.said[0])
+    assert there.book.is_cooling_down("a:b:c")
 
 
 @pytest.mark.parametrize(
@@ -240,18 +240,18 @@ def test_an_id_may_hold_colons() -> None:
 )
 def test_words_that_are_no_rest_are_passed_over(message: str) -> None:
     process = Process()
-    process.book.hear(message)
-    assert process.book.resting() == {}
+    process.book.on_message(message)
+    assert process.book.cooling_down() == {}
 
 
 def test_what_is_remembered_is_bounded() -> None:
     process = Process()
     for number in range(10_100):
-        process.book.hear(f"cooldown:{NOON + 5}:{number}")
-    assert len(process.book.resting()) == 10_000
+        process.book.on_message(f"cooldown:{NOON + 5}:{number}")
+    assert len(process.book.cooling_down()) == 10_000
     process.now += 6
-    process.book.hear(f"cooldown:{process.now + 5}:new")
-    assert set(process.book.resting()) == {"new"}
+    process.book.on_message(f"cooldown:{process.now + 5}:new")
+    assert set(process.book.cooling_down()) == {"new"}
 
 
 # ---- whose fault ---------------------------------------------------------------------------------------------------

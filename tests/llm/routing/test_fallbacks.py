@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from app.errors import UpstreamError
-from app.llm.routing.fallbacks import Successors, has_special_fallbacks, possible_targets, successors_after
+from app.llm.routing.fallbacks import FallbackPlan, fallbacks_for, has_special_fallbacks, possible_targets
 from app.protocols.call_options import CallOptions
-from app.routing_settings import RoutingSettings, fallback_groups, fallback_targets
+from app.settings.routing import RoutingSettings, fallback_groups, fallback_targets
 
 DOWN = UpstreamError("no", status=500, error_class="InternalServerError")
 TOO_LONG = UpstreamError("no", status=400, error_class="ContextWindowExceededError")
@@ -24,23 +24,21 @@ def settings(**fields: Any) -> RoutingSettings:
     return RoutingSettings(**groups, default_fallbacks=fallback_targets(fields.get("default_fallbacks", [])))
 
 
-def names(found: Successors) -> list[str]:
+def names(found: FallbackPlan) -> list[str]:
     return [target.model for target in found.targets]
 
 
 def test_a_group_s_own_fallbacks_come_before_those_of_all_and_the_default_ones() -> None:
     own = settings(fallbacks=[{"chat": ["a", "b"]}, {"*": ["c"]}], default_fallbacks=["d"])
-    assert names(successors_after(DOWN, "chat", USUAL, own)) == ["a", "b"]
-    assert names(successors_after(DOWN, "other", USUAL, own)) == ["c"]
+    assert names(fallbacks_for(DOWN, "chat", USUAL, own)) == ["a", "b"]
+    assert names(fallbacks_for(DOWN, "other", USUAL, own)) == ["c"]
     only_default = settings(default_fallbacks=["d"])
-    assert names(successors_after(DOWN, "chat", USUAL, only_default)) == ["d"]
-    assert names(successors_after(DOWN, "chat", USUAL, settings())) == []
+    assert names(fallbacks_for(DOWN, "chat", USUAL, only_default)) == ["d"]
+    assert names(fallbacks_for(DOWN, "chat", USUAL, settings())) == []
 
 
 def test_a_group_may_be_without_fallbacks_among_others_that_have_them() -> None:
-    assert (
-        names(successors_after(DOWN, "chat", USUAL, settings(fallbacks=[{"chat": []}], default_fallbacks=["d"]))) == []
-    )
+    assert names(fallbacks_for(DOWN, "chat", USUAL, settings(fallbacks=[{"chat": []}], default_fallbacks=["d"]))) == []
 
 
 @pytest.mark.parametrize(
@@ -49,12 +47,12 @@ def test_a_group_may_be_without_fallbacks_among_others_that_have_them() -> None:
 def test_a_reason_with_fallbacks_of_its_own_is_served_by_them_only(error: UpstreamError, name: str) -> None:
     general = {"fallbacks": [{"chat": ["a"]}, {"other": ["a"]}]}
     own = settings(**general, **{name: [{"chat": ["special"]}]})
-    assert names(successors_after(error, "chat", USUAL, own)) == ["special"]
-    assert names(successors_after(error, "other", USUAL, own)) == []
-    assert names(successors_after(DOWN, "chat", USUAL, own)) == ["a"]
+    assert names(fallbacks_for(error, "chat", USUAL, own)) == ["special"]
+    assert names(fallbacks_for(error, "other", USUAL, own)) == []
+    assert names(fallbacks_for(DOWN, "chat", USUAL, own)) == ["a"]
     assert has_special_fallbacks(error, USUAL, own) and not has_special_fallbacks(DOWN, USUAL, own)
     # Unset, the reason is one among others.
-    assert names(successors_after(error, "chat", USUAL, settings(**general))) == ["a"]
+    assert names(fallbacks_for(error, "chat", USUAL, settings(**general))) == ["a"]
     assert not has_special_fallbacks(error, USUAL, settings(**general))
 
 
@@ -62,10 +60,10 @@ def test_what_a_client_names_wins_and_is_known_to_be_the_client_s() -> None:
     configured = settings(fallbacks=[{"chat": ["a"]}], context_window_fallbacks=[{"chat": ["long"]}])
     own = CallOptions(fallbacks=fallback_targets(["mine"]))
     for error in (DOWN, TOO_LONG):
-        found = successors_after(error, "chat", own, configured)
-        assert (names(found), found.are_the_client_s) == (["mine"], True)
-    assert not successors_after(DOWN, "chat", USUAL, configured).are_the_client_s
-    assert not successors_after(TOO_LONG, "chat", USUAL, configured).are_the_client_s
+        found = fallbacks_for(error, "chat", own, configured)
+        assert (names(found), found.is_client_supplied) == (["mine"], True)
+    assert not fallbacks_for(DOWN, "chat", USUAL, configured).is_client_supplied
+    assert not fallbacks_for(TOO_LONG, "chat", USUAL, configured).is_client_supplied
 
 
 @pytest.mark.parametrize(
@@ -73,9 +71,9 @@ def test_what_a_client_names_wins_and_is_known_to_be_the_client_s() -> None:
 )
 def test_a_client_s_fallbacks_for_a_reason_are_the_client_s_too(error: UpstreamError, name: str) -> None:
     options = CallOptions(**{name: fallback_groups([{"chat": ["mine"]}])})  # type: ignore[arg-type]
-    found = successors_after(error, "chat", options, settings(fallbacks=[{"chat": ["a"]}]))
-    assert (names(found), found.are_the_client_s) == (["mine"], True)
-    assert not successors_after(DOWN, "chat", options, settings(fallbacks=[{"chat": ["a"]}])).are_the_client_s
+    found = fallbacks_for(error, "chat", options, settings(fallbacks=[{"chat": ["a"]}]))
+    assert (names(found), found.is_client_supplied) == (["mine"], True)
+    assert not fallbacks_for(DOWN, "chat", options, settings(fallbacks=[{"chat": ["a"]}])).is_client_supplied
 
 
 @pytest.mark.parametrize("error", [DOWN, TOO_LONG, IMPROPER])
@@ -87,7 +85,7 @@ def test_fallbacks_can_be_refused(error: UpstreamError) -> None:
         default_fallbacks=["d"],
     )
     options = CallOptions(is_without_fallbacks=True, fallbacks=fallback_targets(["mine"]))
-    assert names(successors_after(error, "chat", options, every)) == []
+    assert names(fallbacks_for(error, "chat", options, every)) == []
     assert list(possible_targets("chat", options, every)) == []
     assert not has_special_fallbacks(error, options, every)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.llm.routing.load import LoadBook
+from app.llm.routing.load import DeploymentLoad
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 
 def test_numbers_are_those_of_the_minute_but_calls_run_on() -> None:
     clock = Clock()
-    load = LoadBook(clock)
+    load = DeploymentLoad(clock)
     load.begin("a")
     load.failed("a", is_timeout=False)
     load.answered("a", tokens=30, completion_tokens=10, seconds=2, first_chunk=None)
@@ -34,14 +34,14 @@ def test_numbers_are_those_of_the_minute_but_calls_run_on() -> None:
 
 @given(st.lists(st.sampled_from(["begin", "end"]), max_size=50))
 def test_running_calls_are_never_fewer_than_none(steps: list[str]) -> None:
-    load = LoadBook()
+    load = DeploymentLoad()
     for step in steps:
         load.begin("a") if step == "begin" else load.end("a")
         assert load.of("a").running >= 0
 
 
 def test_latency_is_per_token_for_answers_and_to_the_first_chunk_for_streams() -> None:
-    load = LoadBook()
+    load = DeploymentLoad()
     assert load.of("a").latency(is_stream=False) is None
     load.answered("a", tokens=0, completion_tokens=0, seconds=3, first_chunk=None)
     load.answered("a", tokens=30, completion_tokens=10, seconds=10, first_chunk=0.5)
@@ -50,7 +50,7 @@ def test_latency_is_per_token_for_answers_and_to_the_first_chunk_for_streams() -
 
 
 def test_only_the_last_ten_measurements_count() -> None:
-    load = LoadBook()
+    load = DeploymentLoad()
     load.failed("a", is_timeout=True)
     assert load.of("a").latency(is_stream=True) == load.of("a").latency(is_stream=False) == 1000
     for _ in range(10):
@@ -60,7 +60,7 @@ def test_only_the_last_ten_measurements_count() -> None:
 
 def test_a_timeout_is_forgotten_after_an_hour_so_that_the_deployment_gets_another_chance() -> None:
     clock = Clock()
-    load = LoadBook(clock)
+    load = DeploymentLoad(clock)
     load.failed("a", is_timeout=True)
     clock.now += 59 * 60
     assert load.of("a").latency(is_stream=False) == 1000
@@ -69,7 +69,7 @@ def test_a_timeout_is_forgotten_after_an_hour_so_that_the_deployment_gets_anothe
 
 
 def test_what_is_remembered_is_bounded_and_running_calls_are_kept() -> None:
-    load = LoadBook()
+    load = DeploymentLoad()
     load.begin("running")
     for number in range(20_001):
         load.failed(str(number), is_timeout=False)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamError
-from app.llm.routing.retries import kind_of, pause_before, policy_limit, tries_again
-from app.routing_settings import RoutingSettings, retry_policy
+from app.llm.routing.retries import has_retries_left, kind_of, pause_before, policy_limit, should_retry
+from app.protocols.call_options import USUAL
+from app.settings.routing import RoutingSettings, fallback_groups, retry_policy
 
 RETRYABLE = {408: "Timeout", 409: "APIError", 429: "RateLimitError", 500: "InternalServerError", 502: "BadGatewayError"}
 FINAL = {400: "BadRequestError", 402: "APIError", 404: "NotFoundError", 422: "UnprocessableEntityError"}
@@ -35,7 +36,7 @@ def tries(
 ) -> int:
     """How many attempts a group gets when all of them fail like this."""
     failures = 1
-    while failures < 50 and tries_again(
+    while failures < 50 and has_retries_left(
         error,
         failures=failures,
         group=group,
@@ -134,3 +135,47 @@ def test_otherwise_the_wait_doubles_up_to_eight_seconds(failures: int, least: fl
         waited = pause_before(error, failures=failures, has_others=False, least=least, chance=chance)
         usual = min(8, 0.5 * 2 ** (failures - 1))
         assert max(least, usual * 0.75) <= waited <= max(least, usual)
+
+
+_TOO_LONG = failure(500, "ContextWindowExceededError")
+_LONGER = {"context_window_fallbacks": fallback_groups([{"chat": ["long"]}])}
+
+
+# After a first failure: what failed, others untried, a fallback, the whole tier cooling down, settings: tried again?
+@pytest.mark.parametrize(
+    ("error", "has_others", "has_fallback", "all_cooling_down", "settings", "expected"),
+    [
+        (failure(500), False, False, False, {}, True),
+        (failure(500), False, True, False, {}, True),
+        (failure(500), False, False, True, {}, False),
+        (failure(500), True, False, True, {}, True),
+        (failure(429), False, False, False, {}, True),
+        (failure(429), False, True, False, {}, False),
+        (failure(429), True, True, False, {}, True),
+        (failure(400), False, False, False, {}, False),
+        (_TOO_LONG, False, False, False, {}, True),
+        (_TOO_LONG, False, True, False, _LONGER, False),
+        (_TOO_LONG, True, True, False, _LONGER, False),
+        (failure(500), True, True, False, {"num_retries": 0}, False),
+    ],
+)
+def test_a_group_is_tried_again_unless_it_is_cooling_down_or_a_fallback_serves_better(
+    error: UpstreamError,
+    has_others: bool,
+    has_fallback: bool,
+    all_cooling_down: bool,
+    settings: dict[str, Any],
+    expected: bool,
+) -> None:
+    again = should_retry(
+        error,
+        failures=1,
+        group="chat",
+        has_others=has_others,
+        has_fallback=has_fallback,
+        all_cooling_down=all_cooling_down,
+        options=USUAL,
+        settings=RoutingSettings(**settings),
+        configured=None,
+    )
+    assert again is expected

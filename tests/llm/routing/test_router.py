@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.deployment import Deployment, build_deployment
+from app.deployments.deployment import Deployment, build_deployment
 from app.errors import GatewayError, Unauthenticated, UpstreamError
-from app.llm.routing.router import Route, Router
-from app.routing_settings import RoutingSettings
+from app.llm.routing.router import Router, RoutingRequest
+from app.settings.routing import RoutingSettings
 
 
 def deployments(*params: dict[str, Any]) -> list[Deployment]:
@@ -34,28 +34,28 @@ def ids(levels: list[list[Deployment]]) -> list[list[str]]:
 
 def rest(routing: Router, *ids: str) -> None:
     for one in ids:
-        routing.cooldowns.hear(f"cooldown:{routing.cooldowns._clock() + 9.5}:{one}")
+        routing.cooldowns.on_message(f"cooldown:{routing.cooldowns._clock() + 9.5}:{one}")
 
 
-CHAT = Route(group="chat")
+CHAT = RoutingRequest(group="chat")
 
 
 # ---- levels --------------------------------------------------------------------------------------------------------
 
 
 def test_without_an_order_all_are_one_level() -> None:
-    assert ids(router().levels(deployments({}, {}), CHAT)) == [["0", "1"]]
+    assert ids(router().tiers(deployments({}, {}), CHAT)) == [["0", "1"]]
 
 
 def test_orders_are_levels_and_those_without_come_last() -> None:
     group = deployments({"order": 2}, {}, {"order": 1}, {"order": 2})
-    assert ids(router().levels(group, CHAT)) == [["2"], ["0", "3"], ["1"]]
+    assert ids(router().tiers(group, CHAT)) == [["2"], ["0", "3"], ["1"]]
 
 
 def test_who_rests_is_left_out() -> None:
     routing = router()
     rest(routing, "1")
-    assert ids(routing.levels(deployments({}, {}, {"order": 1}), CHAT)) == [["2"], ["0"]]
+    assert ids(routing.tiers(deployments({}, {}, {"order": 1}), CHAT)) == [["2"], ["0"]]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -63,7 +63,7 @@ def test_when_all_rest_the_client_is_told_when_to_come_back(count: int) -> None:
     routing = router()
     rest(routing, "0", "1")
     with pytest.raises(UpstreamError) as refused:
-        routing.levels(deployments(*[{}] * count), CHAT)
+        routing.tiers(deployments(*[{}] * count), CHAT)
     error = refused.value
     assert (error.status, error.type) == (429, "all_deployments_in_cooldown")
     assert error.headers == {"Retry-After": "10"}
@@ -95,17 +95,19 @@ TAGGED = [{"tags": ["free", "eu"]}, {"tags": ["paid", "eu"]}, {"tags": ["default
 def test_tags_choose_who_may_be_asked(tags: tuple[str, ...], match_any: bool, found: list[str]) -> None:
     routing = router(enable_tag_filtering=True, tag_filtering_match_any=match_any)
     group = deployments(*TAGGED)
-    assert ids(routing.levels(group, Route(group="chat", tags=tags))) == [found]
+    assert ids(routing.tiers(group, RoutingRequest(group="chat", tags=tags))) == [found]
 
 
 def test_tags_mean_nothing_unless_they_are_turned_on() -> None:
-    assert ids(router().levels(deployments(*TAGGED), Route(group="chat", tags=("free",)))) == [["0", "1", "2", "3"]]
+    assert ids(router().tiers(deployments(*TAGGED), RoutingRequest(group="chat", tags=("free",)))) == [
+        ["0", "1", "2", "3"]
+    ]
 
 
 def test_nobody_for_these_tags_is_401_also_for_a_single_deployment() -> None:
     routing = router(enable_tag_filtering=True)
     with pytest.raises(Unauthenticated) as refused:
-        routing.levels(deployments({"tags": ["paid"]}), Route(group="chat", tags=("free",)))
+        routing.tiers(deployments({"tags": ["paid"]}), RoutingRequest(group="chat", tags=("free",)))
     error = refused.value
     assert (error.status, error.type, error.param) == (401, "internal_server_error", None)
     assert error.message == (
@@ -119,24 +121,24 @@ def test_nobody_for_these_tags_is_401_also_for_a_single_deployment() -> None:
 def test_a_prompt_goes_only_where_it_fits() -> None:
     routing = router(enable_pre_call_checks=True)
     group = deployments({"window": 100}, {"window": 1000}, {})
-    assert ids(routing.levels(group, Route(group="chat", prompt_tokens=100))) == [["0", "1", "2"]]
-    assert ids(routing.levels(group, Route(group="chat", prompt_tokens=101))) == [["1", "2"]]
+    assert ids(routing.tiers(group, RoutingRequest(group="chat", prompt_tokens=100))) == [["0", "1", "2"]]
+    assert ids(routing.tiers(group, RoutingRequest(group="chat", prompt_tokens=101))) == [["1", "2"]]
     with pytest.raises(UpstreamError) as refused:
-        routing.levels(group[:2], Route(group="chat", prompt_tokens=1001))
+        routing.tiers(group[:2], RoutingRequest(group="chat", prompt_tokens=1001))
     assert (refused.value.status, refused.value.error_class) == (400, "ContextWindowExceededError")
 
 
 def test_the_checks_are_off_by_default() -> None:
-    assert router().levels(deployments({"window": 1}), Route(group="chat", prompt_tokens=99))
+    assert router().tiers(deployments({"window": 1}), RoutingRequest(group="chat", prompt_tokens=99))
 
 
 def test_one_whose_minute_is_used_up_is_passed_by_while_another_has_room() -> None:
     routing = router(enable_pre_call_checks=True)
     group = deployments({"rpm": 1}, {"rpm": 1})
     routing.load.begin("0")
-    assert ids(routing.levels(group, CHAT)) == [["1"]]
+    assert ids(routing.tiers(group, CHAT)) == [["1"]]
     routing.load.begin("1")
-    assert ids(routing.levels(group, CHAT)) == [["0", "1"]]
+    assert ids(routing.tiers(group, CHAT)) == [["0", "1"]]
 
 
 # ---- choosing ------------------------------------------------------------------------------------------------------
@@ -147,9 +149,9 @@ def test_nobody_is_asked_twice_and_nobody_who_rests() -> None:
     rest(routing, "1")
     assert Counter(one.id for _ in range(50) if (one := routing.choose(level, {"0"}, CHAT))) == {"2": 50}
     assert routing.choose(level, {"0", "2"}, CHAT) is None
-    assert not routing.all_rest(level)
+    assert not routing.all_cooling_down(level)
     rest(routing, "0", "2")
-    assert routing.all_rest(level)
+    assert routing.all_cooling_down(level)
 
 
 @given(
@@ -159,22 +161,22 @@ def test_nobody_is_asked_twice_and_nobody_who_rests() -> None:
     st.lists(st.sampled_from(["free", "!paid", "&free", "other"]), max_size=3),
 )
 def test_whatever_the_group_is_there_are_levels_or_a_refusal(
-    orders: list[int | None], resting: set[int], tags: list[str], asked: list[str]
+    orders: list[int | None], cooling_down: set[int], tags: list[str], asked: list[str]
 ) -> None:
     params = [
         ({} if order is None else {"order": order}) | ({"tags": [tags[number]]} if number < len(tags) else {})
         for number, order in enumerate(orders)
     ]
     group, routing = deployments(*params), router(enable_tag_filtering=True)
-    rest(routing, *map(str, resting))
+    rest(routing, *map(str, cooling_down))
     try:
-        levels = routing.levels(group, Route(group="chat", tags=asked))
+        levels = routing.tiers(group, RoutingRequest(group="chat", tags=asked))
     except GatewayError as refused:
         assert refused.status in (401, 429)
         return
     found = [one for level in levels for one in level]
     assert all(levels) and len({one.id for one in found}) == len(found)
-    assert {one.id for one in found}.isdisjoint(map(str, resting))
+    assert {one.id for one in found}.isdisjoint(map(str, cooling_down))
     assert [one.order or 9 for one in found] == sorted(one.order or 9 for one in found)
 
 
@@ -198,12 +200,12 @@ def test_a_limit_that_was_hit_makes_it_rest_and_the_other_one_serve() -> None:
         group[0], UpstreamError("no", status=429, retry_after=3), is_alone=False, has_fallback=False
     )
     assert seconds == 3
-    assert ids(routing.levels(group, CHAT)) == [["1"]]
+    assert ids(routing.tiers(group, CHAT)) == [["1"]]
 
 
 def test_settings_change_while_running() -> None:
     routing, group = router(), deployments({"tags": ["paid"]})
     routing.reconfigure(RoutingSettings(enable_tag_filtering=True, disable_cooldowns=True))
     with pytest.raises(Unauthenticated):
-        routing.levels(group, CHAT)
+        routing.tiers(group, CHAT)
     assert routing.failed(group[0], UpstreamError("no", status=429), is_alone=False, has_fallback=True) == 0

@@ -22,7 +22,7 @@ def two_workers(
 ) -> list[LiveWorker]:
     processes = [start(config, database_url=database_url, env={**FAST, **env}, wait=False) for _ in range(2)]
     for process in processes:
-        process._wait_until_alive()
+        process.wait_until_alive()
     return [LiveWorker(process, http) for process in processes]
 
 

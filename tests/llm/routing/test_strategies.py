@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.deployment import Deployment, build_deployment
-from app.llm.routing.load import LoadBook
+from app.deployments.deployment import Deployment, build_deployment
+from app.llm.routing.load import DeploymentLoad
 from app.llm.routing.strategies import choose, has_room
-from app.routing_settings import STRATEGIES, RoutingSettings
+from app.settings.routing import STRATEGIES, RoutingSettings
 
 DRAWS = 6000
 
@@ -26,7 +26,7 @@ def deployments(*params: dict[str, Any]) -> list[Deployment]:
 
 
 def chosen(
-    group: list[Deployment], load: LoadBook, strategy: str, *, is_stream: bool = False, **settings: Any
+    group: list[Deployment], load: DeploymentLoad, strategy: str, *, is_stream: bool = False, **settings: Any
 ) -> Counter[str]:
     """Who is chosen how often in a hundred draws."""
     chance, by = random.Random(7), RoutingSettings(routing_strategy=strategy, **settings)
@@ -34,7 +34,7 @@ def chosen(
 
 
 def shares(group: list[Deployment]) -> list[float]:
-    chance, settings, load = random.Random(7), RoutingSettings(), LoadBook()
+    chance, settings, load = random.Random(7), RoutingSettings(), DeploymentLoad()
     first = Counter(choose(group, load, settings, chance).id for _ in range(DRAWS))
     return [first[one.id] / DRAWS for one in group]
 
@@ -77,7 +77,7 @@ def test_every_strategy_chooses_one_of_them_whatever_is_known(
     is_stream: bool,
     chance: random.Random,
 ) -> None:
-    group, load = deployments(*({} if value is None else {metric: value} for value in values)), LoadBook()
+    group, load = deployments(*({} if value is None else {metric: value} for value in values)), DeploymentLoad()
     for who, tokens, seconds in answers:
         load.begin(str(who))
         load.answered(str(who), tokens=tokens, completion_tokens=tokens, seconds=seconds, first_chunk=None)
@@ -85,7 +85,7 @@ def test_every_strategy_chooses_one_of_them_whatever_is_known(
 
 
 def test_the_least_busy_has_the_fewest_calls_running() -> None:
-    group, load = deployments({}, {}, {}), LoadBook()
+    group, load = deployments({}, {}, {}), DeploymentLoad()
     for id in ("0", "0", "1"):
         load.begin(id)
     assert chosen(group, load, "least-busy") == {"2": 100}
@@ -96,14 +96,14 @@ def test_the_least_busy_has_the_fewest_calls_running() -> None:
     assert chosen(group, load, "least-busy") == {"0": 100}
 
 
-def answered(load: LoadBook, id: str, seconds: float, *, first_chunk: float | None = None) -> None:
+def answered(load: DeploymentLoad, id: str, seconds: float, *, first_chunk: float | None = None) -> None:
     load.begin(id)
     load.answered(id, tokens=20, completion_tokens=10, seconds=seconds, first_chunk=first_chunk)
     load.end(id)
 
 
 def test_the_fastest_is_chosen_and_those_that_nobody_asked_go_first() -> None:
-    group, load = deployments({}, {}, {}), LoadBook()
+    group, load = deployments({}, {}, {}), DeploymentLoad()
     answered(load, "0", 1.0)
     answered(load, "1", 2.0)
     assert chosen(group, load, "latency-based-routing") == {"2": 100}
@@ -114,7 +114,7 @@ def test_the_fastest_is_chosen_and_those_that_nobody_asked_go_first() -> None:
 
 
 def test_streams_go_by_the_time_to_the_first_chunk() -> None:
-    group, load = deployments({}, {}), LoadBook()
+    group, load = deployments({}, {}), DeploymentLoad()
     answered(load, "0", 9.0, first_chunk=0.1)
     answered(load, "1", 1.0, first_chunk=0.9)
     assert chosen(group, load, "latency-based-routing", is_stream=True) == {"0": 100}
@@ -122,7 +122,7 @@ def test_streams_go_by_the_time_to_the_first_chunk() -> None:
 
 
 def test_one_that_only_ever_failed_is_not_the_one_to_try_first() -> None:
-    group, load = deployments({}, {}), LoadBook()
+    group, load = deployments({}, {}), DeploymentLoad()
     answered(load, "1", 5.0)
     load.begin("0")
     load.failed("0", is_timeout=False)
@@ -130,7 +130,7 @@ def test_one_that_only_ever_failed_is_not_the_one_to_try_first() -> None:
 
 
 def test_all_of_them_failing_leaves_a_choice() -> None:
-    group, load = deployments({}, {}), LoadBook()
+    group, load = deployments({}, {}), DeploymentLoad()
     for id in ("0", "1"):
         load.failed(id, is_timeout=False)
     assert set(chosen(group, load, "latency-based-routing")) == {"0", "1"}
@@ -138,7 +138,7 @@ def test_all_of_them_failing_leaves_a_choice() -> None:
 
 @pytest.mark.parametrize("strategy", ["usage-based-routing", "usage-based-routing-v2"])
 def test_the_least_used_has_the_fewest_tokens_then_the_fewest_requests(strategy: str) -> None:
-    group, load = deployments({}, {}, {}), LoadBook()
+    group, load = deployments({}, {}, {}), DeploymentLoad()
     answered(load, "0", 1.0)
     load.begin("1")
     assert chosen(group, load, strategy) == {"2": 100}
@@ -149,7 +149,7 @@ def test_the_least_used_has_the_fewest_tokens_then_the_fewest_requests(strategy:
 
 @pytest.mark.parametrize("strategy", ["usage-based-routing", "cost-based-routing"])
 def test_one_at_its_limit_is_passed_by_unless_all_are(strategy: str) -> None:
-    group, load = deployments({"rpm": 1}, {"rpm": 3}), LoadBook()
+    group, load = deployments({"rpm": 1}, {"rpm": 3}), DeploymentLoad()
     for id in ("0", "1", "1"):
         load.begin(id)
     assert chosen(group, load, strategy) == {"1": 100}
@@ -161,12 +161,12 @@ def test_the_cheapest_is_chosen_and_unknown_prices_come_last() -> None:
     dear = {"input_cost_per_token": 0.1, "output_cost_per_token": 0.1}
     cheap = {"input_cost_per_token": 0.15, "output_cost_per_token": 0.01}
     unknown = {"model": "openai/no-such-model-9000"}
-    assert chosen(deployments(dear, cheap, unknown), LoadBook(), "cost-based-routing") == {"1": 100}
+    assert chosen(deployments(dear, cheap, unknown), DeploymentLoad(), "cost-based-routing") == {"1": 100}
 
 
 def test_room_is_what_this_minute_left_of_rpm_and_tpm() -> None:
     free, tight = deployments({}, {"rpm": 2, "tpm": 100})
-    load = LoadBook()
+    load = DeploymentLoad()
     assert has_room(free, load, 10**9)
     assert has_room(tight, load, 100) and not has_room(tight, load, 101)
     answered(load, "1", 1.0)

@@ -1,0 +1,1 @@
+"""Virtual keys: create, list, change, regenerate, block, delete, and who may."""

@@ -1,0 +1,1 @@
+"""Deployments added over the API, model lists and metrics, access groups, provider credentials."""

@@ -1,0 +1,1 @@
+"""Settings that the API changes: configuration, callbacks, response cache, router, dashboard, pass-through."""

@@ -1,0 +1,1 @@
+"""Spend logs, reports and daily activity; budgets and tags."""

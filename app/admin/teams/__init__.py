@@ -1,0 +1,1 @@
+"""Teams, their members, budgets, permissions and callbacks."""

@@ -1,0 +1,1 @@
+"""Users, invitations, passwords and end users."""

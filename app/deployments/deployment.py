@@ -1,0 +1,362 @@
+"""One deployment: from the parameters that somebody wrote to a target, its credential and its price."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..protocols.dialect import Dialect
+from ..protocols.dialects import DIALECTS
+from ..protocols.providers import Provider, split_model
+from ..security.encrypted_settings import shown
+from ..settings.routing import FailurePolicy, allowed_fails_policy
+from ..spend.pricing import Prices, custom_prices, listed_prices
+
+# Parameters of a deployment that steer the gateway; everything else is a default for the request body.
+_CONTROL = frozenset(
+    "model api_base base_url api_key api_version organization custom_llm_provider timeout stream_timeout rpm tpm "
+    "weight max_retries num_retries extra_headers extra_body input_cost_per_token output_cost_per_token "
+    "cache_read_input_token_cost cache_creation_input_token_cost mock_response order tags max_parallel_requests "
+    "cooldown_time max_budget budget_duration use_in_pass_through drop_params additional_drop_params guardrails "
+    "litellm_credential_name keepalive_seconds itpm otpm tag_regex timeout_by_service_tier "
+    "stream_timeout_by_service_tier allowed_openai_params modify_params configurable_clientside_auth_params "
+    "merge_reasoning_content_in_choices cache_control_injection_points use_chat_completions_api "
+    "default_api_key_tpm_limit default_api_key_rpm_limit tenant_id client_id client_secret".split()
+)
+# Shorter values, as the `none` of a local server, are no credentials.
+_MIN_SECRET = 8
+_SECRET_WORDS = ("key", "secret", "token", "password", "credential", "headers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """One provider target behind a model name. Seconds for times, USD per token for prices."""
+
+    id: str
+    model_name: str
+    provider: Provider
+    dialect: Dialect = field(repr=False)
+    upstream_model: str
+    api_base: str
+    headers: Mapping[str, str] = field(repr=False)
+    params: Mapping[str, Any] = field(repr=False)
+    model_info: Mapping[str, Any]
+    defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    query: str = ""
+    weight: float | None = None
+    rpm: float | None = None
+    tpm: float | None = None
+    timeout: float | None = None
+    stream_timeout: float | None = None
+    order: float | None = None
+    tags: tuple[str, ...] = ()
+    num_retries: int | None = None
+    cooldown_seconds: float | None = None
+    allowed_fails: int | None = None
+    allowed_fails_policy: FailurePolicy = field(default_factory=dict)
+    max_parallel_requests: int | None = None
+    keepalive_seconds: float | None = None
+    context_window: int | None = None
+    mock_response: str | None = None
+    prices: Prices | None = None
+    is_stored: bool = False
+    is_blocked: bool = False
+    team_id: str | None = None
+
+    @property
+    def public_name(self) -> str:
+        """What clients ask for. A deployment of one team is kept under a name of its own."""
+        named = self.model_info.get("team_public_model_name") if self.team_id is not None else None
+        return named if isinstance(named, str) and named else self.model_name
+
+    @property
+    def access_groups(self) -> tuple[str, ...]:
+        """Words in a grant that stand for this deployment's model, among others."""
+        groups = self.model_info.get("access_groups")
+        return tuple(str(group) for group in groups) if isinstance(groups, list | tuple) else ()
+
+    @property
+    def credential_name(self) -> str | None:
+        """The shared credential that its parameters refer to."""
+        return named_credential(self.params)
+
+    @property
+    def input_cost_per_token(self) -> Decimal | None:
+        return self.prices.input.base if self.prices else None
+
+    @property
+    def output_cost_per_token(self) -> Decimal | None:
+        return self.prices.output.base if self.prices else None
+
+    def url(self, endpoint: str) -> str:
+        """The provider's address of an endpoint, as `/chat/completions`."""
+        return f"{self.api_base}{endpoint}{self.query}"
+
+    @property
+    def credentials(self) -> list[str]:
+        """What its calls prove themselves with."""
+        found = [value.rpartition(" ")[2] for value in self.headers.values()]
+        return [credential for credential in found if len(credential) >= _MIN_SECRET]
+
+    def redacted(self, text: str) -> str:
+        """A provider's words without the credentials that it was called with: some repeat them in their errors."""
+        for credential in self.credentials:
+            text = text.replace(credential, "****")
+        return text
+
+    def public_params(self) -> dict[str, Any]:
+        """Its parameters without anything that could hold a secret."""
+        return {
+            key: shown(value)
+            for key, value in self.params.items()
+            if key in ("max_tokens", "input_cost_per_token", "output_cost_per_token", "litellm_credential_name")
+            or key.endswith("_token_cost")
+            or not any(word in key.lower() for word in _SECRET_WORDS)
+        }
+
+
+def build_deployment(
+    model_name: str,
+    params: Mapping[str, Any],
+    model_info: Mapping[str, Any] | None,
+    environment: Mapping[str, str],
+    *,
+    credentials: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    is_stored: bool = False,
+    is_blocked: bool = False,
+) -> Deployment:
+    """Check and complete one deployment. Raises ValueError with what is wrong and what to write instead.
+
+    `credentials` are the shared ones by name; the values of the one that the parameters name stand below their own.
+    """
+    info = dict(model_info or {})
+    if is_stored:
+        refuse_references(params)
+    written, params = params, _with_credential(params, credentials)
+    provider, upstream_model = _provider_of(params)
+    api_base, api_key = _target(provider, params, environment)
+    dialect = DIALECTS[provider.dialect]
+    api_base, query = dialect.address(api_base, upstream_model, _with_environment(params, environment))
+    # Of what was written: a credential that gets another value leaves the deployments what they are.
+    facts = json.dumps([model_name, dict(written)], sort_keys=True, default=str)
+    identity = str(info.get("id") or sha256(facts.encode()).hexdigest())
+    return Deployment(
+        id=identity,
+        model_name=model_name,
+        provider=provider,
+        dialect=dialect,
+        upstream_model=upstream_model,
+        api_base=api_base,
+        headers=MappingProxyType(_headers(provider, api_key, params)),
+        params=MappingProxyType(dict(written)),
+        model_info=MappingProxyType({**info, "id": identity, "db_model": is_stored}),
+        defaults=MappingProxyType(_body_defaults(params)),
+        query=query,
+        **_steering(params, info),
+        context_window=_context_window(info),
+        mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
+        prices=custom_prices(params) or custom_prices(info) or _listed(provider, info, upstream_model),
+        is_stored=is_stored,
+        is_blocked=is_blocked or info.get("blocked") is True,
+        team_id=str(info["team_id"]) if info.get("team_id") else None,
+    )
+
+
+def _steering(params: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """What routing goes by: shares, limits, times and tries."""
+    rest, tries = _number(params, "cooldown_time"), _whole(params, "num_retries")
+    return {
+        "weight": _number(params, "weight"),
+        "rpm": _number(params, "rpm"),
+        "tpm": _number(params, "tpm"),
+        "timeout": _number(params, "timeout"),
+        "stream_timeout": _number(params, "stream_timeout"),
+        "order": _number(params, "order"),
+        "tags": _tags(params),
+        "num_retries": tries if tries is not None else _whole(params, "max_retries"),
+        "cooldown_seconds": rest if rest is not None else _number(info, "cooldown_time", "model_info"),
+        "allowed_fails": _whole(info, "allowed_fails", "model_info"),
+        "allowed_fails_policy": _fails_policy(info),
+        "max_parallel_requests": _whole(params, "max_parallel_requests"),
+        "keepalive_seconds": _number(params, "keepalive_seconds") or None,
+    }
+
+
+def _provider_of(params: Mapping[str, Any]) -> tuple[Provider, str]:
+    custom_provider = params.get("custom_llm_provider")
+    if custom_provider is not None and not isinstance(custom_provider, str):
+        raise ValueError("litellm_params.custom_llm_provider is not text; write a provider's name, as openai")
+    provider, upstream_model = split_model(_model_of(params), custom_provider)
+    if provider.is_pass_through_only and str(params.get("use_in_pass_through", "")).lower() != "true":
+        raise ValueError(
+            f"{provider.name!r} is served by pass-through only; add `use_in_pass_through: true` to lend its credential"
+        )
+    return provider, upstream_model
+
+
+def _headers(provider: Provider, api_key: str | None, params: Mapping[str, Any]) -> dict[str, str]:
+    headers = {**provider.auth_headers(api_key), **_extra_headers(params)}
+    if params.get("organization"):
+        headers["OpenAI-Organization"] = str(params["organization"])
+    _refuse_unsendable(headers)
+    return headers
+
+
+def named_credential(params: Mapping[str, Any]) -> str | None:
+    """The shared credential that a deployment's parameters name. Raises ValueError for a name that is no text."""
+    name = params.get("litellm_credential_name")
+    if name in (None, ""):
+        return None
+    if not isinstance(name, str):
+        raise ValueError("litellm_params.litellm_credential_name is not text; write the name of a credential")
+    return name
+
+
+def _with_credential(params: Mapping[str, Any], credentials: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """An admin wrote both sides, so a credential goes only where an admin pointed it, never where a caller does."""
+    name = named_credential(params)
+    if name is None:
+        return params
+    if name not in credentials:
+        raise ValueError(f"litellm_params.litellm_credential_name: there is no credential named {name!r}; create it")
+    given = {key: value for key, value in params.items() if value not in (None, "")}
+    return {**credentials[name], **given}
+
+
+def _model_of(params: Mapping[str, Any]) -> str:
+    model = params.get("model")
+    if not isinstance(model, str) or not model:
+        raise ValueError("litellm_params.model is missing; write provider/model, as openai/gpt-4o")
+    return model
+
+
+def refuse_references(params: Mapping[str, Any]) -> None:
+    """Who may add a deployment may not read the environment of this process by it."""
+    if any(isinstance(value, str) and value.startswith("os.environ/") for value in params.values()):
+        raise ValueError(
+            "os.environ/ is resolved in the configuration file only; send the value itself, it is encrypted"
+        )
+
+
+def _listed(provider: Provider, info: Mapping[str, Any], upstream_model: str) -> Prices | None:
+    """The bundled price of `base_model` or of the model itself, with and without the part before its last slash."""
+    name = str(info.get("base_model") or upstream_model)
+    return listed_prices(provider.name, name) or listed_prices(provider.name, name.rpartition("/")[2])
+
+
+def listed_price(deployment: Deployment, upstream_model: str) -> Prices | None:
+    """What a deployment costs when it serves this model, by the bundled prices."""
+    return _listed(deployment.provider, deployment.model_info, upstream_model)
+
+
+def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """Where to send calls and with which key. A key of the environment goes to the environment's address only."""
+    own_base = params.get("api_base") or params.get("base_url")
+    base = own_base or (environment.get(provider.base_variable) if provider.base_variable else None) or provider.base
+    if not base and params.get("mock_response") is not None:
+        base = "http://mock.invalid"
+    if not base:
+        raise ValueError(f"litellm_params.api_base is missing; {provider.name} has no address of its own")
+    check_address(base)
+    api_key = params.get("api_key")
+    if api_key is None and not own_base and provider.key_variable:
+        api_key = environment.get(provider.key_variable)
+    # A secret that was read from a file often ends in a line end, which no header may hold.
+    return str(base).rstrip("/"), str(api_key).strip() if api_key else None
+
+
+def check_address(base: Any) -> None:
+    """Raises ValueError for an `api_base` that is no address, or that holds a credential."""
+    try:
+        parts = urlsplit(str(base))
+        # A port or a part of a name that is too long would fail each call, and not as a provider fails.
+        _, labels = parts.port, (parts.hostname or "").rstrip(".").split(".")
+    except ValueError:
+        raise ValueError(f"litellm_params.api_base {base!r} is not an address; check its port") from None
+    if parts.scheme not in ("http", "https") or not all(0 < len(label) < 64 for label in labels):
+        raise ValueError(f"litellm_params.api_base {base!r} is not an address; it starts with http:// or https://")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # The address stands in headers and logs.
+        raise ValueError("litellm_params.api_base holds more than an address; put a credential into api_key")
+
+
+def _with_environment(params: Mapping[str, Any], environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """The version of Azure's API may stand in the environment, for all deployments that do not name one."""
+    version = params.get("api_version") or environment.get("AZURE_API_VERSION")
+    return {**params, "api_version": version} if version else params
+
+
+def _extra_headers(params: Mapping[str, Any]) -> dict[str, str]:
+    headers = params.get("extra_headers") or {}
+    if not isinstance(headers, Mapping):
+        raise ValueError("litellm_params.extra_headers is not a mapping; write `Name: value` lines below it")
+    return {str(name): str(value) for name, value in headers.items() if value is not None}
+
+
+def _refuse_unsendable(headers: Mapping[str, str]) -> None:
+    """Said once here, without the value, instead of by a failure of every call."""
+    for name, value in headers.items():
+        if not name or not all(text.isascii() and text.isprintable() for text in (name, value)):
+            raise ValueError(f"litellm_params: the header {name!r} would not be one line of ASCII; correct its value")
+
+
+def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that a request gets unless it brings its own, as `temperature`."""
+    defaults = {
+        key: value
+        for key, value in params.items()
+        if key not in _CONTROL
+        and value is not None
+        and not key.startswith(("aws_", "vertex_", "azure_"))
+        and not key.endswith("_cost")
+        and "_cost_per_" not in key
+    }
+    extra = params.get("extra_body")
+    return {**defaults, **extra} if isinstance(extra, Mapping) else defaults
+
+
+def _number(params: Mapping[str, Any], name: str, section: str = "litellm_params") -> float | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{section}.{name} {value!r} is not a number") from None
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{section}.{name} must be zero or more")
+    return number
+
+
+def _whole(params: Mapping[str, Any], name: str, section: str = "litellm_params") -> int | None:
+    value = _number(params, name, section)
+    return None if value is None else int(value)
+
+
+def _fails_policy(info: Mapping[str, Any]) -> FailurePolicy:
+    try:
+        return allowed_fails_policy(info.get("allowed_fails_policy") or {})
+    except ValueError as problem:
+        raise ValueError(f"model_info.allowed_fails_policy {problem}") from None
+
+
+def _tags(params: Mapping[str, Any]) -> tuple[str, ...]:
+    tags = params.get("tags") or ()
+    if not isinstance(tags, list | tuple):
+        raise ValueError("litellm_params.tags is not a list; write `tags: [free, eu]`")
+    return tuple(str(tag) for tag in tags)
+
+
+def _context_window(info: Mapping[str, Any]) -> int | None:
+    """`max_input_tokens` of the model's information, else `max_tokens`; what is no number says nothing."""
+    for name in ("max_input_tokens", "max_tokens"):
+        value = info.get(name)
+        if isinstance(value, int | float) and value > 0:
+            return int(value)
+    return None

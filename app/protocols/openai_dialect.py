@@ -1,0 +1,67 @@
+"""OpenAI's dialect as the gateway sees it, and Azure's variant, which differs in its addresses alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import GatewayError
+from .dialect import AnswerAssembler, ClientRequest, Dialect, Endpoint, Exchange
+from .openai import CHAT, COMPLETIONS, PING_FRAME, OpenAIRequest, error_frame
+from .openai_assembly import StreamAssembler, is_complete, replay
+
+_AZURE_VERSION = "2024-10-21"
+# Versions of Azure's API whose addresses are those of OpenAI.
+_AZURE_PLAIN = ("v1", "latest", "preview")
+
+
+class OpenAIDialect(Dialect):
+    name = "openai"
+    ping_frame = PING_FRAME
+
+    def exchange(self, request: ClientRequest) -> Exchange | None:
+        return request if isinstance(request, OpenAIRequest) else None
+
+    def error_body(self, error: GatewayError) -> dict[str, Any]:
+        return error.body()
+
+    def error_frame(self, message: str, status: str) -> bytes:
+        return error_frame(message, status)
+
+    def assembler(self, endpoint: Endpoint) -> AnswerAssembler | None:
+        return StreamAssembler(endpoint) if endpoint in (CHAT, COMPLETIONS) else None
+
+    def is_complete(self, body: bytes) -> bool:
+        return is_complete(body)
+
+    def replay(self, endpoint: Endpoint, body: bytes, *, wants_usage: bool) -> Iterator[bytes]:
+        return replay(endpoint, body, wants_usage=wants_usage)
+
+
+class AzureDialect(OpenAIDialect):
+    """Azure puts the deployment into the path and the version into the query."""
+
+    name = "azure"
+
+    def address(self, base: str, upstream_model: str, params: Mapping[str, Any]) -> tuple[str, str]:
+        version = params.get("api_version")
+        if version in _AZURE_PLAIN:
+            return f"{base}/openai/v1", "" if version == "v1" else f"?api-version={version}"
+        query = f"?api-version={version or _AZURE_VERSION}"
+        if "/openai/deployments/" in base:
+            return base, query
+        return f"{base}/openai/deployments/{upstream_model}", query
+
+    def account_address(self, api_base: str) -> str:
+        # Files are kept beside deployments, not below them.
+        root, slash, _ = api_base.partition("/openai/deployments/")
+        return f"{root}/openai" if slash else api_base
+
+    def address_of(self, api_base: str, pattern: str, upstream_model: str) -> str:
+        # What a client writes must stay one segment of the path.
+        return api_base.replace(pattern, quote(upstream_model, safe=""), 1)
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        return {"api_version": "Version of Azure's API."}

@@ -1,0 +1,1 @@
+"""The servers that carry an instance, and the demo that starts several."""

@@ -1,0 +1,368 @@
+"""Settings: the YAML file and the environment, read once, checked, frozen.
+
+This is the only module that reads `os.environ`. Each field of `Settings` declares where its value comes from, so that
+the loader, the start-up checks and docs/configuration.md all read the same table. The file wins over the environment,
+since it is the more specific of the two and may name variables itself (`os.environ/NAME`).
+"""
+
+# ruff: noqa: RUF009 (settings are declared by call; a wrong value is a ValueError whatever its type)
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from .budgets import BudgetSettings
+from .callbacks import CallbackSettings
+from .config_file import (
+    ConfigFile,
+    Network,
+    SettingsError,
+    WorkerEntry,
+    database_address,
+    duration,
+    http_address,
+    money,
+    network_ranges,
+    read_config_file,
+    redis_address,
+)
+from .config_keys import WEAK_MASTER_KEYS
+from .declaration import boolean, port, positive, processes, setting, text, whole
+from .observability import ObservabilitySettings
+from .pass_through import PassThroughSettings
+from .response_cache import CacheSettings, redis_url_of
+from .routing import RoutingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(
+    CacheSettings,
+    BudgetSettings,
+    ObservabilitySettings,
+    PassThroughSettings,
+    RoutingSettings,
+    CallbackSettings,
+):
+    """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
+
+    master_key: str = setting(
+        "The root secret of this instance: full admin, and the source of every derived key.",
+        text,
+        "",
+        env="LITELLM_MASTER_KEY",
+        yaml="general_settings.master_key",
+        is_secret=True,
+    )
+    database_url: str = setting(
+        "`postgres://`, `postgresql://` or `sqlite://`. Without one: a SQLite file in the state directory.",
+        database_address,
+        "",
+        env="DATABASE_URL",
+        yaml="general_settings.database_url",
+        is_secret=True,
+    )
+    database_pool_size: int = setting(
+        "Most connections that one process opens to PostgreSQL.",
+        whole,
+        10,
+        yaml="general_settings.database_connection_pool_limit",
+    )
+    database_connection_timeout: float = setting(
+        "Seconds that a statement waits for a free connection before the answer is 503.",
+        positive,
+        5.0,
+        yaml="general_settings.database_connection_timeout",
+    )
+    redis_url: str | None = setting(
+        "Shares login codes and sign-in throttling between processes. Optional.",
+        redis_address,
+        env="REDIS_URL",
+        is_secret=True,
+    )
+    host: str = setting("Address to listen on.", text, "0.0.0.0", env="HOST")
+    port: int = setting("Port to listen on.", port, 4000, env="PORT")
+    state_dir: Path = setting(
+        "Directory of local state: the spend journal and the embedded database.",
+        Path,
+        Path(".quarterdeck"),
+        env="QUARTERDECK_STATE_DIR",
+    )
+    proxy_base_url: str | None = setting(
+        "Public address of this instance, when it differs from what a request shows.",
+        http_address,
+        env="PROXY_BASE_URL",
+    )
+    server_root_path: str = setting("Path prefix shown by discovery.", text, "", env="SERVER_ROOT_PATH")
+    ui_username: str = setting("Name of the built-in admin.", text, "admin", env="UI_USERNAME")
+    ui_password: str | None = setting(
+        "Password of the built-in admin. Without one the master key is the password.",
+        text,
+        env="UI_PASSWORD",
+        is_secret=True,
+    )
+    salt_key_text: str | None = setting(
+        "Encrypts stored provider credentials. Without one a key derived from the master key does.",
+        text,
+        env="LITELLM_SALT_KEY",
+        is_secret=True,
+    )
+    disable_admin_ui: bool = setting(
+        "Do not serve the console: its pages answer 404.", boolean, False, env="DISABLE_ADMIN_UI"
+    )
+    disable_admin_endpoints: bool = setting(
+        "Refuse the management API with 403.", boolean, False, env="DISABLE_ADMIN_ENDPOINTS"
+    )
+    disable_llm_api_endpoints: bool = setting(
+        "Refuse the LLM routes with 403.", boolean, False, env="DISABLE_LLM_API_ENDPOINTS"
+    )
+    disable_env_credential_login: bool = setting(
+        "Refuse the built-in admin at sign-in.",
+        boolean,
+        False,
+        yaml="general_settings.disable_env_credential_login",
+    )
+    api_doc_base_url: str | None = setting(
+        "Address that code samples in the console show.", http_address, env="LITELLM_UI_API_DOC_BASE_URL"
+    )
+    control_plane_url: str | None = setting(
+        "On a worker: origin of the control plane that may sign people in here. Turns `/v3/login` on.",
+        http_address,
+        yaml="general_settings.control_plane_url",
+    )
+    session_duration: timedelta = setting(
+        "How long a console session lasts.", duration, timedelta(hours=24), env="LITELLM_UI_SESSION_DURATION"
+    )
+    max_ui_session_budget: Decimal = setting(
+        "USD that one console session may spend on LLM calls.",
+        money,
+        Decimal(1),
+        yaml="litellm_settings.max_ui_session_budget",
+    )
+    max_request_size_mb: float = setting(
+        "Largest request body in MB; more is 413.", positive, 64.0, yaml="general_settings.max_request_size_mb"
+    )
+    request_timeout: float = setting(
+        "Seconds that a whole upstream call may take.", positive, 6000.0, yaml="litellm_settings.request_timeout"
+    )
+    router_timeout: float | None = setting(
+        "The same, set on the router; wins over `request_timeout`.", positive, yaml="router_settings.timeout"
+    )
+    stream_timeout: float | None = setting(
+        "Seconds of silence after which a stream counts as dead.", positive, yaml="router_settings.stream_timeout"
+    )
+    stream_keepalive: float | None = setting(
+        "Seconds of silence after which a stream gets a comment, also before its first event: then the status is sent.",
+        positive,
+        yaml="litellm_settings.sse_keepalive_ping_interval_seconds",
+    )
+    always_include_stream_usage: bool = setting(
+        "Send the usage chunk of a stream also to clients that did not ask.",
+        boolean,
+        False,
+        yaml="general_settings.always_include_stream_usage",
+    )
+    spend_flush_seconds: float = setting(
+        "Seconds between two writes of spend to the database.",
+        positive,
+        1.0,
+        env="PROXY_BATCH_WRITE_AT",
+        yaml="general_settings.proxy_batch_write_at",
+    )
+    key_cache_ttl: float = setting(
+        "Seconds that a key may be served from memory before the database is asked again.",
+        positive,
+        5.0,
+        yaml="general_settings.user_api_key_cache_ttl",
+    )
+    key_header_name: str | None = setting(
+        "One more header that may carry `Bearer <key>`; wins over all others.",
+        text,
+        yaml="general_settings.litellm_key_header_name",
+    )
+    failed_login_limit: int = setting(
+        "Wrong passwords that one source may try per window; half of it for one source and user name.",
+        whole,
+        10,
+        yaml="general_settings.max_failed_login_attempts_per_source",
+    )
+    failed_login_window: int = setting(
+        "Length of that window in seconds.", whole, 60, yaml="general_settings.failed_login_window_seconds"
+    )
+    failed_login_block: int = setting(
+        "Seconds that a throttled source waits.", whole, 300, yaml="general_settings.failed_login_block_seconds"
+    )
+    trusted_proxy_ranges: tuple[Network, ...] | None = setting(
+        "Reverse proxies whose X-Forwarded-For is believed, as `[10.0.0.0/8]`; `[]`: clients connect directly. "
+        "Declared, sign-in counts failures per address as well.",
+        network_ranges,
+        yaml="general_settings.trusted_proxy_ranges",
+    )
+    permit_weak_master_key: bool = setting(
+        "Silences the warning about a well-known master key.",
+        boolean,
+        False,
+        env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
+        yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
+    )
+    process_count: int = setting("Processes that share the port, as `--workers` says.", processes, 1, env="NUM_WORKERS")
+    workers: tuple[WorkerEntry, ...] = ()
+    serves_fast_path: bool = setting(
+        "Answer chat, text and embedding calls around the web framework, for a fraction of the CPU time. Same answers.",
+        boolean,
+        True,
+        env="QUARTERDECK_DIRECT_CALLS",
+    )
+
+    model_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config_path: str = "environment"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_control_plane(self) -> bool:
+        """An instance that lists workers serves no LLM traffic."""
+        return bool(self.workers)
+
+    @property
+    def salt_key(self) -> str:
+        """The secret that stored credentials are encrypted with."""
+        return self.salt_key_text or self.master_key
+
+    @property
+    def admin_password(self) -> str:
+        return self.ui_password or self.master_key
+
+    @property
+    def control_plane_origin(self) -> str | None:
+        """`scheme://host[:port]` of the control plane, as a browser writes it in `Origin`."""
+        if self.control_plane_url is None:
+            return None
+        parts = urlsplit(self.control_plane_url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        is_usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+        return f"{parts.scheme}://{host}" if is_usual else f"{parts.scheme}://{host}:{parts.port}"
+
+
+def declared_settings() -> list[Field[Any]]:
+    """The fields that come from the file or the environment, in the order of the documentation."""
+    return [item for item in fields(Settings) if "doc" in item.metadata]
+
+
+def load_settings(
+    config_path: str | Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Settings:
+    """Read file and environment into `Settings`; `overrides` (command line) win over both.
+
+    Without a path: `CONFIG_FILE_PATH`, else `config.yaml` in the working directory if there is one.
+    Raises `SettingsError` with one line that names file, key and fix.
+    """
+    return _checked(_read(config_path, environ, overrides))
+
+
+def load_database_settings(config_path: str | Path | None = None) -> Settings:
+    """The same for `migrate`, which serves nobody: a release phase may know the database and no secret."""
+    return _read(config_path, None, {})
+
+
+def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, Any]) -> Settings:
+    env = dict(os.environ if environ is None else environ)
+    path = config_path or env.get("CONFIG_FILE_PATH") or ("config.yaml" if Path("config.yaml").is_file() else None)
+    file = read_config_file(Path(path), env) if path else ConfigFile.empty(env)
+    values: dict[str, Any] = {}
+    for item in declared_settings():
+        given = overrides.get(item.name)
+        values[item.name] = _value_of(item, file) if given is None else _parsed(item, given, f"--{item.name}")
+    if not values["database_url"]:
+        # Three slashes may be read as relative: an absolute path has four.
+        path = values["state_dir"] / "quarterdeck.db"
+        values["database_url"] = f"sqlite:///{path}" if path.is_absolute() else f"sqlite://{path}"
+    values["redis_url"] = values["redis_url"] or _redis_of_parts(file.environment)
+    return Settings(
+        **values,
+        workers=file.workers,
+        model_list=file.model_list,
+        credential_list=file.credential_list,
+        environment=MappingProxyType(file.environment),
+        config_path=file.name,
+        warnings=tuple(file.warnings),
+    )
+
+
+def _redis_of_parts(environment: Mapping[str, str]) -> str | None:
+    """The address that REDIS_HOST, REDIS_PORT, REDIS_PASSWORD and so on spell."""
+    try:
+        return redis_url_of(environment, "REDIS_")
+    except ValueError as problem:
+        raise SettingsError(f"environment: REDIS_PORT, REDIS_DB or REDIS_SSL {problem}") from None
+
+
+def _value_of(item: Field[Any], file: ConfigFile) -> Any:
+    """The parsed value of one setting: from the file, else from the environment, else its default."""
+    yaml_key, env_name = item.metadata["yaml"], item.metadata["env"]
+    raw, source = None, ""
+    for key in (yaml_key, item.metadata["also"]):
+        if raw is None and key is not None:
+            raw, source = file.get(key), f"{file.name}: {key}"
+    if raw is None and env_name is not None:
+        raw, source = file.environment.get(env_name), f"environment: {env_name}"
+        raw = raw or None
+    return item.default if raw is None else _parsed(item, raw, source)
+
+
+def _parsed(item: Field[Any], raw: Any, source: str) -> Any:
+    try:
+        return item.metadata["parse"](raw)
+    except ValueError as problem:
+        shown = "the value" if item.metadata["is_secret"] else repr(raw)
+        raise SettingsError(f"{source}: {shown} {problem}") from None
+
+
+def _checked(settings: Settings) -> Settings:
+    """Refuse combinations that cannot work; warn of those that are dangerous."""
+    if not settings.master_key.strip():
+        raise SettingsError(
+            f"{settings.config_path}: general_settings.master_key is missing; "
+            "set LITELLM_MASTER_KEY to a long random secret, for example sk-$(openssl rand -hex 24)"
+        )
+    if settings.is_control_plane and settings.control_plane_url:
+        raise SettingsError(
+            f"{settings.config_path}: worker_registry and general_settings.control_plane_url exclude each other; "
+            "the first belongs to a control plane, the second to its workers"
+        )
+    if not settings.permit_weak_master_key and settings.master_key.lower() in WEAK_MASTER_KEYS:
+        warning = (
+            "THE MASTER KEY IS PUBLICLY KNOWN: anyone can take this instance over. "
+            "Set LITELLM_MASTER_KEY to a long random secret."
+        )
+        return replace(settings, warnings=(warning, *settings.warnings))
+    return settings
+
+
+# ---- processes that a server starts --------------------------------------------------------------------------------
+
+_EXPORT = "QUARTERDECK_SERVE"
+
+
+def export_settings(config_path: str | None, overrides: Mapping[str, Any]) -> None:
+    """Leave what the command line said where the processes of `--workers` find it."""
+    os.environ[_EXPORT] = json.dumps({"config_path": config_path, **overrides})
+
+
+def load_exported_settings() -> Settings:
+    """The settings that `export_settings` described, in a process that a server started."""
+    return load_settings(**json.loads(os.environ.get(_EXPORT, "{}")))
+
+
+def process_environment() -> Mapping[str, str]:
+    """The environment of this process, for the demo, which starts others with parts of it."""
+    return MappingProxyType(dict(os.environ))

@@ -1,0 +1,1 @@
+"""The database and its engines, Redis, words between processes, clean-up, stored settings."""

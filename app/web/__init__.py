@@ -1,0 +1,1 @@
+"""What every request and answer shares: fields, bodies, error answers, addresses behind proxies, assets, health."""
