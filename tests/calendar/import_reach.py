@@ -13,6 +13,7 @@ from tests.source_files import module_name
 
 _ASKS = {("datetime", "now"), ("datetime", "today"), ("datetime", "utcnow"), ("date", "today")}
 _ASKS |= {("time", name) for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime")}
+_ASKED = {name for _, name in _ASKS}
 _OF_OURS = ("app", "bench", "tests", "tools")
 _NAMED_IN_TEXT = re.compile(r"(app(?:\.\w+)+)(?::\w+)?")  # `python -m app.cli`, "app.asgi:create"
 
@@ -109,7 +110,7 @@ def _absolute(path: Path, node: ast.ImportFrom) -> str:
 
 def _asks(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute):
-        return (ast.unparse(node.value).rpartition(".")[2], node.attr) in _ASKS
+        return node.attr in _ASKED and (ast.unparse(node.value).rpartition(".")[2], node.attr) in _ASKS
     if isinstance(node, ast.ImportFrom) and node.module == "time":
         return any(("time", alias.name) in _ASKS for alias in node.names)
     return False

@@ -107,7 +107,7 @@ def _date_in(node: ast.expr) -> str:
             return found[0] if (found := _DAY.search(value)) else ""
         if isinstance(value, int | float) and _FIRST_SECOND <= value < _END and value != 10**9:
             return ast.unparse(node)
-    if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in ("datetime", "date"):
-        year = node.args[0]
-        return ast.unparse(node) if isinstance(year, ast.Constant) and year.value in _YEARS else ""
+    if isinstance(node, ast.Call) and node.args and isinstance(year := node.args[0], ast.Constant):
+        is_date = year.value in _YEARS and ast.unparse(node.func).rpartition(".")[2] in ("datetime", "date")
+        return ast.unparse(node) if is_date else ""
     return ""
