@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.calendar.moments import Moment, build_library, moments
-from tests.calendar.selection import LEFT_OUT, QUICK
+from tests.calendar.selection import QUICK
 
 # What a process shows before its clock is believed: that it is moved, also in what it starts, and that waiting works.
 _PROBE = """
@@ -46,8 +46,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def pytest_arguments(is_quick: bool, given: Sequence[str]) -> list[str]:
     if is_quick:
         return ["-q", "--durations-min=60", "-p", "tests.calendar.without_servers", *QUICK, *given]
-    names_tests = any(Path(argument.partition("::")[0]).exists() for argument in given)
-    return ["-n", "auto", *([] if names_tests else [f"--ignore={path}" for path in LEFT_OUT]), *given]
+    return ["-n", "auto", *given]
 
 
 def check_clock(moment: Moment, environment: dict[str, str]) -> None:

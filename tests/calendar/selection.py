@@ -1,8 +1,8 @@
-"""Which tests are run at other times: all but a few, or those few that look at days most."""
+"""Which tests look at days most: those of a quick run."""
 
 from __future__ import annotations
 
-# Their names for what they test; one that has moved is an error of pytest, at once.
+# One that has moved is an error of pytest, at once.
 QUICK = (
     "tests/test_durations.py",
     "tests/storage/test_cleanup.py",
@@ -27,7 +27,3 @@ QUICK = (
     "tests/spend/test_totals.py",
     "tests/spend/test_windows.py",
 )
-
-# Nothing of ours runs there that does not run in other tests, and each takes minutes: a browser and Node that look on,
-# and random calls.
-LEFT_OUT = ("tests/clients", "tests/console", "tests/test_schemathesis.py")

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from tests.calendar.__main__ import parse, pytest_arguments
 from tests.calendar.moments import moments
-from tests.calendar.selection import LEFT_OUT, QUICK
+from tests.calendar.selection import QUICK
 from tests.source_files import ROOT
 
 
@@ -31,7 +31,7 @@ def test_every_moment_is_ahead_and_what_its_name_says(now: datetime) -> None:
 
 
 def test_what_is_named_here_is_there() -> None:
-    missing = [name for name in (*QUICK, *LEFT_OUT) if not (ROOT / name.partition("::")[0]).exists()]
+    missing = [name for name in QUICK if not (ROOT / name.partition("::")[0]).exists()]
     assert not missing
 
 
@@ -39,7 +39,6 @@ def test_options_of_pytest_go_to_pytest() -> None:
     options, given = parse(["--moment", "leap-day", "tests/admin", "-x", "-k", "spend"])
     assert (options.moment, options.is_quick, given) == (["leap-day"], False, ["tests/admin", "-x", "-k", "spend"])
     assert pytest_arguments(options.is_quick, given)[-4:] == given
-    assert not any(argument.startswith("--ignore") for argument in pytest_arguments(options.is_quick, given))
     assert set(QUICK) < set(pytest_arguments(True, []))
 
 
