@@ -15,7 +15,7 @@ APP_READY := $(VENV)/.app-installed
 DEV_READY := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench migrate docs prices lock clean test-services
+.PHONY: help install demo test test-calendar lint format bench migrate docs prices lock clean test-services
 .DELETE_ON_ERROR:
 
 help: ## List these commands
@@ -28,6 +28,9 @@ demo: install ## Start a control plane, two workers and a sample provider on thi
 
 test: $(DEV_READY) $(APP_READY) test-services ## Run every test, in parallel, with real PostgreSQL, Redis and Chromium
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-calendar: $(DEV_READY) $(APP_READY) test-services ## Run the tests at other times and in other zones; ARGS=--quick: a minute
+	$(BIN)/python -m tests.calendar $(ARGS)
 
 lint: $(DEV_READY) $(APP_READY) ## Check style, format and types
 	$(BIN)/ruff check .

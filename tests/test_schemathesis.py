@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.source_files import ROOT
 
 Document = dict[str, Any]
 
+TODAY = datetime.now(UTC).date()
 EXAMPLES = 4
 # Caller, phases, mode. Coverage of all that is wrong takes 20,000 calls: by hand, with "all".
 RUNS = [("M", "examples,fuzzing", "all"), ("I", "examples,fuzzing", "all"), ("M", "coverage", "positive")]
@@ -37,8 +39,8 @@ KNOWN: dict[str, list[str]] = {
     "name": ["blue"],
     "access_group": ["group"],
     "credential_name": ["provider"],
-    "start_date": ["2026-11-01"],
-    "end_date": ["2026-11-22"],
+    "start_date": [(TODAY - timedelta(days=21)).isoformat()],
+    "end_date": [TODAY.isoformat()],
     "end_user_id": ["customer"],
 }
 

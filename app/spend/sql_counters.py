@@ -138,12 +138,14 @@ class SqlCounters:
         spend = self._database.larger("excluded.spend", "counter.spend")
         rows = {account.name: account.seed for account in claim.accounts if account.ceiling is not None}
         rows.update({f"limit:{limit.name}": Decimal(0) for limit in claim.limits})
-        now, spends = datetime.now(UTC), {}
+        # By the clock of the database, as all that is cleaned up by it.
+        own = [datetime.now(UTC)] if self._database.is_sqlite else []
+        touched_at, spends = "$3" if own else "clock_timestamp()", {}
         for name in sorted(rows):
             found = await self._database.fetch(
-                "INSERT INTO counter (name, spend, touched_at) VALUES ($1, $2, $3) "
+                f"INSERT INTO counter (name, spend, touched_at) VALUES ($1, $2, {touched_at}) "
                 f"ON CONFLICT (name) DO UPDATE SET spend = {spend}, touched_at = excluded.touched_at RETURNING spend",
-                (name, rows[name], now),
+                (name, rows[name], *own),
             )
             spends[name] = Decimal(str(found[0]["spend"]))
         return spends

@@ -57,6 +57,9 @@ _COUNTER_UNTOUCHED = 2 * _DAY
 _PROCESS_UNSEEN = _HOUR
 _HEALTH_CHECKS = 30 * _DAY
 
+# Steps over rows that the counters write by the clock of the database.
+_OF_COUNTERS = {"processes that are gone", "short-lived rows"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupPlan:
@@ -79,8 +82,15 @@ Step = Callable[[datetime], Awaitable[Mapping[str, int]]]
 class Cleanup:
     """`run_forever` is the background task; `run_once` is one round of it."""
 
-    def __init__(self, database: Database, plan: CleanupPlan | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        plan: CleanupPlan | None = None,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._plan = plan or CleanupPlan()
         self._stop_at = 0.0
         self._named: frozenset[str] = frozenset()
@@ -102,8 +112,10 @@ class Cleanup:
             await asyncio.sleep(random.uniform(self._plan.min_seconds, self._plan.max_seconds))  # noqa: S311 (same)
 
     async def run_once(self, now: datetime | None = None) -> dict[str, int]:
-        """One round: rows that were reset or removed, per table. A step that fails is logged and keeps no other."""
-        now = now or datetime.now(UTC)
+        """One round: rows that were reset or removed, per table. A step that fails is logged and keeps no other.
+
+        `now`: the time of all steps. Without it, each goes by the clock that wrote what it looks at.
+        """
         self._stop_at = time.monotonic() + self._plan.run_seconds
         done: dict[str, int] = {}
         with self._database.active():
@@ -113,7 +125,8 @@ class Cleanup:
                     break
                 started = time.monotonic()
                 try:
-                    counts = {table: count for table, count in (await step(now)).items() if count}
+                    removed = await step(now or await self._now(name))
+                    counts = {table: count for table, count in removed.items() if count}
                 except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
                     log.warning("cleanup delayed", step=name, reason=type(problem).__name__)
                     continue
@@ -124,6 +137,10 @@ class Cleanup:
                     log.info("cleanup finished", step=name, seconds=round(time.monotonic() - started, 2), **counts)
                 done.update(counts)
         return done
+
+    async def _now(self, step: str) -> datetime:
+        """An instance whose own clock is wrong must not take the processes of the others for dead."""
+        return await self._database.now() if step in _OF_COUNTERS else self._clock()
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 

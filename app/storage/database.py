@@ -13,6 +13,7 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -225,6 +226,13 @@ class Database:
         """Run one statement for every row of parameters."""
         with self.active():
             await self.connection().execute_many(self._spelled(sql), [self._bound(row) for row in rows])
+
+    async def now(self) -> datetime:
+        """The clock that all instances share: PostgreSQL's; on SQLite, whose users are on one machine, our own."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        now: datetime = (await self.fetch("SELECT clock_timestamp() AS now"))[0]["now"]
+        return now
 
     def plus(self, left: str, right: str) -> str:
         """SQL for an exact sum of two amounts of money."""

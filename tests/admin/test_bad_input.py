@@ -11,6 +11,7 @@ from quart import Quart
 from app.admin import admin_blueprints
 from app.auth.policy import ROUTES
 from tests.admin.conftest import Caller
+from tests.admin.spend_calls import PERIOD
 
 _ODD_VALUES: tuple[Any, ...] = (
     None,
@@ -72,7 +73,7 @@ async def test_odd_bodies(admin: Caller, instance: Quart) -> None:
 async def test_odd_queries(admin: Caller, instance: Quart) -> None:
     tables = _tables(instance, "GET", "query_table")
     assert sum(map(bool, tables.values())) > 40
-    usual = {"start_date": "2026-11-20", "end_date": "2026-11-21", "key": "sk-odd"}
+    usual = {**PERIOD, "key": "sk-odd"}
     for path, names in tables.items():
         for value in ("x" * 300, "a\x00b", "-1", "0", str(10**30), "0.5", "%", "2026-13-01", "9999-12-31", "ß"):
             for name in names:

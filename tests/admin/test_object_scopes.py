@@ -111,7 +111,7 @@ I POST /model/new {"model_name": "mine", "litellm_params": {"model": "openai/x",
 T POST /model/new {"model_name": "m", "litellm_params": {"model": "openai/x"}, "model_info": {"team_id": "acme-team"}}
 U POST /model/new {"model_name": "m", "litellm_params": {"model": "openai/x"}, "model_info": {"team_id": "crew"}}
 I POST /model/delete {"id": "configured"} 400
-"""
+"""  # fixed dates: refused whatever the days are
 
 ALLOWED = """
 I POST /key/update {"key": "$I", "key_alias": "my own"}

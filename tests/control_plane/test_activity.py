@@ -11,7 +11,11 @@ from app.control_plane.activity import daily_chart
 def test_the_fifth_group_and_beyond_are_other() -> None:
     models = {f"m{number}": {"metrics": {"spend": Decimal(10 - number), "api_requests": 1}} for number in range(7)}
     metrics = {"spend": Decimal(49), "api_requests": 7}
-    rows = [{"date": "2026-11-21", "metrics": metrics, "breakdown": {"models": models}}]
+    rows = [
+        # fixed date: handed over as today
+        {"date": "2026-11-21", "metrics": metrics, "breakdown": {"models": models}}
+    ]
+    # fixed date: handed over as today
     activity = daily_chart(rows, days=7, group="model", today=date(2026, 11, 21))
     assert [figures.name for figures in activity.series] == ["m0", "m1", "m2", "m3", "Other"]
     assert sum((figures.spend for figures in activity.series), Decimal(0)) == activity.total.spend == 49

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ _ODD_DAYS: list[Any] = [
     "text",
     None,
     {"results": "text"},
-    {"results": [{"date": "2026-11-21", "metrics": {"api_requests": "many"}}]},
+    {"results": [{"date": "today", "metrics": {"api_requests": "many"}}]},
 ]
 
 
@@ -23,7 +24,8 @@ _ODD_DAYS: list[Any] = [
 async def test_nonsense_of_one_worker_leaves_the_overview(console: Console, eu: ContractWorker, answer: Any) -> None:
     client = await console.signed_in("eu")
     await sign_in(client, "us")
-    eu.failures["/user/daily/activity"] = (200, json.dumps(answer))
+    today = datetime.now(UTC).date().isoformat()
+    eu.failures["/user/daily/activity"] = (200, json.dumps(answer).replace('"today"', f'"{today}"'))
     page = await text_of(client, "/ui/workers?full=1")
     assert "something that the console cannot read" in page and "US Staging" in page
     assert (await client.get("/ui/workers/us/spend")).status_code == 200

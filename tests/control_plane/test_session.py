@@ -27,7 +27,12 @@ async def test_over_https_the_cookie_is_secure(console: Console) -> None:
     assert "Secure" in response.headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize("forge", [lambda c: "made-up", lambda c: c[:-2] + "xx", lambda c: "x" + c, lambda c: ""])
+def _other_signature(cookie: str) -> str:
+    """Not by its last letter, which has bits that count for nothing."""
+    return f"{cookie[:-2]}{'y' if cookie[-2] == 'x' else 'x'}{cookie[-1]}"
+
+
+@pytest.mark.parametrize("forge", [lambda c: "made-up", _other_signature, lambda c: "x" + c, lambda c: ""])
 async def test_a_forged_cookie_is_signed_out(console: Console, forge: object) -> None:
     assert callable(forge)
     response = await sign_in(console.browser(), "eu")

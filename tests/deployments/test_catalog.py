@@ -56,6 +56,7 @@ def test_a_key_of_the_environment_is_never_sent_to_an_address_of_a_deployment(na
     ("api_version", "url"),
     [
         (None, "https://me.azure.example/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
+        # fixed date: a version's name
         ("2025-01-01", "https://me.azure.example/openai/deployments/gpt-4o/chat/completions?api-version=2025-01-01"),
         ("v1", "https://me.azure.example/openai/v1/chat/completions"),
         ("preview", "https://me.azure.example/openai/v1/chat/completions?api-version=preview"),

@@ -18,7 +18,7 @@ from app.spend.budget import Reservation
 from app.spend.events import SpendEvent
 from app.spend.pricing import Cost
 
-START = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
+START = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)  # fixed date: when calls began that are only told of
 
 
 def target(name: str, model: str = "openai/gpt-4o-mini", **params: Any) -> Deployment:

@@ -37,7 +37,7 @@ async def _calls(number: int, days_ago: int) -> None:
 async def test_old_calls_go_and_young_ones_stay(database: Database) -> None:
     await _calls(7, days_ago=31)
     await _calls(3, days_ago=1)
-    await DailySpend.create(date="2020-01-01")
+    await DailySpend.create(date="2020-01-01")  # fixed date: so old that it would go if days went
     assert await delete_spend_logs_before(NOW - timedelta(days=30), batch=2) == 7
     assert await SpendLog.all().count() == 3
     assert await DailySpend.all().count() == 1

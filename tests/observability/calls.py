@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.spend.events import SpendEvent
 
 PROVIDER_KEY = "sk-provider-key-of-callbacks"
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)  # fixed date: when calls began that are only told of
 ANSWER = b'{"id":"chatcmpl-1","choices":[{"message":{"role":"assistant","content":"Hello"}}]}'
 MESSAGES = [{"role": "user", "content": "the prompt"}]
 

@@ -25,6 +25,7 @@ from app.tasks import ended
 from tests.observability.calls import settings
 from tests.observability.receivers import HttpReceiver
 
+# fixed dates: reports are told of, or asked for with their day, or long due
 WEEK = SpendReport(
     first=date(2026, 11, 1),
     last=date(2026, 11, 7),

@@ -21,7 +21,7 @@ from tests.services.postgres import PostgresServer
 
 KEY_HASH = "a" * 64
 PRICE = Decimal("0.000000000001")  # the smallest amount that the database keeps
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)  # fixed date: when calls began; nothing here is of today
 
 
 @dataclass

@@ -22,7 +22,7 @@ from app.spend.ledger import SpendLedger
 from app.storage.database import Database
 
 KEYS = 20
-STARTED = datetime(2026, 11, 21, 23, 59, tzinfo=UTC)
+STARTED = datetime(2026, 11, 21, 23, 59, tzinfo=UTC)  # fixed date: when calls began; nothing here is of today
 _BURST_SECONDS = 0.02
 
 

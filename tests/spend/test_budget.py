@@ -16,7 +16,7 @@ from app.spend.scopes import BudgetScope, RateLimit, counter_name, member_id, te
 KEY = BudgetScope("key", "k1", "Key=alice", Decimal(10))
 TEAM = BudgetScope("team", "t1", "Team=t1", Decimal(15))
 UNBOUNDED = BudgetScope("user", "u1", "User=u1", None)
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)  # fixed date: it is handed over wherever a time counts
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_an_event_comes_back_from_the_journal_as_it_was() -> None:
 
 
 def test_a_line_of_an_older_version_is_read() -> None:
-    line = (
+    line = (  # fixed date: it is only read
         b'{"request_id":"r","call_type":"c","endpoint":"/e","start_time":"2026-11-21T12:00:00Z",'
         b'"end_time":"2026-11-21T12:00:01Z","cost":"0.1","key_hash":"k"}'
     )

@@ -70,6 +70,7 @@ async def test_a_row_says_what_happened(books: Books) -> None:
     assert (row.request_tags, row.metadata) == (["a", "b"], {"usage_object": {"prompt_tokens": 9}})
     assert (row.session_id, row.litellm_call_id, row.requester_ip_address) == ("s1", "c1", "10.0.0.7")
     assert (row.status, row.cache_hit) == ("failure", "False")
+    # fixed date: the day of NOON
     assert (day.date, day.api_requests, day.successful_requests, day.failed_requests) == ("2026-11-21", 1, 0, 1)
     assert (day.cache_read_input_tokens, day.total_response_time_ms) == (4, 250)
 
@@ -84,6 +85,7 @@ async def test_days_add_up_and_are_kept_apart(books: Books) -> None:
     await books.ledger.flush()
     with books.database.active():
         days = {(day.date, day.model): day for day in await DailySpend.all()}
+    # fixed date: the days of NOON and after
     assert {name: (day.api_requests, day.spend, day.prompt_tokens) for name, day in days.items()} == {
         ("2026-11-21", "gpt-4o-mini"): (4, 4 * PRICE, 36),
         ("2026-11-22", "gpt-4o-mini"): (1, PRICE, 9),

@@ -16,6 +16,7 @@ from app.spend.periodic_report import SpendReports
 from app.storage.database import Database
 from tests.conftest import MASTER_KEY
 
+# fixed dates: every report here is asked for with its day
 START = date(2026, 11, 1)
 
 

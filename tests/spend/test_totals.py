@@ -118,6 +118,7 @@ async def test_the_days_of_the_instance_stay_few_however_many_keys_there_are(boo
     await books.ledger.flush()
     with books.database.active():
         day = await DailyEntitySpend.get(kind="all")
+    # fixed date: the day of NOON
     assert (day.entity_id, day.api_key, day.date, day.spend) == ("", "", "2026-11-21", 40 * PRICE)
     assert (day.api_requests, day.successful_requests, day.failed_requests) == (40, 30, 10)
     assert (day.prompt_tokens, day.completion_tokens, day.total_response_time_ms) == (360, 80, 10_000)

@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.spend.windows import budget_windows, model_windows, window_scopes
 from app.storage.database import Database
 
+# fixed dates: every window here is asked for with its time
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NEW_YORK = BudgetCalendar(timezone(timedelta(hours=-5)))
 

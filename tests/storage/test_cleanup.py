@@ -28,10 +28,12 @@ from app.models import (
 )
 from app.models.virtual_key import SESSION_TEAM_ID
 from app.settings import Settings
+from app.spend.counters import BudgetCounter, Claim, Hold, Limit, Refusal
+from app.spend.sql_counters import SqlCounters
 from app.storage.cleanup import Cleanup, CleanupPlan
 from app.storage.database import Database
 
-NOW = datetime(2026, 11, 21, 20, 18, 30, tzinfo=UTC)
+NOW = datetime(2026, 11, 21, 20, 18, 30, tzinfo=UTC)  # fixed date: each round here is handed this as its time
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
@@ -86,6 +88,23 @@ async def test_a_process_that_is_gone_gives_back_what_it_held(database: Database
             await RunningCalls.create(name=name, process_id=process, held=Decimal(1), running=1)
     assert await Cleanup(database).run_once(NOW) == {"running_calls": 2, "gateway_process": 1}
     assert [row.process_id async for row in RunningCalls.all()] == ["alive", "alive"]
+
+
+@pytest.mark.parametrize("ahead", [365 * DAY, -365 * DAY], ids=["ahead", "behind"])
+async def test_a_wrong_clock_of_an_instance_takes_nothing_from_the_others(database: Database, ahead: timedelta) -> None:
+    counters = SqlCounters(database)
+    claim = Claim([BudgetCounter("key", Decimal(1))], [Limit("key", rpm=1)], amount=Decimal("0.5"))
+    held = await counters.admit(claim)
+    assert isinstance(held, Hold)
+    await GatewayProcess.create(process_id="gone", seen_at=await database.now() - 2 * HOUR)
+    cleanup = Cleanup(database, clock=lambda: datetime.now(UTC) + ahead)
+    assert await cleanup.run_once() == {"gateway_process": 1}
+    assert await Counter.all().count() == 2  # of the budget and of the limit
+    refusal = await counters.admit(claim)
+    assert isinstance(refusal, Refusal) and refusal.unit == "requests"
+    counters.settle(held, Decimal("0.5"), 0)
+    await counters.stop()
+    assert (await Counter.get(name="key")).spend == Decimal("0.5")
 
 
 async def test_periods_that_are_over_start_anew(database: Database) -> None:

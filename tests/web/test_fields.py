@@ -90,8 +90,10 @@ def test_metadata_is_replaced_but_keeps_its_service_account() -> None:
 def test_a_temporary_increase_needs_its_end() -> None:
     with pytest.raises(ValidationFailed):
         key_columns(read_fields({"temp_budget_increase": 5}, NEW_KEY))
+    # fixed date: a form of it, not a time
     sent = read_fields({"temp_budget_increase": 5, "temp_budget_expiry": "2026-11-21T20:18:00Z"}, NEW_KEY)
     metadata = key_columns(sent)["metadata"]
+    # fixed date: that of above
     assert metadata == {"temp_budget_increase": 5.0, "temp_budget_expiry": "2026-11-21T20:18:00+00:00"}
 
 

@@ -97,7 +97,7 @@ async def checks(instance: Quart) -> None:
                 status="unhealthy" if number == 5 else "healthy",
                 error_message="address 10.0.0.7 refused" if number == 5 else None,
             )
-            moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
+            moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)  # fixed date: only their order matters
             await HealthCheck.filter(health_check_id=str(number)).update(checked_at=moment)
 
 

@@ -109,7 +109,7 @@ async def test_a_key_stays_in_an_organization_that_its_owner_does_not_administer
 
 @pytest.mark.parametrize(
     "fields",
-    [
+    [  # fixed dates: far ahead; the numbers beside them are wrong
         {"metadata": {"tags": 5}},
         {"metadata": {"end_user_budget_id": ["x"]}},
         {"max_budget": 0, "metadata": {"temp_budget_increase": "NaN", "temp_budget_expiry": "2099-01-01T00:00:00Z"}},

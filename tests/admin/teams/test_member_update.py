@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from quart import Quart
@@ -48,7 +49,7 @@ async def test_one_member_s_terms_are_nobody_else_s(admin: Caller, alice: Caller
 async def test_a_temporary_increase_comes_with_its_end(admin: Caller, alice: Caller) -> None:
     team_id = await new_team(admin, members_with_roles=_ALICE)
     member = {"team_id": team_id, "user_id": "alice"}
-    end = "2031-01-01T00:00:00+00:00"
+    end = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")
     for wrong in (
         {"temp_budget_increase": 1},
         {"temp_budget_expiry": end},

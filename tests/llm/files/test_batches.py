@@ -18,7 +18,7 @@ from tests.services.postgres import PostgresServer
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.upstream import Fault, Pieces, Reply, ScriptedUpstream
 
-ENDED_AT = 1_790_000_000
+ENDED_AT = 1_790_000_000  # fixed date: long ago, whatever today is
 # One answer at the price of a single call: nine tokens in, three out.
 SINGLE = 9 * Decimal("0.001") + 3 * Decimal("0.002")
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
@@ -144,7 +144,7 @@ async def test_a_completed_batch_is_billed_once_whoever_asks_how_often(
     assert (row["prompt_tokens"], row["completion_tokens"], row["status"]) == (9000, 3000, "success")
     assert row["request_id"].startswith("batch-") and row["api_key"] == hash_of(key)
     assert (row["metadata"]["batch_id"], row["metadata"]["batch_requests"]) == (run.id, 1000)
-    assert row["startTime"].startswith("2026-09-21")
+    assert row["startTime"].startswith("2026-09-21")  # fixed date: the day of ENDED_AT
 
 
 async def test_an_expired_batch_bills_what_it_did_for_each_model(

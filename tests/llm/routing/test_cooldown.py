@@ -12,7 +12,7 @@ from app.llm.routing.cooldown import Cooldowns, is_deployment_failure
 from app.llm.routing.load import DeploymentLoad
 from app.settings.routing import FAILURE_KINDS, RoutingSettings
 
-NOON = 1_800_000_000.0
+NOON = 1_800_000_000.0  # fixed date: the clock of every book here
 
 
 def deployment(id: str = "a", name: str = "group", **params: Any) -> Deployment:
