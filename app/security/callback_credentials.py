@@ -12,12 +12,12 @@ from typing import Any
 
 from ..settings.callbacks import origin
 from .credentials import decrypt, encrypt
+from .masking import MASK
 
 CALLBACKS = "logging"
 # An older form of the field: one list of names per event, one set of variables.
 OLD_CALLBACKS = "callback_settings"
 ENCRYPTED = "sealed_credentials"
-MASK = "****"
 TYPES = ("success", "failure", "success_and_failure")
 
 _PURPOSE = "team callbacks"

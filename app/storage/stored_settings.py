@@ -17,7 +17,8 @@ import structlog
 
 from ..models import ConfigEntry
 from ..protocols.providers import PROVIDERS
-from ..security.encrypted_settings import decrypted, is_encrypted
+from ..security.encrypted_settings import decrypted
+from ..security.masking import is_encrypted
 from ..settings import Settings, declared_settings
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from ...security.callback_credentials import (
     CALLBACKS,
-    MASK,
     OLD_CALLBACKS,
     TYPES,
     encrypted_entry,
@@ -19,6 +18,7 @@ from ...security.callback_credentials import (
     opened_variables,
     refused_address,
 )
+from ...security.masking import MASK
 from ...services import services
 from ...settings.callbacks import header_lines
 from ...web.fields import bad_request

@@ -14,7 +14,7 @@ from typing import Any
 from quart import after_this_request
 from quart.typing import ResponseTypes
 
-from ...security.encrypted_settings import MASK, shown
+from ...security.masking import MASK, masked
 from ...settings import Settings, declared_settings
 from ...settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
 from ...storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
@@ -88,13 +88,13 @@ def json_setting(item: SettingField[Any], value: Any) -> Any:
     if item.metadata["is_secret"]:
         return MASK if value else None
     if item.metadata["to_json"] is not None:
-        return shown(item.metadata["to_json"](value))
+        return masked(item.metadata["to_json"](value))
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, timedelta):
         return f"{int(value.total_seconds())}s"
     if isinstance(value, Mapping):
-        return shown(dict(value))
+        return masked(dict(value))
     if isinstance(value, tuple | list):
         return [str(entry) for entry in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
