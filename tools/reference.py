@@ -87,10 +87,13 @@ do yet is named in one warning at the start, and so is a key that nobody knows.
 
 ## Settings
 
-| setting | YAML | environment | default | meaning |
-|---|---|---|---|---|"""
+| setting | YAML | environment | default | stored by the API | meaning |
+|---|---|---|---|---|---|"""
 
 _FILE = """
+*Stored by the API* says when a value that the management API stores counts: `running`, at once on every running
+instance; `restart`, at the next start; `never`, only the operator sets it, by file, environment or command line.
+
 Settings marked *secret* are shown in no log and no message. A duration is a number and a unit: `30s`, `10m`, `7d`.
 
 ## The file
@@ -185,7 +188,8 @@ def _setting_row(item: Field[Any]) -> str:
     meaning = data["doc"] + (" *secret*" if data["is_secret"] else "")
     yaml_key, variable = (f"`{data[source]}`" if data[source] else "" for source in ("yaml", "env"))
     name = item.name.removesuffix("_text").replace("_", " ")
-    return f"| {name} | {yaml_key} | {variable} | {_default(item.default)} | {meaning} |"
+    stored = "never" if data["operator_only"] else "running" if data["runtime"] else "restart"
+    return f"| {name} | {yaml_key} | {variable} | {_default(item.default)} | {stored} | {meaning} |"
 
 
 def _default(value: Any) -> str:

@@ -161,10 +161,12 @@ class PassThroughSettings:
         endpoints,
         (),
         yaml="general_settings.pass_through_endpoints",
+        runtime=True,
     )
     pass_through_timeout: float = setting(
         "Seconds of silence after which a pass-through call counts as dead.",
         positive,
         600.0,
         yaml="general_settings.pass_through_request_timeout",
+        runtime=True,
     )

@@ -177,6 +177,7 @@ class CacheSettings:
         boolean,
         False,
         yaml="litellm_settings.cache",
+        runtime=True,
     )
     cache_params: Mapping[str, Any] = setting(
         "Where, how long and for whom answers are cached; see docs/caching.md.",
@@ -184,4 +185,5 @@ class CacheSettings:
         EMPTY,
         yaml="litellm_settings.cache_params",
         is_secret=True,
+        runtime=True,
     )

@@ -178,12 +178,14 @@ class RoutingSettings:
         _strategy,
         STRATEGIES[0],
         yaml="router_settings.routing_strategy",
+        runtime=True,
     )
     routing_strategy_args: Mapping[str, Any] = setting(
         "Of latency-based-routing: `lowest_latency_buffer`, the part above the best that still counts as good.",
         mapping,
         EMPTY,
         yaml="router_settings.routing_strategy_args",
+        runtime=True,
     )
     num_retries: int = setting(
         "How often a call is tried again within its group after a failure that may pass.",
@@ -191,12 +193,14 @@ class RoutingSettings:
         2,
         yaml="router_settings.num_retries",
         also="litellm_settings.num_retries",
+        runtime=True,
     )
     retry_after: float = setting(
         "Least seconds between two tries on the last healthy deployment.",
         _zero_or_more,
         0.0,
         yaml="router_settings.retry_after",
+        runtime=True,
     )
     retry_policy: FailurePolicy = setting(
         "Tries by kind of failure, as `RateLimitErrorRetries: 3`; a kind that is not named counts by `num_retries`.",
@@ -204,6 +208,7 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.retry_policy",
         to_json=_retries_json,
+        runtime=True,
     )
     model_group_retry_policy: Mapping[str, FailurePolicy] = setting(
         "The same for single groups; wins over `retry_policy`.",
@@ -211,12 +216,14 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.model_group_retry_policy",
         to_json=_group_retries_json,
+        runtime=True,
     )
     allowed_fails: int | None = setting(
         "Failures in a minute that a deployment may have before it rests, the only one of a group too.",
         whole,
         yaml="router_settings.allowed_fails",
         also="litellm_settings.allowed_fails",
+        runtime=True,
     )
     allowed_fails_policy: FailurePolicy = setting(
         "The same by kind of failure, as `RateLimitErrorAllowedFails: 10`.",
@@ -224,6 +231,7 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.allowed_fails_policy",
         to_json=_allowed_fails_json,
+        runtime=True,
     )
     cooldown_seconds: float = setting(
         "How long a failing deployment rests, unless it or its provider's Retry-After says otherwise.",
@@ -231,9 +239,14 @@ class RoutingSettings:
         5.0,
         env="DEFAULT_COOLDOWN_TIME_SECONDS",
         yaml="router_settings.cooldown_time",
+        runtime=True,
     )
     disable_cooldowns: bool = setting(
-        "Never let a deployment rest.", boolean, False, yaml="router_settings.disable_cooldowns"
+        "Never let a deployment rest.",
+        boolean,
+        False,
+        yaml="router_settings.disable_cooldowns",
+        runtime=True,
     )
     fallbacks: Fallbacks = setting(
         "Groups that take over when a group fails, as `- chat: [other]`; `*` serves every group.",
@@ -242,6 +255,7 @@ class RoutingSettings:
         yaml="router_settings.fallbacks",
         also="litellm_settings.fallbacks",
         to_json=_groups_json,
+        runtime=True,
     )
     default_fallbacks: tuple[FallbackTarget, ...] = setting(
         "Groups that take over from every group that names none.",
@@ -250,6 +264,7 @@ class RoutingSettings:
         yaml="router_settings.default_fallbacks",
         also="litellm_settings.default_fallbacks",
         to_json=_targets_json,
+        runtime=True,
     )
     context_window_fallbacks: Fallbacks = setting(
         "Groups for prompts that are too long for their model. Set, only they take over for that reason.",
@@ -258,6 +273,7 @@ class RoutingSettings:
         yaml="router_settings.context_window_fallbacks",
         also="litellm_settings.context_window_fallbacks",
         to_json=_groups_json,
+        runtime=True,
     )
     content_policy_fallbacks: Fallbacks = setting(
         "Groups for what a provider refuses by its content policy. Set, only they take over for that reason.",
@@ -266,6 +282,7 @@ class RoutingSettings:
         yaml="router_settings.content_policy_fallbacks",
         also="litellm_settings.content_policy_fallbacks",
         to_json=_groups_json,
+        runtime=True,
     )
     max_fallbacks: int = setting(
         "Most groups that one call may go on to.",
@@ -273,6 +290,7 @@ class RoutingSettings:
         5,
         env="ROUTER_MAX_FALLBACKS",
         yaml="router_settings.max_fallbacks",
+        runtime=True,
     )
     model_group_alias: Mapping[str, tuple[str, bool]] = setting(
         "Other names of groups, as `fast: chat` or `fast: {model: chat, hidden: true}`.",
@@ -280,12 +298,14 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.model_group_alias",
         to_json=_aliases_json,
+        runtime=True,
     )
     enable_pre_call_checks: bool = setting(
         "Pass over deployments whose context window is too small for a prompt or whose rpm is used up.",
         boolean,
         False,
         yaml="router_settings.enable_pre_call_checks",
+        runtime=True,
     )
     enforces_deployment_limits: bool = setting(
         "With `enforce_model_rate_limits` in it: hold every deployment to its rpm and tpm, over all processes.",
@@ -293,16 +313,19 @@ class RoutingSettings:
         False,
         yaml="router_settings.optional_pre_call_checks",
         to_json=_limit_checks_json,
+        runtime=True,
     )
     enable_tag_filtering: bool = setting(
         "Choose among the deployments whose `tags` a call names, else among those tagged `default` or untagged.",
         boolean,
         False,
         yaml="router_settings.enable_tag_filtering",
+        runtime=True,
     )
     tag_filtering_match_any: bool = setting(
         "Whether one common tag is enough; otherwise a deployment must have all of a call's tags.",
         boolean,
         True,
         yaml="router_settings.tag_filtering_match_any",
+        runtime=True,
     )

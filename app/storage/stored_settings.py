@@ -1,7 +1,7 @@
 """Configuration that the API stored, laid over what the file and the environment say: the database wins.
 
-`Settings` is read once and frozen, so an override is a new `Settings`. Those in `RUNTIME_SETTINGS` may change while an
-instance runs, the others wait for its next start; those in `OPERATOR_SETTINGS` are never read from the database.
+`Settings` is read once and frozen, so an override is a new `Settings`. Where a setting is declared it says whether it
+may change while an instance runs or waits for its next start, and whether it is never read from the database.
 """
 
 from __future__ import annotations
@@ -27,101 +27,9 @@ log = structlog.get_logger(__name__)
 SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 ENVIRONMENT = "environment_variables"
 
-# Read anew on every use.
-RUNTIME_SETTINGS = frozenset(
-    {
-        "request_timeout",
-        "router_timeout",
-        "stream_timeout",
-        "num_retries",
-        "stream_keepalive",
-        "routing_strategy",
-        "routing_strategy_args",
-        "retry_after",
-        "allowed_fails",
-        "allowed_fails_policy",
-        "cooldown_seconds",
-        "disable_cooldowns",
-        "retry_policy",
-        "model_group_retry_policy",
-        "fallbacks",
-        "default_fallbacks",
-        "context_window_fallbacks",
-        "content_policy_fallbacks",
-        "max_fallbacks",
-        "model_group_alias",
-        "enable_pre_call_checks",
-        "enforces_deployment_limits",
-        "enable_tag_filtering",
-        "tag_filtering_match_any",
-        "budget_exceeded_status_code",
-        "always_include_stream_usage",
-        "caches_answers",
-        "cache_params",
-        "max_ui_session_budget",
-        "session_duration",
-        "key_header_name",
-        "disable_env_credential_login",
-        "api_doc_base_url",
-        "disable_custom_api_keys",
-        "default_key_generate_params",
-        "upperbound_key_generate_params",
-        "key_generation_settings",
-        "default_internal_user_params",
-        "default_team_params",
-        "password_min_length",
-        "pass_through_endpoints",
-        "pass_through_timeout",
-        "callbacks",
-        "success_callback",
-        "failure_callback",
-        "turn_off_message_logging",
-        "redact_user_api_key_info",
-        "langfuse_host",
-        "langfuse_public_key",
-        "langfuse_secret_key",
-        "alerting",
-        "alerting_threshold",
-        "alert_types",
-        "alert_to_webhook_url",
-        "alerting_args",
-        "spend_report_days",
-        "slack_webhook_url",
-        "webhook_url",
-        "smtp_host",
-        "smtp_port",
-        "smtp_username",
-        "smtp_password",
-        "smtp_sender_email",
-    }
-)
-
-# What an instance needs before it can read its database, and who may enter it at all: whoever may change settings over
-# the API must not be able to become the operator, nor to lock the operator out.
-OPERATOR_SETTINGS = frozenset(
-    {
-        "master_key",
-        "salt_key_text",
-        "database_url",
-        "database_pool_size",
-        "database_connection_timeout",
-        "redis_url",
-        "host",
-        "port",
-        "state_dir",
-        "ui_username",
-        "ui_password",
-        "disable_admin_ui",
-        "disable_admin_endpoints",
-        "disable_llm_api_endpoints",
-        "permit_weak_master_key",
-        "callback_settings",
-        "generic_logger_endpoint",
-        "generic_logger_headers",
-        "callback_hosts",
-        "smtp_tls",
-    }
-)
+# Names of the settings that are declared with `runtime=True` and with `operator_only=True`.
+RUNTIME_SETTINGS = frozenset(item.name for item in declared_settings() if item.metadata["runtime"])
+OPERATOR_SETTINGS = frozenset(item.name for item in declared_settings() if item.metadata["operator_only"])
 
 # Addresses of others than providers -> the credential that goes there.
 _OTHER_ADDRESSES = {

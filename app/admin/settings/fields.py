@@ -17,7 +17,7 @@ from quart.typing import ResponseTypes
 from ...security.masking import MASK, masked
 from ...settings import Settings, declared_settings
 from ...settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
-from ...storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
+from ...storage.stored_settings import SECTIONS, is_set_in_file
 from ...web.fields import bad_request
 
 NO_EFFECT_HEADER = "x-quarterdeck-no-effect"
@@ -47,11 +47,11 @@ class ConfigField:
     @property
     def is_runtime(self) -> bool:
         """Whether a stored value takes effect while the instance runs."""
-        return self.setting is not None and self.setting.name in RUNTIME_SETTINGS
+        return self.setting is not None and bool(self.setting.metadata["runtime"])
 
     @property
     def is_operators(self) -> bool:
-        return self.setting is not None and self.setting.name in OPERATOR_SETTINGS
+        return self.setting is not None and bool(self.setting.metadata["operator_only"])
 
     def value_in(self, settings: Settings) -> Any:
         """What this instance goes by, as JSON; None for a field without a declaration."""
