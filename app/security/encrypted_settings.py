@@ -44,7 +44,7 @@ def decrypted(value: Any, salt_key: str) -> Any:
     try:
         return json.loads(decrypt(value.removeprefix(ENCRYPTED_PREFIX), salt_key))
     except ValueError as problem:
-        log.error("a stored setting cannot be read", reason=str(problem))
+        log.error("stored setting not decrypted", reason=str(problem))
         return value
 
 

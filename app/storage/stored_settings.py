@@ -49,7 +49,7 @@ async def stored_overrides() -> dict[str, dict[str, Any]]:
 def overridden(
     settings: Settings, rows: Mapping[str, Mapping[str, Any]], *, only: Collection[str] | None = None
 ) -> Settings:
-    """`settings` of file and environment with the stored rows over them; a wrong value is logged and left out.
+    """`settings` of file and environment with the stored rows over them; a wrong value is logged and ignored.
 
     `only`: the names of the fields that may change, as RUNTIME_SETTINGS on a running instance; then `environment`
     stays as it is.
@@ -65,7 +65,7 @@ def overridden(
         try:
             changes[item.name] = item.metadata["parse"](raw)
         except (ValueError, TypeError) as problem:
-            log.error("a stored setting is left out", setting=source, reason=str(problem))
+            log.error("stored setting ignored", setting=source, reason=str(problem))
     if settings.is_control_plane:
         changes.pop("control_plane_url", None)  # the two exclude each other, as at start
     if variables and only is None:
@@ -75,18 +75,18 @@ def overridden(
 
 def operator_variables() -> frozenset[str]:
     """Environment variables of OPERATOR_SETTINGS."""
-    named = {item.metadata["env"] for item in declared_settings() if item.name in OPERATOR_SETTINGS}
-    return frozenset(name for name in named if name)
+    variables = {item.metadata["env"] for item in declared_settings() if item.name in OPERATOR_SETTINGS}
+    return frozenset(name for name in variables if name)
 
 
 def keys_of_addresses() -> dict[str, str]:
     """Variable of an address -> variable of the key that goes there.
 
-    A stored address counts only beside a stored key: the operator's key goes to no address that the API was told.
+    A stored address counts only beside a stored key: the operator's key goes to no address that was set over the API.
     """
     providers = PROVIDERS.values()
-    found = {row.base_variable: row.key_variable for row in providers if row.base_variable and row.key_variable}
-    return {**found, **_OTHER_ADDRESSES}
+    pairs = {row.base_variable: row.key_variable for row in providers if row.base_variable and row.key_variable}
+    return {**pairs, **_OTHER_ADDRESSES}
 
 
 def _variables(settings: Settings, stored: Mapping[str, Any]) -> dict[str, str]:
@@ -131,7 +131,7 @@ def is_set_in_file(item: Field[Any], settings: Settings) -> bool:
 
 
 def with_stored_overrides(settings: Settings) -> Settings:
-    """Everything that was stored, for a process that starts. A database that is away leaves the settings as they are.
+    """Everything that was stored, for a process that starts. An outage of the database leaves the settings as they are.
 
     Runs in a thread with a loop of its own: servers make the app outside of any loop, and inside of one.
     """
@@ -147,7 +147,7 @@ async def _read(settings: Settings) -> dict[str, dict[str, Any]]:
         with database.active():
             return await stored_overrides()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-        log.warning("stored settings could not be read", reason=type(problem).__name__)
+        log.warning("stored settings not loaded", reason=type(problem).__name__)
         return {}
     finally:
         await database.close()
