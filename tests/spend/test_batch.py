@@ -71,7 +71,7 @@ async def test_calls_get_their_turn_while_a_large_batch_is_made(books: Books) ->
 async def test_a_deadlock_is_left_by_trying_again(
     migrated_postgres_url: str, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    """Somebody else locks our second key, then wants our first: the server ends the one that waits less patiently."""
+    """Another transaction locks our second key, then wants our first: the server ends that with the shorter timeout."""
     second = "b" * 64
     lock = "SELECT 1 FROM virtual_key WHERE token = $1 FOR UPDATE"
     async with books_of(migrated_postgres_url, tmp_path / "state") as books:

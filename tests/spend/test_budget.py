@@ -88,7 +88,7 @@ async def test_a_soft_budget_is_said_once_and_refuses_nothing(book: Budgets) -> 
     with capture_logs() as logs:
         await book.reserve([soft])
         await book.reserve([soft])
-    assert [entry["scope"] for entry in logs if entry["event"] == "soft budget is reached"] == ["Key=alice"]
+    assert [entry["scope"] for entry in logs if entry["event"] == "soft budget reached"] == ["Key=alice"]
 
 
 async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: Budgets) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL is away, silent, cut or read-only: spend waits in the journal and is written when it is back."""
+"""PostgreSQL is down, silent, cut or read-only: spend waits in the journal and is written when it is back."""
 
 from __future__ import annotations
 
