@@ -42,6 +42,8 @@ _PRICES = ("_per_token", "_token_cost", "_tokens")
 _LIMITS = ("_ttl", "_limit", "_max_size", "_tag_headers")
 # Whole names in log lines only: the `token` of a stored key is its hash, which rows show.
 _LOG_NAMES = frozenset({"token"})
+# Names in log lines that hold the name of a stored credential.
+_PLAIN_LOG_NAMES = frozenset({"credential_name", "missing_credential"})
 
 _SECRET_TEXTS = (
     # Ours, and what most providers hand out; header values; session tokens.
@@ -78,7 +80,8 @@ def is_provider_secret(name: str) -> bool:
 
 def is_log_secret(name: str) -> bool:
     """Whether a text under this name is kept out of log lines, whatever it looks like."""
-    return name.lower() in _LOG_NAMES or _sounds_secret(name, (*_PRICES, *_LIMITS))
+    lower = name.lower()
+    return lower in _LOG_NAMES or (lower not in _PLAIN_LOG_NAMES and _sounds_secret(name, (*_PRICES, *_LIMITS)))
 
 
 def _sounds_secret(name: str, unless: Iterable[str] = ()) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of callbacks and alerts: who is told of calls, and of trouble. Part of `Settings`."""
+"""Settings of callbacks and alerts: who is notified of calls, and of failures. Part of `Settings`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .declaration import boolean, mapping, port, positive, setting, text
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 _MAX_NAMES = 50
-# What the connection itself says.
+# Headers of the connection itself.
 _REFUSED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 
 
@@ -22,10 +22,10 @@ def names(value: Any) -> tuple[str, ...]:
     entries = value.split(",") if isinstance(value, str) else value
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError("is not a list of names")
-    found = tuple(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
-    if len(found) > _MAX_NAMES:
+    unique = tuple(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
+    if len(unique) > _MAX_NAMES:
         raise ValueError(f"names more than {_MAX_NAMES}")
-    return found
+    return unique
 
 
 def header_lines(value: Any) -> tuple[tuple[str, str], ...]:
@@ -88,11 +88,11 @@ def origins(value: Any) -> tuple[str, ...]:
 
 def webhook_addresses(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Alert type -> addresses, from `{type: address}` or `{type: [address, …]}`."""
-    found = {}
+    addresses = {}
     for name, entry in mapping(value).items():
         entries = entry if isinstance(entry, list | tuple) else [entry]
-        found[name] = tuple(receiver_address(one) for one in entries)
-    return found
+        addresses[name] = tuple(receiver_address(address) for address in entries)
+    return addresses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,21 +100,21 @@ class CallbackSettings:
     """Durations are seconds."""
 
     callbacks: tuple[str, ...] = setting(
-        "Who is told of every call, good or bad: `langfuse`, `generic_api`, a name of `callback_settings`.",
+        "Who is notified of every call, good or bad: `langfuse`, `generic_api`, a name of `callback_settings`.",
         names,
         (),
         yaml="litellm_settings.callbacks",
         runtime=True,
     )
     success_callback: tuple[str, ...] = setting(
-        "Who is told of calls that went well.",
+        "Who is notified of calls that succeeded.",
         names,
         (),
         yaml="litellm_settings.success_callback",
         runtime=True,
     )
     failure_callback: tuple[str, ...] = setting(
-        "Who is told of calls that failed.",
+        "Who is notified of calls that failed.",
         names,
         (),
         yaml="litellm_settings.failure_callback",
@@ -128,14 +128,14 @@ class CallbackSettings:
         operator_only=True,
     )
     turn_off_message_logging: bool = setting(
-        "Tell callbacks of calls without prompts and answers.",
+        "Notify callbacks of calls without prompts and answers.",
         boolean,
         False,
         yaml="litellm_settings.turn_off_message_logging",
         runtime=True,
     )
     redact_user_api_key_info: bool = setting(
-        "Tell callbacks of calls without key, user and team.",
+        "Notify callbacks of calls without key, user and team.",
         boolean,
         False,
         yaml="litellm_settings.redact_user_api_key_info",

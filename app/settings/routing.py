@@ -56,14 +56,14 @@ def fallback_targets(value: Any) -> tuple[FallbackTarget, ...]:
         value = [value]
     if not isinstance(value, Sequence):
         raise ValueError("is not a list of model names")
-    found: list[FallbackTarget] = []
+    targets: list[FallbackTarget] = []
     for entry in value:
         model = entry.get("model") if isinstance(entry, Mapping) else entry
         if not isinstance(model, str) or not model:
             raise ValueError("has a target that is neither a model name nor an object with `model`")
         fields = {key: item for key, item in entry.items() if key != "model"} if isinstance(entry, Mapping) else {}
-        found.append(FallbackTarget(model, MappingProxyType(fields)))
-    return tuple(found)
+        targets.append(FallbackTarget(model, MappingProxyType(fields)))
+    return tuple(targets)
 
 
 def fallback_groups(value: Any) -> Fallbacks:
@@ -71,22 +71,22 @@ def fallback_groups(value: Any) -> Fallbacks:
     rows = [value] if isinstance(value, Mapping) else value
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError("is not a list; write `- group: [other-group]` lines below it")
-    found: dict[str, tuple[FallbackTarget, ...]] = {}
+    groups: dict[str, tuple[FallbackTarget, ...]] = {}
     for row in rows:
         for group, targets in row.items():
-            found[str(group)] = (*found.get(str(group), ()), *fallback_targets(targets))
-    return MappingProxyType(found)
+            groups[str(group)] = (*groups.get(str(group), ()), *fallback_targets(targets))
+    return MappingProxyType(groups)
 
 
 def _policy(value: Any, ending: str) -> FailurePolicy:
-    found: dict[str, int] = {}
+    policy: dict[str, int] = {}
     known = {f"{kind}Error{ending}": kind for kind in FAILURE_KINDS} | {f"Default{ending}": DEFAULT_KIND}
     for name, number in mapping(value).items():
         if name not in known:
             raise ValueError(f"has {name!r}; use {', '.join(known)}")
         if number is not None:
-            found[known[name]] = whole(number)
-    return MappingProxyType(found)
+            policy[known[name]] = whole(number)
+    return MappingProxyType(policy)
 
 
 def retry_policy(value: Any) -> FailurePolicy:
@@ -115,14 +115,14 @@ def _zero_or_more(value: Any) -> float:
 
 def _aliases(value: Any) -> Mapping[str, tuple[str, bool]]:
     """Alias -> (group, whether lists leave the alias out)."""
-    found: dict[str, tuple[str, bool]] = {}
+    aliases: dict[str, tuple[str, bool]] = {}
     for alias, target in mapping(value).items():
         is_object = isinstance(target, Mapping)
         model = target.get("model") if is_object else target
         if not isinstance(model, str) or not model:
             raise ValueError(f"has the alias {alias!r} of no model; write `alias: group`")
-        found[alias] = (model, is_object and boolean(target.get("hidden", False)))
-    return MappingProxyType(found)
+        aliases[alias] = (model, is_object and boolean(target.get("hidden", False)))
+    return MappingProxyType(aliases)
 
 
 def _limit_checks(value: Any) -> bool:
@@ -136,7 +136,7 @@ def _limit_checks(value: Any) -> bool:
 
 
 def _targets_json(targets: Sequence[FallbackTarget]) -> list[Any]:
-    return [{"model": one.model, **one.fields} if one.fields else one.model for one in targets]
+    return [{"model": target.model, **target.fields} if target.fields else target.model for target in targets]
 
 
 def _groups_json(groups: Fallbacks) -> list[Any]:
@@ -219,7 +219,7 @@ class RoutingSettings:
         runtime=True,
     )
     allowed_fails: int | None = setting(
-        "Failures in a minute that a deployment may have before it rests, the only one of a group too.",
+        "Failures in a minute that a deployment may have before it cools down, the only one of a group too.",
         whole,
         yaml="router_settings.allowed_fails",
         also="litellm_settings.allowed_fails",
@@ -234,7 +234,7 @@ class RoutingSettings:
         runtime=True,
     )
     cooldown_seconds: float = setting(
-        "How long a failing deployment rests, unless it or its provider's Retry-After says otherwise.",
+        "How long a failing deployment cools down, unless it or its provider's Retry-After says otherwise.",
         _zero_or_more,
         5.0,
         env="DEFAULT_COOLDOWN_TIME_SECONDS",
@@ -242,7 +242,7 @@ class RoutingSettings:
         runtime=True,
     )
     disable_cooldowns: bool = setting(
-        "Never let a deployment rest.",
+        "Never let a deployment cool down.",
         boolean,
         False,
         yaml="router_settings.disable_cooldowns",

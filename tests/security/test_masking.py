@@ -115,7 +115,9 @@ def test_parameters_for_a_provider_are_secret_by_shorter_words() -> None:
 
 def test_a_log_line_hides_tokens_and_shows_counts_of_them() -> None:
     assert is_log_secret("token") and is_log_secret("X-Api-Key")
-    assert not any(is_log_secret(name) for name in ("event", "setting", "prompt_tokens", "key_hash", "url"))
+    assert not any(
+        is_log_secret(name) for name in ("event", "setting", "prompt_tokens", "key_hash", "url", "credential_name")
+    )
 
 
 @given(tail=st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789", min_size=16, max_size=40))
