@@ -296,7 +296,7 @@ def open_response_cache(
 def _params_of(settings: Settings) -> CacheParams:
     params = read_cache_params(settings.cache_params, settings.redis_url)
     for warning in params.warnings:
-        log.warning(warning)
+        log.warning("response cache setting ignored", reason=warning)
     return params
 
 
