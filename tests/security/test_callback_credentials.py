@@ -38,13 +38,13 @@ def test_stars_stand_where_values_were() -> None:
     masked = masked_metadata({"logging": [encrypted, plain, 1], "callback_settings": old, "a": "b"})
     assert "hidden" not in str(masked)
     assert encrypted["sealed_credentials"] not in str(masked)
-    assert [one["callback_vars"] for one in masked["logging"][:2]] == [{"secret": "****"}] * 2
+    assert [entry["callback_vars"] for entry in masked["logging"][:2]] == [{"secret": "****"}] * 2
     assert (masked["callback_settings"]["success_callback"], masked["a"]) == (["x"], "b")
 
 
 def test_the_older_form_names_each_callback_once() -> None:
     old = {"success_callback": ["a", "b"], "failure_callback": ["b", "c"], "callback_vars": {"k": "v"}}
-    found = [(one["callback_name"], one["callback_type"]) for one in entries_of_old_form(old)]
+    found = [(entry["callback_name"], entry["callback_type"]) for entry in entries_of_old_form(old)]
     assert found == [("a", "success"), ("b", "success_and_failure"), ("c", "failure")]
     cases: list[Any] = [None, [], "x", {"success_callback": "a"}]
     for wrong in cases:

@@ -37,7 +37,7 @@ class Scripted(MemoryCounters):
         return await super().admit(claim)
 
 
-def away(times: int) -> list[Exception]:
+def unavailable(times: int) -> list[Exception]:
     return [CacheAway("late") for _ in range(times)]
 
 
@@ -52,7 +52,7 @@ async def serving(chain: CounterChain) -> object:
 
 
 async def test_one_failure_is_that_call_s_alone() -> None:
-    first, second = Scripted(*away(1)), MemoryCounters()
+    first, second = Scripted(*unavailable(1)), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
     chain.on_change(lambda: changes.append(True))
     assert [await serving(chain) for _ in range(3)] == [second, first, first]
@@ -60,7 +60,7 @@ async def test_one_failure_is_that_call_s_alone() -> None:
 
 
 async def test_three_failures_in_a_row_give_a_rest() -> None:
-    first, second = Scripted(*away(3)), MemoryCounters()
+    first, second = Scripted(*unavailable(3)), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
     chain.on_change(lambda: changes.append(True))
     assert [await serving(chain) for _ in range(10)] == [second] * 10
@@ -68,7 +68,7 @@ async def test_three_failures_in_a_row_give_a_rest() -> None:
 
 
 async def test_calls_that_fail_together_are_one_failure_and_one_call_looks_whether_it_was_the_only_one() -> None:
-    first, second = Scripted(*away(20), seconds=0.02), MemoryCounters()
+    first, second = Scripted(*unavailable(20), seconds=0.02), MemoryCounters()
     chain = CounterChain([first, second])
     assert await asyncio.gather(*(serving(chain) for _ in range(20))) == [second] * 20
     kinds = await asyncio.gather(*(serving(chain) for _ in range(20)))
@@ -77,7 +77,7 @@ async def test_calls_that_fail_together_are_one_failure_and_one_call_looks_wheth
 
 
 async def test_a_client_that_leaves_while_it_looks_leaves_the_looking_to_the_next() -> None:
-    first, second = Scripted(*away(1)), MemoryCounters()
+    first, second = Scripted(*unavailable(1)), MemoryCounters()
     chain = CounterChain([first, second])
     await serving(chain)
     first.seconds = 5
@@ -107,7 +107,7 @@ async def test_a_call_that_nothing_bounds_is_asked_of_nobody() -> None:
 
 
 async def test_a_closed_chain_refuses_rather_than_count_alone() -> None:
-    chain = CounterChain([Scripted(*away(1)), MemoryCounters()], is_closed_without_shared=True)
+    chain = CounterChain([Scripted(*unavailable(1)), MemoryCounters()], is_closed_without_shared=True)
     with pytest.raises(ServiceUnavailable):
         await chain.admit(asked())
     await chain.admit(asked())
