@@ -57,9 +57,9 @@ def open_announcer(settings: Settings, database: Database) -> Announcer:
     if settings.redis_url is None:
         return NullAnnouncer()
     # Several files may be served beside one Redis.
-    place = sha256(str(sqlite_path(database.url).resolve()).encode()).hexdigest()[:16]
+    identity = sha256(str(sqlite_path(database.url).resolve()).encode()).hexdigest()[:16]
     announcer: Announcer = import_module("app.storage.redis_announcements").RedisAnnouncer(
-        settings.redis_url, f"quarterdeck:changes:{place}"
+        settings.redis_url, f"quarterdeck:changes:{identity}"
     )
     return announcer
 
@@ -77,24 +77,24 @@ def open_counters(settings: Settings, database: Database, cache: Cache) -> Count
 
 
 def _namespace(database: Database) -> str:
-    """Which database it is, however its address is spelled: who disagrees on that counts apart."""
+    """Which database it is, however its address is spelled: processes that disagree on that count apart."""
     if database.is_sqlite:
-        place = str(sqlite_path(database.url).resolve())
+        identity = str(sqlite_path(database.url).resolve())
     else:
         parts = urlsplit(database.url)
         query = dict(parse_qsl(parts.query))
         host = query.get("host") or parts.hostname or "localhost"
-        place = f"{host}:{query.get('port') or parts.port or 5432}{parts.path}"
-    return sha256(place.encode()).hexdigest()[:16]
+        identity = f"{host}:{query.get('port') or parts.port or 5432}{parts.path}"
+    return sha256(identity.encode()).hexdigest()[:16]
 
 
 def open_traces(settings: Settings) -> Traces | None:
     """Traces to the configured collector; None without one, and without the SDK."""
-    named = (*settings.callbacks, *settings.success_callback, *settings.failure_callback)
-    if settings.otlp_endpoint is None and _TRACES_CALLBACK not in named:
+    callbacks = (*settings.callbacks, *settings.success_callback, *settings.failure_callback)
+    if settings.otlp_endpoint is None and _TRACES_CALLBACK not in callbacks:
         return None
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        log.warning("calls are not traced: run pip install 'quarterdeck[otel]'")
+        log.warning("traces disabled", reason="run pip install 'quarterdeck[otel]'")
         return None
     export: SpanExport = import_module("app.observability.otlp_export").OtlpExport(settings)
     return Traces(export)

@@ -16,7 +16,7 @@
     PlainDenial                     the framework-shaped `{"detail": …}` of some routes
     ValidationFailed           422  `{"detail": [{"type", "loc", "msg"}]}`
 
-Shapes (contract management.md §0.2): E1 `{"error": {"message", "type", "param", "code"}}` with `code` a string,
+Shapes of bodies, as clients parse them: E1 `{"error": {"message", "type", "param", "code"}}` with `code` a string,
 E2 `{"detail": …}`, E3 a list under `detail`. The dialects of Anthropic and Gemini come with their routes.
 """
 
@@ -112,7 +112,7 @@ class TooManyRequests(GatewayError):
 class UpstreamError(GatewayError):
     """A provider's failure under the contract's status. `is_retryable`: another deployment may succeed.
 
-    `error_class` is the name under which SDK users know it, as RateLimitError (contract llm.md §4.10).
+    `error_class` is the name under which SDK users know it, as RateLimitError.
     `retry_after`: seconds that the provider asked for.
     """
 

@@ -11,7 +11,7 @@ import structlog
 from quart import Quart
 
 from .backends import open_answer_store
-from .llm.caching.response_cache import SETTINGS as SWITCHES_CACHE
+from .llm.caching.response_cache import SETTINGS as CACHE_SETTINGS
 from .llm.caching.response_cache import switch_cache
 from .llm.upstream.client import Upstream
 from .services import Services
@@ -23,7 +23,7 @@ from .tasks import ended
 
 log = structlog.get_logger(__name__)
 
-# Deployments that another process stored appear here after this long, should its word get lost.
+# Deployments that another process stored appear here after this long, should its message get lost.
 _RELOAD_SECONDS = 10.0
 
 
@@ -33,7 +33,7 @@ def add_lifespan(app: Quart, services: Services, upstream: Upstream, base: Setti
     stale = asyncio.Event()
     services.reload_soon = stale.set
 
-    def hear(message: str) -> None:
+    def on_message(message: str) -> None:
         services.keys.on_message(message)
         services.gateway.on_message(message)
         if message in ("all", "deployments", "config"):
@@ -48,7 +48,7 @@ def add_lifespan(app: Quart, services: Services, upstream: Upstream, base: Setti
         await services.database.open()
         await _read_deployments(services)
         await services.counters.start()
-        await services.announcer.start(hear, on_reconnect)
+        await services.announcer.start(on_message, on_reconnect)
         await services.ledger.start()
         await services.notifications.start()
         if services.traces is not None:
@@ -90,10 +90,10 @@ def _plan(settings: Settings) -> CleanupPlan:
         max_seconds=max(settings.cleanup_min_seconds, settings.cleanup_max_seconds),
         calendar=settings.budget_calendar,
         resets_budgets=not settings.disable_reset_budget,
-        spend_logs_kept=settings.spend_logs_retention,
-        audit_kept=settings.audit_log_retention,
+        spend_logs_retention=settings.spend_logs_retention,
+        audit_retention=settings.audit_log_retention,
         batch=max(1, settings.cleanup_batch_size),
-        most_batches=settings.cleanup_max_batches,
+        max_batches=settings.cleanup_max_batches,
     )
 
 
@@ -102,23 +102,23 @@ async def _reload_forever(services: Services, upstream: Upstream, base: Settings
         with suppress(TimeoutError):
             await asyncio.wait_for(stale.wait(), _RELOAD_SECONDS)
         stale.clear()
-        await _guarded(lambda: _read_deployments(services), "deployments could not be read")
-        await _guarded(lambda: _read_settings(services, upstream, base), "stored settings could not be read")
+        await _guarded(lambda: _read_deployments(services), "deployments")
+        await _guarded(lambda: _read_settings(services, upstream, base), "stored settings")
 
 
-async def _guarded(step: Callable[[], Awaitable[None]], failure: str) -> None:
+async def _guarded(reload: Callable[[], Awaitable[None]], subject: str) -> None:
     try:
-        await step()
+        await reload()
     except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the work in the background for good
-        log.error(failure, reason=type(problem).__name__)
+        log.error("reload failed", subject=subject, reason=type(problem).__name__)
 
 
 async def _read_deployments(services: Services) -> None:
-    """An outage of the database is logged, not fatal: the next round reads them."""
+    """An outage of the database is logged, not fatal: the next reload reads them."""
     try:
         await services.deployments.reload()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-        log.warning("deployments could not be read", reason=type(problem).__name__)
+        log.warning("reload delayed", subject="deployments", reason=type(problem).__name__)
 
 
 async def _read_settings(services: Services, upstream: Upstream, base: Settings) -> None:
@@ -127,7 +127,7 @@ async def _read_settings(services: Services, upstream: Upstream, base: Settings)
         with services.database.active():
             rows = await stored_overrides()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-        log.warning("stored settings could not be read", reason=type(problem).__name__)
+        log.warning("reload delayed", subject="stored settings", reason=type(problem).__name__)
         return
     wanted = overridden(base, rows, only=RUNTIME_SETTINGS)
     current = services.settings
@@ -136,9 +136,9 @@ async def _read_settings(services: Services, upstream: Upstream, base: Settings)
     }
     if not changed:
         return
-    log.info("settings have changed", settings=sorted(changed))
+    log.info("settings changed", settings=sorted(changed))
     services.settings = replace(current, **changed)
-    if not SWITCHES_CACHE.isdisjoint(changed):
+    if not CACHE_SETTINGS.isdisjoint(changed):
         await switch_cache(services.gateway, services.settings, services.announcer.announce, open_answer_store)
     services.gateway.reconfigure(services.settings)
     services.pass_through.reconfigure(services.settings)

@@ -1,9 +1,8 @@
-"""Structured logs: lines for people or JSON, each with the id of its request. Secrets are cut out of every value."""
+"""Structured logs: lines for people or JSON, each with the id of its request. Secrets are masked in every value."""
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
@@ -13,26 +12,14 @@ from typing import Any
 import msgspec
 import structlog
 
+from .security.masking import MASK, is_log_secret, masked_text
+
 # The id of the request that is being served, "" outside of one. Each request runs in a task of its own.
 _REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
-_SECRETS = (
-    # Ours, and what most providers hand out; header values; session tokens.
-    re.compile(r"\b(sk-|Bearer |Basic |eyJ)[A-Za-z0-9_\-.=+/]{8,}"),
-    re.compile(
-        r"\b(AIza|gsk_|hf_|xai-|r8_|nvapi-|pplx-|pk-lf-|ya29\.|gh[pousr]_|glpat-|xox[abprs]-)[A-Za-z0-9_\-.]{12,}"
-    ),
-    re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
-)
-_PASSWORD_IN_ADDRESS = re.compile(r"(\w://[^\s:/@]*:)[^\s@/]+@")
-_SECRET_NAMES = frozenset(
-    "api_key apikey authorization cookie credential credentials master_key password salt_key secret token "
-    "x-api-key client_secret aws_secret_access_key aws_session_token".split()
-)
-_MASK = "****"
-_DEEPEST = 6
-_FRAMES = 8
-_DROPPED = frozenset({"exc_info", "exception", "stack_info"})
+_MAX_DEPTH = 6
+_MAX_FRAMES = 8
+_DROPPED_FIELDS = frozenset({"exc_info", "exception", "stack_info"})
 
 
 def bind_request(id: str) -> None:
@@ -43,27 +30,20 @@ def bind_request(id: str) -> None:
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask whatever looks like a key, a token or a header value, and what is named as one."""
     for name, value in event.items():
-        event[name] = _cleaned(name, value, 0)
+        event[name] = _masked(name, value, 0)
     return event
 
 
-def _cleaned(name: str, value: Any, depth: int) -> Any:
+def _masked(name: str, value: Any, depth: int) -> Any:
     if isinstance(value, str):
-        return _MASK if value and name.lower() in _SECRET_NAMES else cleaned_text(value)
-    if depth >= _DEEPEST:
-        return _MASK if isinstance(value, Mapping | list | tuple) else value
+        return MASK if value and is_log_secret(name) else masked_text(value)
+    if depth >= _MAX_DEPTH:
+        return MASK if isinstance(value, Mapping | list | tuple) else value
     if isinstance(value, Mapping):
-        return {key: _cleaned(str(key), item, depth + 1) for key, item in value.items()}
+        return {key: _masked(str(key), item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_cleaned(name, item, depth + 1) for item in value]
+        return [_masked(name, item, depth + 1) for item in value]
     return value
-
-
-def cleaned_text(text: str) -> str:
-    """A text with stars in place of what looks like a secret."""
-    for pattern in _SECRETS:
-        text = pattern.sub(rf"\1{_MASK}", text)
-    return _PASSWORD_IN_ADDRESS.sub(rf"\1{_MASK}@", text) if "://" in text else text
 
 
 def _name_request(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -81,10 +61,10 @@ def _without_values(_logger: Any, _method: str, event: MutableMapping[str, Any])
     if problem is True:
         problem = sys.exc_info()[1]
     if isinstance(problem, BaseException):
-        frames = traceback.extract_tb(problem.__traceback__)[-_FRAMES:]
+        frames = traceback.extract_tb(problem.__traceback__)[-_MAX_FRAMES:]
         event["error"] = type(problem).__name__
         event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    for name in _DROPPED:
+    for name in _DROPPED_FIELDS:
         event.pop(name, None)
     return event
 

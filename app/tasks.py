@@ -1,4 +1,4 @@
-"""Ending what runs in the background."""
+"""Ending tasks that run in the background."""
 
 from __future__ import annotations
 

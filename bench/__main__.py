@@ -95,7 +95,7 @@ def measure(options: argparse.Namespace, directory: Path, direct: Target) -> dic
             windows = 1 if lane in lanes.ONCE else _WINDOWS
             for window in range(1, windows + 1):
                 for target in [direct, *running]:
-                    if (lane in lanes.OURS_ONLY and not target.is_ours) or _is_away(target):
+                    if (lane in lanes.OURS_ONLY and not target.is_ours) or _is_unreachable(target):
                         continue
                     figures = lanes.run(lane, target, is_quick=options.quick)
                     found.setdefault(lane, {}).setdefault(target.name, []).append(figures)
@@ -144,7 +144,7 @@ def start(options: argparse.Namespace, directory: Path) -> tuple[list[Target], d
     return running, missing
 
 
-def _is_away(target: Target) -> bool:
+def _is_unreachable(target: Target) -> bool:
     return target.process.poll() is not None
 
 

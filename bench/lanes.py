@@ -96,8 +96,12 @@ def latency(target: Target, calls: int) -> Figures:
     """Milliseconds of a call with nobody else there, p50 and p99; `added` is counted from the provider's own."""
     request = target.request(_SMALL)
     asyncio.run(load.latencies(target.port, request, max(20, calls // 10)))
-    found = asyncio.run(load.latencies(target.port, request, calls))
-    return {"calls": calls, "p50_ms": load.quantile(found, 0.5) * 1e3, "p99_ms": load.quantile(found, 0.99) * 1e3}
+    latencies = asyncio.run(load.latencies(target.port, request, calls))
+    return {
+        "calls": calls,
+        "p50_ms": load.quantile(latencies, 0.5) * 1e3,
+        "p99_ms": load.quantile(latencies, 0.99) * 1e3,
+    }
 
 
 def slow_streams(target: Target, streams: int) -> Figures:

@@ -69,12 +69,12 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=5000)
     parser.add_argument("--database-url", required=True)
     parser.add_argument("--freeze", action="store_true", help="hide what the start has made from the garbage collector")
-    asked = parser.parse_args()
-    if asked.freeze:
+    arguments = parser.parse_args()
+    if arguments.freeze:
         gc.collect()
         gc.freeze()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    asyncio.run(bench(asked.database_url, asked.rate, asked.seconds))
+    asyncio.run(bench(arguments.database_url, arguments.rate, arguments.seconds))
 
 
 async def bench(url: str, rate: int, seconds: float) -> None:

@@ -119,15 +119,15 @@ async def _connect(port: int) -> _Connection:
 
 async def run(port: int, request: bytes, calls: int, at_once: int) -> float:
     """Make `calls` calls, `at_once` of them at any time. Answers the seconds that they took."""
-    left = iter(range(calls))
+    remaining = iter(range(calls))
     connections = [await _connect(port) for _ in range(at_once)]
 
-    async def keep_asking(connection: _Connection) -> None:
-        for _ in left:
+    async def send_calls(connection: _Connection) -> None:
+        for _ in remaining:
             await connection.ask(request)
 
     started = time.monotonic()
-    await asyncio.gather(*(keep_asking(connection) for connection in connections))
+    await asyncio.gather(*(send_calls(connection) for connection in connections))
     seconds = time.monotonic() - started
     for connection in connections:
         connection.close()
@@ -138,7 +138,7 @@ async def run_streams(port: int, request: bytes, streams: int, *, spread: float,
     """Open `streams` streams evenly over `spread` seconds, all open at once if they last; read each to its end."""
     times = StreamTimes()
 
-    async def one(number: int) -> None:
+    async def run_stream(number: int) -> None:
         connection = await _connect(port)
         await asyncio.sleep(spread * number / streams)
         await connection.ask(request)
@@ -149,20 +149,20 @@ async def run_streams(port: int, request: bytes, streams: int, *, spread: float,
         times.chunks += connection.chunks
         connection.close()
 
-    await asyncio.gather(*(one(number) for number in range(streams)))
+    await asyncio.gather(*(run_stream(number) for number in range(streams)))
     return times
 
 
 async def latencies(port: int, request: bytes, calls: int) -> list[float]:
     """Seconds of each of `calls` calls, one after the other on one connection."""
     connection = await _connect(port)
-    found = []
+    seconds = []
     for _ in range(calls):
         started = time.perf_counter()
         await connection.ask(request)
-        found.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - started)
     connection.close()
-    return found
+    return seconds
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -29,13 +29,13 @@ _LEAK_KB_PER_1000 = 5.0
 
 def versions() -> dict[str, str]:
     """Of what runs in our own environment."""
-    found = {}
+    installed = {}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def figure(results: Results, lane: str, target: str, name: str) -> list[float]:
@@ -65,9 +65,9 @@ def verdicts(results: Results) -> Iterator[tuple[str, str, float, float]]:
     for server in ("hypercorn", "granian"):
         name = f"quarterdeck {server}"
         for lane, other, most in _RATIOS:
-            found = ratio(results, lane, name, other)
-            if found is not None:
-                yield server, f"CPU per {'chunk' if lane == 'stream' else 'call'}, to {other}", found, most[server]
+            measured = ratio(results, lane, name, other)
+            if measured is not None:
+                yield server, f"CPU per {'chunk' if lane == 'stream' else 'call'}, to {other}", measured, most[server]
         added = added_p99_ms(results, name)
         if added is not None:
             yield server, "added p99 at concurrency 1, ms", added, _ADDED_P99_MS[server]
@@ -100,8 +100,8 @@ def tables(results: Results) -> str:
         "|---|---|---|",
         *_target_rows(results),
     ]
-    for lane, found in results["lanes"].items():
-        lines += ["", f"**{lane}**", "", *_lane_table(results, lane, found)]
+    for lane, measured in results["lanes"].items():
+        lines += ["", f"**{lane}**", "", *_lane_table(results, lane, measured)]
     for name, problem in results["missing"].items():
         lines += ["", f"Not measured: {name}: {problem.splitlines()[0]}"]
     return "\n".join(lines)
@@ -109,28 +109,28 @@ def tables(results: Results) -> str:
 
 def _target_rows(results: Results) -> list[str]:
     cells: dict[str, dict[str, str]] = {}
-    for server, what, found, most in verdicts(results):
-        mark = "met" if found <= most else "**missed**"
-        cells.setdefault(what, {})[server] = f"{_short(found)} (≤ {_short(most)}, {mark})"
+    for server, what, measured, most in verdicts(results):
+        mark = "met" if measured <= most else "**missed**"
+        cells.setdefault(what, {})[server] = f"{_short(measured)} (≤ {_short(most)}, {mark})"
     return [f"| {what} | {row.get('hypercorn', '')} | {row.get('granian', '')} |" for what, row in cells.items()]
 
 
-def _lane_table(results: Results, lane: str, found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    names = list(dict.fromkeys(name for windows in found.values() for window in windows for name in window))
+def _lane_table(results: Results, lane: str, measured: dict[str, list[dict[str, Any]]]) -> list[str]:
+    names = list(dict.fromkeys(name for windows in measured.values() for window in windows for name in window))
     names = [name for name in names if name != "error"]
-    others = [other for other in ("floor", "portkey", "litellm") if "cpu_us" in names and other in found]
+    others = [other for other in ("floor", "portkey", "litellm") if "cpu_us" in names and other in measured]
     lines = [
         "| server | " + " | ".join(names) + "".join(f" | to {other}" for other in others) + " |",
         "|---|" + "---:|" * (len(names) + len(others)),
     ]
-    for target, windows in found.items():
+    for target, windows in measured.items():
         errors = [window["error"] for window in windows if "error" in window]
         if errors:
             lines.append(f"| {target} | {errors[0]} |" + " |" * (len(names) + len(others) - 1))
             continue
         cells = [" / ".join(_short(window[name]) for window in windows) for name in names]
         ratios = [ratio(results, lane, target, other) for other in others]
-        cells += ["" if one is None else f"{one:.3f}" if one < 1 else f"{one:.1f}" for one in ratios]
+        cells += ["" if value is None else f"{value:.3f}" if value < 1 else f"{value:.1f}" for value in ratios]
         lines.append(f"| {target} | " + " | ".join(cells) + " |")
     return lines
 

@@ -3,7 +3,7 @@
     python -m bench.scale --keys 1000000 --rows 10000000 --database-url postgres://postgres@127.0.0.1:5432/scale
 
 The database must be there, and it is emptied (`--keep` measures what is in it). Times are those of a whole request in
-this process, from the ASGI door to the last byte of JSON, without a socket; plans are those of the very statements.
+this process, from the ASGI app to the last byte of JSON, without a socket; plans are those of the very statements.
 """
 
 from __future__ import annotations
@@ -209,13 +209,14 @@ async def _section(url: str, results: list[Result], arguments: argparse.Namespac
         "| Request | fastest ms | median ms | slowest ms | of it CPU here | answer KB |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for one in results:
-        times = f"{min(one.milliseconds):.1f} | {one.median:.1f} | {max(one.milliseconds):.1f} | {min(one.cpu):.1f}"
-        lines.append(f"| {one.name} | {times} | {one.kilobytes:.1f} |")
+    for result in results:
+        slowest, cpu = max(result.milliseconds), min(result.cpu)
+        times = f"{min(result.milliseconds):.1f} | {result.median:.1f} | {slowest:.1f} | {cpu:.1f}"
+        lines.append(f"| {result.name} | {times} | {result.kilobytes:.1f} |")
     lines += ["", "How the large tables were read (`EXPLAIN ANALYZE` of each statement, its time and its scans):", ""]
-    for one in results:
-        lines.append(f"- **{one.name}**")
-        lines.extend(f"  - {plan}" for plan in dict.fromkeys(one.plans))
+    for result in results:
+        lines.append(f"- **{result.name}**")
+        lines.extend(f"  - {plan}" for plan in dict.fromkeys(result.plans))
     return "\n".join([*lines, ""])
 
 

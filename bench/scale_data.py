@@ -109,7 +109,7 @@ async def _people(connection: asyncpg.Connection, keys: int) -> None:
 
 async def _empty_columns(connection: asyncpg.Connection, table: str, given: tuple[str, ...]) -> tuple[str, str]:
     """What else must not be null, as SQL for the column list and the select list."""
-    found = await connection.fetch(
+    required = await connection.fetch(
         "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1 AND is_nullable = 'NO' "
         "AND column_default IS NULL AND column_name <> ALL($2)",
         table,
@@ -119,9 +119,9 @@ async def _empty_columns(connection: asyncpg.Connection, table: str, given: tupl
     objects = ("aliases", "config", "router_settings", "permissions", "metadata", "budget_fallbacks", "model_spend")
     values = [
         "'{}'" if row["column_name"] in (*objects, "model_max_budget") else empty.get(row["data_type"], "now()")
-        for row in found
+        for row in required
     ]
-    return "".join(f", {row['column_name']}" for row in found), "".join(f", {value}" for value in values)
+    return "".join(f", {row['column_name']}" for row in required), "".join(f", {value}" for value in values)
 
 
 async def _calls(connection: asyncpg.Connection, keys: int, rows: int) -> None:

@@ -103,8 +103,8 @@ def _config() -> str:
 
 
 def boot_seconds(server: str, port: int, directory: Path, times: int = 3) -> list[float]:
-    """Seconds from the command to the first sign of life, on a database that is there, of several starts."""
-    found = []
+    """Seconds from the command to the first answer of the liveness probe, of several starts on an existing database."""
+    seconds = []
     folder = directory / f"boot-{server}"
     folder.mkdir()
     (folder / "config.yaml").write_text(_config(), encoding="utf-8")
@@ -118,9 +118,9 @@ def boot_seconds(server: str, port: int, directory: Path, times: int = 3) -> lis
     command += ["--port", str(port), "--server", server]
     for _ in range(times + 1):
         target = _start(server, command, port, "/health/liveliness", folder, environment)
-        found.append(target.boot_seconds)
+        seconds.append(target.boot_seconds)
         target.stop()
-    return found[1:]  # the first one made the database
+    return seconds[1:]  # the first one made the database
 
 
 def start_floor(port: int, directory: Path) -> Target:

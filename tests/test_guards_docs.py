@@ -25,7 +25,7 @@ from tools.reference import (
 
 _STALE = "docs/{} is not what the code says; run: make docs"
 
-# What issue 2 promises to read from the environment.
+# Variables of the field that every deployment guide sets.
 _PROMISED = """
 LITELLM_MASTER_KEY DATABASE_URL REDIS_URL PORT HOST PROXY_BASE_URL UI_USERNAME UI_PASSWORD LITELLM_SALT_KEY
 DISABLE_ADMIN_UI DISABLE_ADMIN_ENDPOINTS DISABLE_LLM_API_ENDPOINTS LITELLM_UI_API_DOC_BASE_URL

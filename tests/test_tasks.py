@@ -8,18 +8,18 @@ from app.tasks import ended
 
 
 async def test_a_task_that_swallows_a_cancellation_is_told_again() -> None:
-    heard = 0
+    cancellations = 0
 
     async def work() -> None:
-        nonlocal heard
-        while heard < 3:
+        nonlocal cancellations
+        while cancellations < 3:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                heard += 1
+                cancellations += 1
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await ended(task)
-    assert (task.done(), heard) == (True, 3)
+    assert (task.done(), cancellations) == (True, 3)

@@ -49,7 +49,7 @@ DEPLOYMENT_KEYS = {
     "tags": "What calls may ask for by their tags, with `enable_tag_filtering`.",
     "num_retries": "Tries after the first; wins over the settings of the router.",
     "max_retries": "Another name of `num_retries`.",
-    "cooldown_time": "Seconds that it rests after failures; 0 is never.",
+    "cooldown_time": "Seconds that it cools down after failures; 0 is never.",
     "keepalive_seconds": "Seconds of silence in a stream after which a comment is sent.",
     "input_cost_per_token": "USD per token of the prompt; wins over the bundled prices.",
     "output_cost_per_token": "USD per token of the answer.",
@@ -58,7 +58,7 @@ DEPLOYMENT_KEYS = {
     "output_cost_per_image": "USD per picture that was made, where the provider does not count tokens.",
     "input_cost_per_image": "The same, unless `output_cost_per_image` is set.",
     "input_cost_per_character": "USD per character that was spoken.",
-    "input_cost_per_second": "USD per second of audio that was heard, where the provider does not count tokens.",
+    "input_cost_per_second": "USD per second of audio, where the provider does not count tokens.",
     "output_cost_per_second": "The same, unless `input_cost_per_second` is set.",
     "input_cost_per_query": "USD per search of `/rerank`, with up to a hundred documents.",
     "use_in_pass_through": "Lends its credential to pass-through ([pass-through.md](pass-through.md)).",
@@ -87,10 +87,13 @@ do yet is named in one warning at the start, and so is a key that nobody knows.
 
 ## Settings
 
-| setting | YAML | environment | default | meaning |
-|---|---|---|---|---|"""
+| setting | YAML | environment | default | stored by the API | meaning |
+|---|---|---|---|---|---|"""
 
 _FILE = """
+*Stored by the API* says when a value that the management API stores counts: `running`, at once on every running
+instance; `restart`, at the next start; `never`, only the operator sets it, by file, environment or command line.
+
 Settings marked *secret* are shown in no log and no message. A duration is a number and a unit: `30s`, `10m`, `7d`.
 
 ## The file
@@ -185,7 +188,8 @@ def _setting_row(item: Field[Any]) -> str:
     meaning = data["doc"] + (" *secret*" if data["is_secret"] else "")
     yaml_key, variable = (f"`{data[source]}`" if data[source] else "" for source in ("yaml", "env"))
     name = item.name.removesuffix("_text").replace("_", " ")
-    return f"| {name} | {yaml_key} | {variable} | {_default(item.default)} | {meaning} |"
+    stored = "never" if data["operator_only"] else "running" if data["runtime"] else "restart"
+    return f"| {name} | {yaml_key} | {variable} | {_default(item.default)} | {stored} | {meaning} |"
 
 
 def _default(value: Any) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..protocols.dialect import Dialect
 from ..protocols.dialects import DIALECTS
 from ..protocols.providers import Provider, split_model
-from ..security.encrypted_settings import shown
+from ..security.masking import MASK, is_provider_secret, masked
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
 
@@ -31,7 +31,6 @@ _GATEWAY_PARAMS = frozenset(
 )
 # Shorter values, as the `none` of a local server, are not masked as credentials.
 _MIN_CREDENTIAL_LENGTH = 8
-_SECRET_WORDS = ("key", "secret", "token", "password", "credential", "headers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,18 +106,12 @@ class Deployment:
     def redacted(self, text: str) -> str:
         """A provider's text with our credentials masked: some providers repeat them in their errors."""
         for credential in self.credentials:
-            text = text.replace(credential, "****")
+            text = text.replace(credential, MASK)
         return text
 
     def public_params(self) -> dict[str, Any]:
         """Its parameters without anything that could hold a secret."""
-        return {
-            key: shown(value)
-            for key, value in self.params.items()
-            if key in ("max_tokens", "input_cost_per_token", "output_cost_per_token", "litellm_credential_name")
-            or key.endswith("_token_cost")
-            or not any(word in key.lower() for word in _SECRET_WORDS)
-        }
+        return {name: masked(value) for name, value in self.params.items() if not is_provider_secret(name)}
 
 
 def build_deployment(

@@ -131,4 +131,4 @@ class Observers(Observer):
 
 
 def _report(observer: Observer, problem: Exception) -> None:
-    log.error("a watcher of calls failed", watcher=type(observer).__name__, reason=type(problem).__name__)
+    log.error("call observer failed", observer=type(observer).__name__, reason=type(problem).__name__)

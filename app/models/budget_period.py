@@ -1,7 +1,7 @@
-"""Budgets that start anew: spend goes back to zero when its period is over.
+"""Budget resets: spend goes back to zero when its period is over.
 
 `start_new_period` does it when a row is read for use, so that a reset is never late for the call that needs it;
-`start_due_periods` does it by and by for the rows that nobody reads. Whose period it is:
+`start_due_periods` does it in the background for the rows that nobody reads. Whose period it is:
 
     own `budget_duration`        the row's `budget_reset_at`: keys, users, teams
     that of its shared budget    the row's `budget_reset_at` too, so that of two customers with one budget each has a
@@ -62,24 +62,26 @@ async def start_new_period(
         budget_id = getattr(row, "budget_id", None)
         budget = await Budget.get_or_none(budget_id=budget_id) if budget_id else None
     if isinstance(row, Organization):
-        if budget is not None and await _start_budget_anew(budget, datetime.now(UTC), calendar):
-            await _read_again(row)
+        if budget is not None and await _reset_budget(budget, datetime.now(UTC), calendar):
+            await _refresh(row)
         return
     now, due = datetime.now(UTC), row.budget_reset_at
-    reset_at = _next(own_duration, budget, now, calendar)
+    reset_at = _next_reset(own_duration, budget, now, calendar)
     if reset_at is None:
         return
     if due is None or now < due:
         # Begun just now, or longer than its budget's period is by now. Nothing is wiped.
         if due is None or (own_duration is None and reset_at < due):
             await type(row).filter(pk=row.pk, budget_reset_at=due).update(budget_reset_at=reset_at)
-            await _read_again(row)
+            await _refresh(row)
         return
-    await type(row).filter(pk=row.pk, budget_reset_at=due).update(**_anew(type(row)), budget_reset_at=reset_at)
-    await _read_again(row)
+    await type(row).filter(pk=row.pk, budget_reset_at=due).update(**_reset_columns(type(row)), budget_reset_at=reset_at)
+    await _refresh(row)
 
 
-def _next(own_duration: str | None, budget: Budget | None, now: datetime, calendar: BudgetCalendar) -> datetime | None:
+def _next_reset(
+    own_duration: str | None, budget: Budget | None, now: datetime, calendar: BudgetCalendar
+) -> datetime | None:
     """When a period that starts now ends; None without a period. One end for all who share a budget that names it."""
     if own_duration is not None:
         return next_reset(own_duration, now, calendar)
@@ -90,7 +92,7 @@ def _next(own_duration: str | None, budget: Budget | None, now: datetime, calend
     return next_reset(budget.budget_duration, now, calendar)
 
 
-def _anew(table: type[Model]) -> dict[str, Any]:
+def _reset_columns(table: type[Model]) -> dict[str, Any]:
     """The columns of a reset, without the time of the next one."""
     columns: dict[str, Any] = {"spend": Decimal(0)}
     if "spend_epoch" in table._meta.fields_map:
@@ -98,7 +100,7 @@ def _anew(table: type[Model]) -> dict[str, Any]:
     return columns
 
 
-async def _read_again(row: BudgetedRow) -> None:
+async def _refresh(row: BudgetedRow) -> None:
     """Take over what the database says now; a row that was deleted meanwhile stays as it was read."""
     fresh = await type(row).get_or_none(pk=row.pk)
     if fresh is not None:
@@ -107,7 +109,7 @@ async def _read_again(row: BudgetedRow) -> None:
                 setattr(row, name, getattr(fresh, name))
 
 
-async def _start_budget_anew(budget: Budget, now: datetime, calendar: BudgetCalendar) -> bool:
+async def _reset_budget(budget: Budget, now: datetime, calendar: BudgetCalendar) -> bool:
     """Move a budget of organizations on to its next period, and them with it. Whether their rows have changed.
 
     `budget.budget_reset_at` is what the database holds afterwards.
@@ -121,7 +123,7 @@ async def _start_budget_anew(budget: Budget, now: datetime, calendar: BudgetCale
     async with in_transaction():
         rows = Budget.filter(budget_id=budget.budget_id, budget_reset_at=due)
         if await rows.update(budget_reset_at=reset_at) and due is not None:
-            await Organization.filter(budget_id=budget.budget_id).update(**_anew(Organization))
+            await Organization.filter(budget_id=budget.budget_id).update(**_reset_columns(Organization))
     fresh = await Budget.get_or_none(budget_id=budget.budget_id)
     budget.budget_reset_at = fresh.budget_reset_at if fresh is not None else reset_at
     return due is not None
@@ -145,7 +147,7 @@ async def start_due_periods(
     for table in (Budget, *_OWN, *_SHARED):
         count = 0
         while time.monotonic() < stop_at:
-            looked_at, reset = await _start_batch(table, now, batch, calendar)
+            looked_at, reset = await _reset_batch(table, now, batch, calendar)
             count += reset
             if looked_at < batch:
                 break
@@ -155,7 +157,7 @@ async def start_due_periods(
     return done
 
 
-async def _start_batch(
+async def _reset_batch(
     table: type[Budget | BudgetedRow], now: datetime, batch: int, calendar: BudgetCalendar
 ) -> tuple[int, int]:
     """Reset up to `batch` due rows in one transaction: how many were looked at, and how many of them were reset."""
@@ -173,19 +175,19 @@ async def _start_batch(
                 await changed.update(budget_reset_at=None)
             elif table is Budget:
                 await changed.update(budget_reset_at=end)
-                count += await _start_organizations_anew(keys)
+                count += await _reset_organizations(keys)
             else:
-                count += await changed.update(**_anew(table), budget_reset_at=end)
+                count += await changed.update(**_reset_columns(table), budget_reset_at=end)
     return len(rows), count
 
 
-async def _start_organizations_anew(budget_ids: list[str]) -> int:
+async def _reset_organizations(budget_ids: list[str]) -> int:
     """Locks them in the order in which ledgers write to them, so that the two cannot wait for each other."""
     theirs = Organization.filter(budget_id__in=budget_ids)
     locked = await theirs.order_by("organization_id").only("organization_id").select_for_update()
     if not locked:
         return 0
-    return await theirs.filter(pk__in=[row.pk for row in locked]).update(**_anew(Organization))
+    return await theirs.filter(pk__in=[row.pk for row in locked]).update(**_reset_columns(Organization))
 
 
 def _due(table: type[Budget | BudgetedRow], now: datetime) -> Q:
@@ -209,7 +211,7 @@ async def _ends(
         own_duration = getattr(row, "budget_duration", None)
         budget = budgets.get(getattr(row, "budget_id", None))
         try:
-            end = _next(own_duration, budget, now, calendar)
+            end = _next_reset(own_duration, budget, now, calendar)
         except ValueError:
             end = None  # no duration at all, which a reader of the row will say; it must not stop the others
         ends[end].append(row.pk)

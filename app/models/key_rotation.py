@@ -1,6 +1,6 @@
 """A key gets a new secret and stays the same key: one row moves to a new hash, and all that names the old one follows.
 
-What was written about the past (spend logs, daily totals, audit) keeps the hash of its time.
+What was written about the past (spend logs, daily totals, audit) has the hash of its time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .virtual_key import DeprecatedKey, VirtualKey
 async def rotate_key(key: VirtualKey, *, token: str, key_name: str, grace: timedelta | None) -> VirtualKey:
     """Move the key to the hash `token`; spend, ids, alias and budget windows stay. Run it inside a transaction.
 
-    The old hash is kept in DeprecatedKey and is good until `revoke_at`: for `grace`, or not at all (None), which then
+    The old hash is stored in DeprecatedKey and is good until `revoke_at`: for `grace`, or not at all (None), which then
     ends every earlier secret of the key too. The row stays after that, so that the spend of a call which began under
     the old hash can find its key. Raises DoesNotExist when the key was rotated or deleted meanwhile, ChangedMeanwhile
     when it was changed otherwise.

@@ -10,7 +10,7 @@ from tortoise.expressions import Q
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from ..security.callback_credentials import shown_metadata
+from ..security.callback_credentials import masked_metadata
 from . import columns
 from .versioned import Versioned
 
@@ -85,7 +85,7 @@ class KeyColumns(Model):
     def to_json(self) -> dict[str, Any]:
         """The row as the management API writes it. It never held the secret."""
         row = {name: columns.json_value(getattr(self, name)) for name in self._meta.fields_map}
-        row["metadata"] = shown_metadata(self.metadata)
+        row["metadata"] = masked_metadata(self.metadata)
         return {**row, "object_permission": None, "status": self.status}
 
     @classmethod
@@ -126,9 +126,9 @@ class VirtualKey(KeyColumns, Versioned):
 
     async def archive(self, *, deleted_by: str | None, deleted_by_api_key: str, changed_by: str | None) -> None:
         """Delete the key and leave a tombstone. Run it inside a transaction."""
-        kept = {name: getattr(self, name) for name in self._meta.fields_map if name != "version"}
+        row = {name: getattr(self, name) for name in self._meta.fields_map if name != "version"}
         await DeletedVirtualKey.create(
-            **kept, deleted_by=deleted_by, deleted_by_api_key=deleted_by_api_key, litellm_changed_by=changed_by
+            **row, deleted_by=deleted_by, deleted_by_api_key=deleted_by_api_key, litellm_changed_by=changed_by
         )
         await self.delete()
 

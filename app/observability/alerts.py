@@ -118,7 +118,7 @@ class AlertObserver(Observer):
             "soft_budget": float(scope.soft_budget) if scope.soft_budget is not None else None,
             **_holder(scope),
         }
-        self._alert(BUDGET, f"{event} {scope.account.name}", message, fields)
+        self._alert(BUDGET, f"{event} {scope.counter.name}", message, fields)
 
     # ---- at most once an hour --------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..security.callback_credentials import is_allowed, opened_variables
+from ..security.callback_credentials import decrypted_variables, is_allowed
 from ..settings import Settings
 from ..settings.callbacks import header_lines
 from ..settings.config_file import http_address
@@ -123,7 +123,7 @@ def caller_target(entry: Mapping[str, Any], settings: Settings) -> Target | None
     Its host must be one that the operator named: rows may be older than that rule.
     """
     name, kind = str(entry.get("callback_name")), entry.get("callback_type")
-    variables = opened_variables(entry, settings.salt_key)
+    variables = decrypted_variables(entry, settings.salt_key)
     occasions = {"on_success": kind != "failure", "on_failure": kind != "success"}
     redacted = settings.turn_off_message_logging or _is_true(variables.get("turn_off_message_logging"))
     try:

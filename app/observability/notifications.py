@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ import structlog
 
 from ..llm.observers import Observers
 from ..settings import Settings
+from ..settings.callbacks import CallbackSettings
 from ..spend.budget import Budgets
 from ..spend.scopes import BudgetScope
 from ..tasks import ended
@@ -216,10 +218,4 @@ def _test_event(target: Target) -> dict[str, Any]:
 
 
 # The settings whose change starts the notifications anew.
-NOTIFICATION_SETTINGS = frozenset(
-    "callbacks success_callback failure_callback callback_settings turn_off_message_logging redact_user_api_key_info "
-    "langfuse_host langfuse_public_key langfuse_secret_key generic_logger_endpoint generic_logger_headers "
-    "callback_hosts alerting alerting_threshold alert_types alert_to_webhook_url alerting_args slack_webhook_url "
-    "webhook_url smtp_host smtp_port smtp_username smtp_password smtp_sender_email smtp_tls alert_emails "
-    "spend_report_days".split()
-)
+NOTIFICATION_SETTINGS = frozenset(item.name for item in fields(CallbackSettings))

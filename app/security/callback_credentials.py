@@ -1,7 +1,7 @@
-"""Logging callbacks of keys and teams, as their metadata keep them under `logging`.
+"""Logging callbacks of keys and teams, as their metadata holds them under `logging`.
 
 Names stand in the clear, the variables (they are credentials) as one ciphertext each. Answers show the names of the
-variables with stars as values. Pure functions over plain JSON.
+variables with masks as values. Pure functions over plain JSON.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 
 from ..settings.callbacks import origin
 from .credentials import decrypt, encrypt
+from .masking import MASK
 
 CALLBACKS = "logging"
 # An older form of the field: one list of names per event, one set of variables.
 OLD_CALLBACKS = "callback_settings"
 ENCRYPTED = "sealed_credentials"
-MASK = "****"
 TYPES = ("success", "failure", "success_and_failure")
 
 _PURPOSE = "team callbacks"
-_WORDS_OF_ADDRESSES = ("host", "url", "endpoint", "base", "address")
+_ADDRESS_WORDS = ("host", "url", "endpoint", "base", "address")
 _MAX_ENTRIES = 40
 
 
@@ -31,7 +31,7 @@ def encrypted_entry(name: str, kind: str, values: Mapping[str, str], salt_key: s
     return {"callback_name": name, "callback_type": kind, "variables": sorted(values), ENCRYPTED: encrypted}
 
 
-def opened_variables(entry: Mapping[str, Any], salt_key: str) -> dict[str, str]:
+def decrypted_variables(entry: Mapping[str, Any], salt_key: str) -> dict[str, str]:
     """The variables of a stored callback; none when they were encrypted under another salt key.
 
     Rows from before they were encrypted have them in the clear.
@@ -49,34 +49,34 @@ def opened_variables(entry: Mapping[str, Any], salt_key: str) -> dict[str, str]:
 
 def stored_entries(*metadata: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], ...]:
     """The callbacks of several holders, one after the other."""
-    found: list[Mapping[str, Any]] = []
+    callbacks: list[Mapping[str, Any]] = []
     for holder in metadata:
         entries = holder.get(CALLBACKS) if holder else None
         if isinstance(entries, list):
-            found.extend(one for one in entries if isinstance(one, Mapping) and "callback_name" in one)
-    return tuple(found[:_MAX_ENTRIES])
+            callbacks.extend(entry for entry in entries if isinstance(entry, Mapping) and "callback_name" in entry)
+    return tuple(callbacks[:_MAX_ENTRIES])
 
 
-def shown_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata without credentials of callbacks, encrypted or not: stars stand where values were."""
-    shown = dict(metadata)
-    if isinstance(shown.get(CALLBACKS), list):
-        shown[CALLBACKS] = [_shown_entry(entry) for entry in shown[CALLBACKS]]
-    old = shown.get(OLD_CALLBACKS)
+def masked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata without credentials of callbacks, encrypted or not: each value is masked."""
+    masked = dict(metadata)
+    if isinstance(masked.get(CALLBACKS), list):
+        masked[CALLBACKS] = [_masked_entry(entry) for entry in masked[CALLBACKS]]
+    old = masked.get(OLD_CALLBACKS)
     if isinstance(old, Mapping) and "callback_vars" in old:
-        shown[OLD_CALLBACKS] = {**old, "callback_vars": _masked(old["callback_vars"])}
-    return shown
+        masked[OLD_CALLBACKS] = {**old, "callback_vars": _masked_variables(old["callback_vars"])}
+    return masked
 
 
-def _shown_entry(entry: Any) -> Any:
+def _masked_entry(entry: Any) -> Any:
     if not isinstance(entry, Mapping):
         return entry
-    kept = {name: value for name, value in entry.items() if name not in (ENCRYPTED, "variables", "callback_vars")}
+    others = {name: value for name, value in entry.items() if name not in (ENCRYPTED, "variables", "callback_vars")}
     names = entry["variables"] if isinstance(entry.get("variables"), list) else entry.get("callback_vars", [])
-    return {**kept, "callback_vars": _masked(names)}
+    return {**others, "callback_vars": _masked_variables(names)}
 
 
-def _masked(names: Any) -> Any:
+def _masked_variables(names: Any) -> Any:
     return dict.fromkeys(names, MASK) if isinstance(names, list | tuple | Mapping) else MASK
 
 
@@ -86,7 +86,9 @@ def entries_of_old_form(old: Any) -> list[dict[str, Any]]:
     Raises ValueError for what is no such mapping.
     """
     lists = [old.get(f"{kind}_callback") or [] for kind in ("success", "failure")] if isinstance(old, Mapping) else []
-    if not lists or not all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists):
+    if not lists or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
+    ):
         raise ValueError("is not a mapping with success_callback, failure_callback and callback_vars")
     success, failure = lists
     return [
@@ -100,9 +102,9 @@ def entries_of_old_form(old: Any) -> list[dict[str, Any]]:
 
 
 def refused_address(values: Mapping[str, str], allowed: Collection[str]) -> str | None:
-    """The first variable that points to a host which the operator did not name; None when there is none."""
+    """The first variable that points to a host which the operator did not allow; None when there is none."""
     for name, value in values.items():
-        is_address = "://" in value or any(word in name.lower() for word in _WORDS_OF_ADDRESSES)
+        is_address = "://" in value or any(word in name.lower() for word in _ADDRESS_WORDS)
         if is_address and value and not is_allowed(value, allowed):
             return name
     return None

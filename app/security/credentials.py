@@ -1,4 +1,4 @@
-"""Secrets and what we keep of them. Pure functions: no I/O, no settings.
+"""Secrets and what is stored of them. Pure functions: no I/O, no settings.
 
 Virtual keys are stored as SHA-256 (they are 128 random bits, so a slow hash would buy nothing and cost every call);
 passwords as scrypt; provider credentials and sessions as ciphertext (Fernet) under a key derived from the salt key.
@@ -34,7 +34,7 @@ def new_virtual_key() -> str:
 
 
 def hash_key(key: str) -> str:
-    """What the database keeps of a key: the SHA-256 of the whole secret, in hex."""
+    """What the database stores of a key: the SHA-256 of the whole secret, in hex."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

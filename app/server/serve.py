@@ -166,9 +166,7 @@ async def _prepare_database(settings: Settings) -> None:
             raise SettingsError(
                 f"database: {settings.database_url} cannot be opened; check the path and its rights"
             ) from None
-        log.warning(
-            "the database cannot be reached; serving without it until it answers", reason=type(problem).__name__
-        )
+        log.warning("database unreachable at start", reason=type(problem).__name__)
         return
     except DATABASE_REFUSED as problem:
         raise _refusal(settings, problem) from None

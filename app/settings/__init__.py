@@ -13,8 +13,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,14 +22,10 @@ from .budgets import BudgetSettings
 from .callbacks import CallbackSettings
 from .config_file import (
     ConfigFile,
-    Network,
     SettingsError,
     WorkerEntry,
     database_address,
-    duration,
     http_address,
-    money,
-    network_ranges,
     read_config_file,
     redis_address,
 )
@@ -41,6 +35,7 @@ from .observability import ObservabilitySettings
 from .pass_through import PassThroughSettings
 from .response_cache import CacheSettings, redis_url_of
 from .routing import RoutingSettings
+from .sign_in import SignInSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +46,7 @@ class Settings(
     PassThroughSettings,
     RoutingSettings,
     CallbackSettings,
+    SignInSettings,
 ):
     """What one instance was told. Times are `timedelta`, money is `Decimal` USD, secrets are absent from `repr`."""
 
@@ -61,6 +57,7 @@ class Settings(
         env="LITELLM_MASTER_KEY",
         yaml="general_settings.master_key",
         is_secret=True,
+        operator_only=True,
     )
     database_url: str = setting(
         "`postgres://`, `postgresql://` or `sqlite://`. Without one: a SQLite file in the state directory.",
@@ -69,32 +66,37 @@ class Settings(
         env="DATABASE_URL",
         yaml="general_settings.database_url",
         is_secret=True,
+        operator_only=True,
     )
     database_pool_size: int = setting(
         "Most connections that one process opens to PostgreSQL.",
         whole,
         10,
         yaml="general_settings.database_connection_pool_limit",
+        operator_only=True,
     )
     database_connection_timeout: float = setting(
         "Seconds that a statement waits for a free connection before the answer is 503.",
         positive,
         5.0,
         yaml="general_settings.database_connection_timeout",
+        operator_only=True,
     )
     redis_url: str | None = setting(
         "Shares login codes and sign-in throttling between processes. Optional.",
         redis_address,
         env="REDIS_URL",
         is_secret=True,
+        operator_only=True,
     )
-    host: str = setting("Address to listen on.", text, "0.0.0.0", env="HOST")
-    port: int = setting("Port to listen on.", port, 4000, env="PORT")
+    host: str = setting("Address to listen on.", text, "0.0.0.0", env="HOST", operator_only=True)
+    port: int = setting("Port to listen on.", port, 4000, env="PORT", operator_only=True)
     state_dir: Path = setting(
         "Directory of local state: the spend journal and the embedded database.",
         Path,
         Path(".quarterdeck"),
         env="QUARTERDECK_STATE_DIR",
+        operator_only=True,
     )
     proxy_base_url: str | None = setting(
         "Public address of this instance, when it differs from what a request shows.",
@@ -102,73 +104,79 @@ class Settings(
         env="PROXY_BASE_URL",
     )
     server_root_path: str = setting("Path prefix shown by discovery.", text, "", env="SERVER_ROOT_PATH")
-    ui_username: str = setting("Name of the built-in admin.", text, "admin", env="UI_USERNAME")
-    ui_password: str | None = setting(
-        "Password of the built-in admin. Without one the master key is the password.",
-        text,
-        env="UI_PASSWORD",
-        is_secret=True,
-    )
     salt_key_text: str | None = setting(
         "Encrypts stored provider credentials. Without one a key derived from the master key does.",
         text,
         env="LITELLM_SALT_KEY",
         is_secret=True,
+        operator_only=True,
     )
     disable_admin_ui: bool = setting(
-        "Do not serve the console: its pages answer 404.", boolean, False, env="DISABLE_ADMIN_UI"
-    )
-    disable_admin_endpoints: bool = setting(
-        "Refuse the management API with 403.", boolean, False, env="DISABLE_ADMIN_ENDPOINTS"
-    )
-    disable_llm_api_endpoints: bool = setting(
-        "Refuse the LLM routes with 403.", boolean, False, env="DISABLE_LLM_API_ENDPOINTS"
-    )
-    disable_env_credential_login: bool = setting(
-        "Refuse the built-in admin at sign-in.",
+        "Do not serve the console: its pages answer 404.",
         boolean,
         False,
-        yaml="general_settings.disable_env_credential_login",
+        env="DISABLE_ADMIN_UI",
+        operator_only=True,
+    )
+    disable_admin_endpoints: bool = setting(
+        "Refuse the management API with 403.",
+        boolean,
+        False,
+        env="DISABLE_ADMIN_ENDPOINTS",
+        operator_only=True,
+    )
+    disable_llm_api_endpoints: bool = setting(
+        "Refuse the LLM routes with 403.",
+        boolean,
+        False,
+        env="DISABLE_LLM_API_ENDPOINTS",
+        operator_only=True,
     )
     api_doc_base_url: str | None = setting(
-        "Address that code samples in the console show.", http_address, env="LITELLM_UI_API_DOC_BASE_URL"
+        "Address that code samples in the console show.",
+        http_address,
+        env="LITELLM_UI_API_DOC_BASE_URL",
+        runtime=True,
     )
     control_plane_url: str | None = setting(
         "On a worker: origin of the control plane that may sign people in here. Turns `/v3/login` on.",
         http_address,
         yaml="general_settings.control_plane_url",
     )
-    session_duration: timedelta = setting(
-        "How long a console session lasts.", duration, timedelta(hours=24), env="LITELLM_UI_SESSION_DURATION"
-    )
-    max_ui_session_budget: Decimal = setting(
-        "USD that one console session may spend on LLM calls.",
-        money,
-        Decimal(1),
-        yaml="litellm_settings.max_ui_session_budget",
-    )
     max_request_size_mb: float = setting(
         "Largest request body in MB; more is 413.", positive, 64.0, yaml="general_settings.max_request_size_mb"
     )
     request_timeout: float = setting(
-        "Seconds that a whole upstream call may take.", positive, 6000.0, yaml="litellm_settings.request_timeout"
+        "Seconds that a whole upstream call may take.",
+        positive,
+        6000.0,
+        yaml="litellm_settings.request_timeout",
+        runtime=True,
     )
     router_timeout: float | None = setting(
-        "The same, set on the router; wins over `request_timeout`.", positive, yaml="router_settings.timeout"
+        "The same, set on the router; wins over `request_timeout`.",
+        positive,
+        yaml="router_settings.timeout",
+        runtime=True,
     )
     stream_timeout: float | None = setting(
-        "Seconds of silence after which a stream counts as dead.", positive, yaml="router_settings.stream_timeout"
+        "Seconds of silence after which a stream counts as dead.",
+        positive,
+        yaml="router_settings.stream_timeout",
+        runtime=True,
     )
     stream_keepalive: float | None = setting(
         "Seconds of silence after which a stream gets a comment, also before its first event: then the status is sent.",
         positive,
         yaml="litellm_settings.sse_keepalive_ping_interval_seconds",
+        runtime=True,
     )
     always_include_stream_usage: bool = setting(
         "Send the usage chunk of a stream also to clients that did not ask.",
         boolean,
         False,
         yaml="general_settings.always_include_stream_usage",
+        runtime=True,
     )
     spend_flush_seconds: float = setting(
         "Seconds between two writes of spend to the database.",
@@ -187,24 +195,7 @@ class Settings(
         "One more header that may carry `Bearer <key>`; wins over all others.",
         text,
         yaml="general_settings.litellm_key_header_name",
-    )
-    failed_login_limit: int = setting(
-        "Wrong passwords that one source may try per window; half of it for one source and user name.",
-        whole,
-        10,
-        yaml="general_settings.max_failed_login_attempts_per_source",
-    )
-    failed_login_window: int = setting(
-        "Length of that window in seconds.", whole, 60, yaml="general_settings.failed_login_window_seconds"
-    )
-    failed_login_block: int = setting(
-        "Seconds that a throttled source waits.", whole, 300, yaml="general_settings.failed_login_block_seconds"
-    )
-    trusted_proxy_ranges: tuple[Network, ...] | None = setting(
-        "Reverse proxies whose X-Forwarded-For is believed, as `[10.0.0.0/8]`; `[]`: clients connect directly. "
-        "Declared, sign-in counts failures per address as well.",
-        network_ranges,
-        yaml="general_settings.trusted_proxy_ranges",
+        runtime=True,
     )
     permit_weak_master_key: bool = setting(
         "Silences the warning about a well-known master key.",
@@ -212,6 +203,7 @@ class Settings(
         False,
         env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
         yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
+        operator_only=True,
     )
     process_count: int = setting("Processes that share the port, as `--workers` says.", processes, 1, env="NUM_WORKERS")
     workers: tuple[WorkerEntry, ...] = ()

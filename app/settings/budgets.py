@@ -31,6 +31,7 @@ class BudgetSettings:
         client_error,
         422,
         yaml="litellm_settings.budget_exceeded_status_code",
+        runtime=True,
     )
     budget_zone: tzinfo = setting(
         "Time zone in which days, weeks and months of budgets begin.",
@@ -124,34 +125,44 @@ class BudgetSettings:
         whole,
         8,
         yaml="general_settings.password_policy_min_length",
+        runtime=True,
     )
     default_key_generate_params: Mapping[str, Any] | None = setting(
         "Fields of /key/generate that a request does not send.",
         mapping,
         yaml="litellm_settings.default_key_generate_params",
+        runtime=True,
     )
     upperbound_key_generate_params: Mapping[str, Any] | None = setting(
         "Highest values that /key/generate accepts.",
         mapping,
         yaml="litellm_settings.upperbound_key_generate_params",
+        runtime=True,
     )
     key_generation_settings: Mapping[str, Any] | None = setting(
         "Who may make keys: `team_key_generation` and `personal_key_generation`.",
         mapping,
         yaml="litellm_settings.key_generation_settings",
+        runtime=True,
     )
     disable_custom_api_keys: bool = setting(
-        "Refuse keys whose secret the caller chose.", boolean, False, yaml="litellm_settings.disable_custom_api_keys"
+        "Refuse keys whose secret the caller chose.",
+        boolean,
+        False,
+        yaml="litellm_settings.disable_custom_api_keys",
+        runtime=True,
     )
     default_internal_user_params: Mapping[str, Any] | None = setting(
         "Fields of /user/new that a request does not send.",
         mapping,
         yaml="litellm_settings.default_internal_user_params",
+        runtime=True,
     )
     default_team_params: Mapping[str, Any] | None = setting(
         "Fields of /team/new that a request does not send.",
         mapping,
         yaml="litellm_settings.default_team_params",
+        runtime=True,
     )
     user_header_name: str | None = setting(
         "Header that names the end user of a call.", text, yaml="general_settings.user_header_name"

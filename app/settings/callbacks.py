@@ -1,4 +1,4 @@
-"""Settings of callbacks and alerts: who is told of calls, and of trouble. What app/watch reads of `Settings`."""
+"""Settings of callbacks and alerts: who is notified of calls, and of failures. Part of `Settings`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .declaration import boolean, mapping, port, positive, setting, text
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 _MAX_NAMES = 50
-# What the connection itself says.
+# Headers of the connection itself.
 _REFUSED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 
 
@@ -22,10 +22,10 @@ def names(value: Any) -> tuple[str, ...]:
     entries = value.split(",") if isinstance(value, str) else value
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError("is not a list of names")
-    found = tuple(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
-    if len(found) > _MAX_NAMES:
+    unique = tuple(dict.fromkeys(entry.strip() for entry in entries if entry.strip()))
+    if len(unique) > _MAX_NAMES:
         raise ValueError(f"names more than {_MAX_NAMES}")
-    return found
+    return unique
 
 
 def header_lines(value: Any) -> tuple[tuple[str, str], ...]:
@@ -88,11 +88,11 @@ def origins(value: Any) -> tuple[str, ...]:
 
 def webhook_addresses(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Alert type -> addresses, from `{type: address}` or `{type: [address, …]}`."""
-    found = {}
+    addresses = {}
     for name, entry in mapping(value).items():
         entries = entry if isinstance(entry, list | tuple) else [entry]
-        found[name] = tuple(receiver_address(one) for one in entries)
-    return found
+        addresses[name] = tuple(receiver_address(address) for address in entries)
+    return addresses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,46 +100,68 @@ class CallbackSettings:
     """Durations are seconds."""
 
     callbacks: tuple[str, ...] = setting(
-        "Who is told of every call, good or bad: `langfuse`, `generic_api`, a name of `callback_settings`.",
+        "Who is notified of every call, good or bad: `langfuse`, `generic_api`, a name of `callback_settings`.",
         names,
         (),
         yaml="litellm_settings.callbacks",
+        runtime=True,
     )
     success_callback: tuple[str, ...] = setting(
-        "Who is told of calls that went well.", names, (), yaml="litellm_settings.success_callback"
+        "Who is notified of calls that succeeded.",
+        names,
+        (),
+        yaml="litellm_settings.success_callback",
+        runtime=True,
     )
     failure_callback: tuple[str, ...] = setting(
-        "Who is told of calls that failed.", names, (), yaml="litellm_settings.failure_callback"
+        "Who is notified of calls that failed.",
+        names,
+        (),
+        yaml="litellm_settings.failure_callback",
+        runtime=True,
     )
     callback_settings: Mapping[str, Any] | None = setting(
         "Own callbacks by name: `{callback_type: generic_api, endpoint, headers}`. May stand at the top of the file.",
         mapping,
         yaml="litellm_settings.callback_settings",
         is_secret=True,
+        operator_only=True,
     )
     turn_off_message_logging: bool = setting(
-        "Tell callbacks of calls without prompts and answers.",
+        "Notify callbacks of calls without prompts and answers.",
         boolean,
         False,
         yaml="litellm_settings.turn_off_message_logging",
+        runtime=True,
     )
     redact_user_api_key_info: bool = setting(
-        "Tell callbacks of calls without key, user and team.",
+        "Notify callbacks of calls without key, user and team.",
         boolean,
         False,
         yaml="litellm_settings.redact_user_api_key_info",
+        runtime=True,
     )
     langfuse_host: str | None = setting(
         "Langfuse. Without one `https://cloud.langfuse.com`. Callbacks of keys and teams may use this host.",
         service_address,
         env="LANGFUSE_HOST",
+        runtime=True,
     )
-    langfuse_public_key: str | None = setting("Public key of a Langfuse project.", text, env="LANGFUSE_PUBLIC_KEY")
+    langfuse_public_key: str | None = setting(
+        "Public key of a Langfuse project.", text, env="LANGFUSE_PUBLIC_KEY", runtime=True
+    )
     langfuse_secret_key: str | None = setting(
-        "Secret key of a Langfuse project.", text, env="LANGFUSE_SECRET_KEY", is_secret=True
+        "Secret key of a Langfuse project.",
+        text,
+        env="LANGFUSE_SECRET_KEY",
+        is_secret=True,
+        runtime=True,
     )
     generic_logger_endpoint: str | None = setting(
-        "Where `generic_api` posts events; without one `WEBHOOK_URL`.", receiver_address, env="GENERIC_LOGGER_ENDPOINT"
+        "Where `generic_api` posts events; without one `WEBHOOK_URL`.",
+        receiver_address,
+        env="GENERIC_LOGGER_ENDPOINT",
+        operator_only=True,
     )
     generic_logger_headers: tuple[tuple[str, str], ...] = setting(
         "Headers of those posts: `name=value,other=value`.",
@@ -147,56 +169,79 @@ class CallbackSettings:
         (),
         env="GENERIC_LOGGER_HEADERS",
         is_secret=True,
+        operator_only=True,
     )
     callback_hosts: tuple[str, ...] = setting(
         "Hosts beside `LANGFUSE_HOST` that callbacks of keys and teams may send to: `logs.example,http://10.0.0.5:3000`.",
         origins,
         (),
         env="QUARTERDECK_CALLBACK_HOSTS",
+        operator_only=True,
     )
     alerting: tuple[str, ...] = setting(
-        "Where alerts go: `slack`, `webhook`, `email`.", names, (), yaml="general_settings.alerting"
+        "Where alerts go: `slack`, `webhook`, `email`.",
+        names,
+        (),
+        yaml="general_settings.alerting",
+        runtime=True,
     )
     alerting_threshold: float = setting(
         "Seconds until an answer, or its first chunk, above which a call is slow.",
         positive,
         300.0,
         yaml="general_settings.alerting_threshold",
+        runtime=True,
     )
     alert_types: tuple[str, ...] | None = setting(
         "The alerts that are sent, as `budget_alerts`; without it all of them.",
         names,
         yaml="general_settings.alert_types",
+        runtime=True,
     )
     alert_to_webhook_url: Mapping[str, tuple[str, ...]] | None = setting(
         "Slack webhooks of single alert types, in place of `SLACK_WEBHOOK_URL`.",
         webhook_addresses,
         yaml="general_settings.alert_to_webhook_url",
         is_secret=True,
+        runtime=True,
     )
     alerting_args: Mapping[str, Any] | None = setting(
         "`budget_alert_ttl` and `outage_alert_ttl`: seconds in which the same alert is sent once, 3600 unless set.",
         mapping,
         yaml="general_settings.alerting_args",
+        runtime=True,
     )
     spend_report_days: int | None = setting(
         "How often a report of spend is sent as an alert, as `7d`; without it never.",
         whole_days,
         yaml="general_settings.spend_report_frequency",
         to_json=lambda days: days and f"{days}d",
+        runtime=True,
     )
     slack_webhook_url: str | None = setting(
-        "Slack webhook of alerts.", receiver_address, env="SLACK_WEBHOOK_URL", is_secret=True
+        "Slack webhook of alerts.",
+        receiver_address,
+        env="SLACK_WEBHOOK_URL",
+        is_secret=True,
+        runtime=True,
     )
     webhook_url: str | None = setting(
-        "Where alerts are posted as JSON.", receiver_address, env="WEBHOOK_URL", is_secret=True
+        "Where alerts are posted as JSON.",
+        receiver_address,
+        env="WEBHOOK_URL",
+        is_secret=True,
+        runtime=True,
     )
-    smtp_host: str | None = setting("Mail server of alerts.", text, env="SMTP_HOST")
-    smtp_port: int = setting("Its port.", port, 587, env="SMTP_PORT")
-    smtp_username: str | None = setting("Name to sign in with there.", text, env="SMTP_USERNAME")
-    smtp_password: str | None = setting("Password of that name.", text, env="SMTP_PASSWORD", is_secret=True)
-    smtp_sender_email: str | None = setting("Sender of mails.", text, env="SMTP_SENDER_EMAIL")
-    smtp_tls: bool = setting("Encrypt the connection to the mail server (STARTTLS).", boolean, True, env="SMTP_TLS")
+    smtp_host: str | None = setting("Mail server of alerts.", text, env="SMTP_HOST", runtime=True)
+    smtp_port: int = setting("Its port.", port, 587, env="SMTP_PORT", runtime=True)
+    smtp_username: str | None = setting("Name to sign in with there.", text, env="SMTP_USERNAME", runtime=True)
+    smtp_password: str | None = setting(
+        "Password of that name.", text, env="SMTP_PASSWORD", is_secret=True, runtime=True
+    )
+    smtp_sender_email: str | None = setting("Sender of mails.", text, env="SMTP_SENDER_EMAIL", runtime=True)
+    smtp_tls: bool = setting(
+        "Encrypt the connection to the mail server (STARTTLS).", boolean, True, env="SMTP_TLS", operator_only=True
+    )
     alert_emails: tuple[str, ...] = setting(
         "Who gets alerts by e-mail; without it the sender's own address.", names, (), env="QUARTERDECK_ALERT_EMAILS"
     )

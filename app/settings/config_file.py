@@ -232,8 +232,8 @@ def _credential_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
         values, info = row.get("credential_values"), row.get("credential_info") or {}
         if not isinstance(values, dict) or not isinstance(info, dict):
             raise SettingsError(f"{where}.credential_values: is not a mapping; write `api_key: …` lines below it")
-        kept = {key: value for key, value in values.items() if value is not None}
-        credentials[row["credential_name"]] = {**row, "credential_values": kept, "credential_info": info}
+        present = {key: value for key, value in values.items() if value is not None}
+        credentials[row["credential_name"]] = {**row, "credential_values": present, "credential_info": info}
     return tuple(credentials.values())
 
 
@@ -302,7 +302,7 @@ def redis_address(value: Any) -> str:
 def _split(value: Any) -> SplitResult:
     try:
         parts = urlsplit(str(value))
-        _ = parts.port  # read when asked for only
+        _ = parts.port  # parsed on access only
     except ValueError:
         raise ValueError("cannot be read; check the port, and write special characters as %XX") from None
     return parts

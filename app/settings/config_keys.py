@@ -1,4 +1,4 @@
-"""The key names of the contract's YAML file (contract llm.md §2): facts, kept apart from the code that reads them.
+"""The key names of the contract's YAML file: facts, apart from the code that reads them.
 
 A key that is listed here and not in `SUPPORTED_KEYS` is named in one warning at start. Move it when it gains effect.
 """
@@ -184,8 +184,8 @@ SUPPORTED_KEYS = frozenset(
     + [f"model_info.{key}" for key in _SUPPORTED_MODEL_INFO]
 )
 
-# Environment variables of the contract that do nothing here yet (contract llm.md §3, auth.md §3, §7). Those that the
-# field sets in every container, such as LITELLM_MODE, and provider keys are not among them.
+# Environment variables of the contract that do nothing here yet. Those that the field sets in every container, such as
+# LITELLM_MODE, and provider keys are not among them.
 CONTRACT_VARIABLES = tuple(
     """
 DATABASE_HOST DATABASE_PORT DATABASE_USERNAME DATABASE_PASSWORD DATABASE_NAME DATABASE_SCHEMA DIRECT_URL

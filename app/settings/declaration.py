@@ -100,14 +100,23 @@ def setting(
     yaml: str | None = None,
     also: str | None = None,
     is_secret: bool = False,
+    runtime: bool = False,
+    operator_only: bool = False,
     to_json: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare one setting: what it means, how text becomes a value, and where the text comes from.
 
     `also`: another place in the file, read when `yaml` is not there. `to_json`: the value as JSON, for objects.
+    `runtime`: it is read anew on every use, so a value that the API stores takes effect while an instance runs; others
+    wait for the next start. `operator_only`: never read from the database. That is what an instance needs before it
+    can read its database, and who may enter it at all: whoever may change settings over the API must not be able to
+    become the operator, nor to lock the operator out. Raises ValueError for both at once.
     """
+    if runtime and operator_only:
+        raise ValueError("a setting of the operator is read once, at the start")
     places = {"env": env, "yaml": yaml, "also": also}
-    metadata = {"doc": doc, "parse": parse, **places, "is_secret": is_secret, "to_json": to_json}
+    effect = {"runtime": runtime, "operator_only": operator_only}
+    metadata = {"doc": doc, "parse": parse, **places, **effect, "is_secret": is_secret, "to_json": to_json}
     return field(default=default, metadata=metadata, repr=not is_secret)
 
 

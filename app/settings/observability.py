@@ -34,12 +34,12 @@ def _metrics_config(value: Any) -> Mapping[str, tuple[str, ...] | None]:
     """Metric -> the labels that it carries, None for its own. From a list of `{group, metrics, include_labels}`."""
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
         raise ValueError("is not a list; write `- {group: …, metrics: […], include_labels: […]}`")
-    found: dict[str, tuple[str, ...] | None] = {}
+    labels_of: dict[str, tuple[str, ...] | None] = {}
     for entry in value:
         labels = entry.get("include_labels")
         for name in _names(entry.get("metrics") or ()):
-            found[name] = None if labels is None else _names(labels)
-    return MappingProxyType(found)
+            labels_of[name] = None if labels is None else _names(labels)
+    return MappingProxyType(labels_of)
 
 
 def _level(value: Any) -> str:

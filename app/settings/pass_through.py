@@ -134,7 +134,7 @@ def _cost(value: Any) -> Decimal:
 def _methods(value: Any) -> frozenset[str] | None:
     if value is None:
         return None
-    methods = frozenset(str(one).upper() for one in value) if isinstance(value, list | tuple) else frozenset()
+    methods = frozenset(str(method).upper() for method in value) if isinstance(value, list | tuple) else frozenset()
     if not methods or not methods <= set(METHODS):
         raise ValueError(f"methods is not a list of {', '.join(METHODS)}")
     return methods
@@ -144,27 +144,29 @@ def endpoints(value: Any) -> tuple[PassThroughEndpoint, ...]:
     """All entries. Raises ValueError also for a path that two of them have."""
     if not isinstance(value, list | tuple):
         raise ValueError("is not a list; write one `- path: …` entry per endpoint")
-    found = tuple(read_endpoint(row) for row in value)
-    paths = [one.path for one in found]
+    entries = tuple(read_endpoint(row) for row in value)
+    paths = [entry.path for entry in entries]
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f"has two entries for {path}")
-    return found
+    return entries
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassThroughSettings:
-    """What is relayed to where, and how long the other side may be silent."""
+    """What is relayed to where, and the timeout of the other side."""
 
     pass_through_endpoints: tuple[PassThroughEndpoint, ...] = setting(
         "Addresses of this instance that relay to another one, as `[{path: /v1/rerank, target: https://…}]`.",
         endpoints,
         (),
         yaml="general_settings.pass_through_endpoints",
+        runtime=True,
     )
     pass_through_timeout: float = setting(
         "Seconds of silence after which a pass-through call counts as dead.",
         positive,
         600.0,
         yaml="general_settings.pass_through_request_timeout",
+        runtime=True,
     )

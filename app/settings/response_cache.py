@@ -1,4 +1,4 @@
-"""Settings of the cache of answers: where answers are kept, how long, and who shares them. Part of `Settings`."""
+"""Settings of the response cache: where answers are stored, how long, and who shares them. Part of `Settings`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .config_file import redis_address
 from .declaration import EMPTY, boolean, mapping, port, positive, setting, text, whole
 
 LOCAL, REDIS = "local", "redis"
-# The field's other places for answers: an instance that names one starts and keeps them in memory.
+# The field's other stores: an instance that names one starts, and stores answers in memory.
 _OTHER_KINDS = ("redis-semantic", "valkey-semantic", "qdrant-semantic", "s3", "gcs", "azure-blob", "disk")
 _MODES = ("default_on", "default_off")
 # Who shares answers. The last is the field's own behaviour.
@@ -54,7 +54,7 @@ class CacheParams:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """What makes it the same store: another one means that answers are kept elsewhere."""
+        """What identifies the store: another value means that answers are stored elsewhere."""
         if self.redis_url is not None:
             return self.redis_url, self.max_connections
         return self.max_entries, self.max_bytes
@@ -100,9 +100,9 @@ def redis_url_of(variables: Mapping[str, Any], prefix: str = "") -> str | None:
         return None
     user, password = (quote(str(part(name, "")), safe="") for name in ("username", "password"))
     login = f"{user}:{password}@" if user or password else ""
-    shown = f"[{host}]" if ":" in str(host) else host
+    netloc = f"[{host}]" if ":" in str(host) else host
     scheme = "rediss" if boolean(part("ssl", False)) else "redis"
-    return f"{scheme}://{login}{shown}:{port(part('port', 6379))}/{whole(part('db', 0))}"
+    return f"{scheme}://{login}{netloc}:{port(part('port', 6379))}/{whole(part('db', 0))}"
 
 
 def _address(named: Mapping[str, Any], redis_url: str | None, warnings: list[str]) -> str | None:
@@ -110,20 +110,20 @@ def _address(named: Mapping[str, Any], redis_url: str | None, warnings: list[str
     names_redis = bool(named.get("url") or named.get("host"))
     kind = named.get("type", REDIS if names_redis or redis_url else LOCAL)
     if kind in _OTHER_KINDS:
-        warnings.append(f"cache_params.type: {kind} is not supported; answers are kept in memory, each process its own")
+        warnings.append(f"cache_params.type: {kind} is not supported; each process stores answers in its own memory")
         return None
     if kind not in (LOCAL, REDIS):
         raise ValueError(f"has the type {kind!r}; use {LOCAL} or {REDIS}")
     if kind == LOCAL:
         return None
     # A password of the environment goes to the address of the environment only.
-    found = _read(named, "url", redis_address, None) or redis_url_of(named) or redis_url
-    if found is None:
+    address = _read(named, "url", redis_address, None) or redis_url_of(named) or redis_url
+    if address is None:
         warnings.append(
-            "cache_params.type: redis has no address (url, host or REDIS_URL); answers are kept in memory, "
+            "cache_params.type: redis has no address (url, host or REDIS_URL); answers are stored in memory, "
             "each process its own"
         )
-    return found
+    return address
 
 
 def _read(named: Mapping[str, Any], name: str, parse: Callable[[Any], Any], default: Any) -> Any:
@@ -157,15 +157,15 @@ def is_namespace(name: str) -> bool:
 
 
 def _call_types(value: Any) -> frozenset[str]:
-    if not isinstance(value, list | tuple) or not all(one in _CALL_TYPES for one in value):
+    if not isinstance(value, list | tuple) or not all(call_type in _CALL_TYPES for call_type in value):
         raise ValueError(f"is not a list of {', '.join(_CALL_TYPES)}")
     return frozenset(value)
 
 
 def _checked_params(value: Any) -> Mapping[str, Any]:
-    found = mapping(value)
-    read_cache_params(found)
-    return found
+    params = mapping(value)
+    read_cache_params(params)
+    return params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +177,7 @@ class CacheSettings:
         boolean,
         False,
         yaml="litellm_settings.cache",
+        runtime=True,
     )
     cache_params: Mapping[str, Any] = setting(
         "Where, how long and for whom answers are cached; see docs/caching.md.",
@@ -184,4 +185,5 @@ class CacheSettings:
         EMPTY,
         yaml="litellm_settings.cache_params",
         is_secret=True,
+        runtime=True,
     )

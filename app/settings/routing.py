@@ -56,14 +56,14 @@ def fallback_targets(value: Any) -> tuple[FallbackTarget, ...]:
         value = [value]
     if not isinstance(value, Sequence):
         raise ValueError("is not a list of model names")
-    found: list[FallbackTarget] = []
+    targets: list[FallbackTarget] = []
     for entry in value:
         model = entry.get("model") if isinstance(entry, Mapping) else entry
         if not isinstance(model, str) or not model:
             raise ValueError("has a target that is neither a model name nor an object with `model`")
         fields = {key: item for key, item in entry.items() if key != "model"} if isinstance(entry, Mapping) else {}
-        found.append(FallbackTarget(model, MappingProxyType(fields)))
-    return tuple(found)
+        targets.append(FallbackTarget(model, MappingProxyType(fields)))
+    return tuple(targets)
 
 
 def fallback_groups(value: Any) -> Fallbacks:
@@ -71,22 +71,22 @@ def fallback_groups(value: Any) -> Fallbacks:
     rows = [value] if isinstance(value, Mapping) else value
     if not isinstance(rows, Sequence) or isinstance(rows, str) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError("is not a list; write `- group: [other-group]` lines below it")
-    found: dict[str, tuple[FallbackTarget, ...]] = {}
+    groups: dict[str, tuple[FallbackTarget, ...]] = {}
     for row in rows:
         for group, targets in row.items():
-            found[str(group)] = (*found.get(str(group), ()), *fallback_targets(targets))
-    return MappingProxyType(found)
+            groups[str(group)] = (*groups.get(str(group), ()), *fallback_targets(targets))
+    return MappingProxyType(groups)
 
 
 def _policy(value: Any, ending: str) -> FailurePolicy:
-    found: dict[str, int] = {}
+    policy: dict[str, int] = {}
     known = {f"{kind}Error{ending}": kind for kind in FAILURE_KINDS} | {f"Default{ending}": DEFAULT_KIND}
     for name, number in mapping(value).items():
         if name not in known:
             raise ValueError(f"has {name!r}; use {', '.join(known)}")
         if number is not None:
-            found[known[name]] = whole(number)
-    return MappingProxyType(found)
+            policy[known[name]] = whole(number)
+    return MappingProxyType(policy)
 
 
 def retry_policy(value: Any) -> FailurePolicy:
@@ -115,14 +115,14 @@ def _zero_or_more(value: Any) -> float:
 
 def _aliases(value: Any) -> Mapping[str, tuple[str, bool]]:
     """Alias -> (group, whether lists leave the alias out)."""
-    found: dict[str, tuple[str, bool]] = {}
+    aliases: dict[str, tuple[str, bool]] = {}
     for alias, target in mapping(value).items():
         is_object = isinstance(target, Mapping)
         model = target.get("model") if is_object else target
         if not isinstance(model, str) or not model:
             raise ValueError(f"has the alias {alias!r} of no model; write `alias: group`")
-        found[alias] = (model, is_object and boolean(target.get("hidden", False)))
-    return MappingProxyType(found)
+        aliases[alias] = (model, is_object and boolean(target.get("hidden", False)))
+    return MappingProxyType(aliases)
 
 
 def _limit_checks(value: Any) -> bool:
@@ -136,7 +136,7 @@ def _limit_checks(value: Any) -> bool:
 
 
 def _targets_json(targets: Sequence[FallbackTarget]) -> list[Any]:
-    return [{"model": one.model, **one.fields} if one.fields else one.model for one in targets]
+    return [{"model": target.model, **target.fields} if target.fields else target.model for target in targets]
 
 
 def _groups_json(groups: Fallbacks) -> list[Any]:
@@ -178,12 +178,14 @@ class RoutingSettings:
         _strategy,
         STRATEGIES[0],
         yaml="router_settings.routing_strategy",
+        runtime=True,
     )
     routing_strategy_args: Mapping[str, Any] = setting(
         "Of latency-based-routing: `lowest_latency_buffer`, the part above the best that still counts as good.",
         mapping,
         EMPTY,
         yaml="router_settings.routing_strategy_args",
+        runtime=True,
     )
     num_retries: int = setting(
         "How often a call is tried again within its group after a failure that may pass.",
@@ -191,12 +193,14 @@ class RoutingSettings:
         2,
         yaml="router_settings.num_retries",
         also="litellm_settings.num_retries",
+        runtime=True,
     )
     retry_after: float = setting(
         "Least seconds between two tries on the last healthy deployment.",
         _zero_or_more,
         0.0,
         yaml="router_settings.retry_after",
+        runtime=True,
     )
     retry_policy: FailurePolicy = setting(
         "Tries by kind of failure, as `RateLimitErrorRetries: 3`; a kind that is not named counts by `num_retries`.",
@@ -204,6 +208,7 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.retry_policy",
         to_json=_retries_json,
+        runtime=True,
     )
     model_group_retry_policy: Mapping[str, FailurePolicy] = setting(
         "The same for single groups; wins over `retry_policy`.",
@@ -211,12 +216,14 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.model_group_retry_policy",
         to_json=_group_retries_json,
+        runtime=True,
     )
     allowed_fails: int | None = setting(
-        "Failures in a minute that a deployment may have before it rests, the only one of a group too.",
+        "Failures in a minute that a deployment may have before it cools down, the only one of a group too.",
         whole,
         yaml="router_settings.allowed_fails",
         also="litellm_settings.allowed_fails",
+        runtime=True,
     )
     allowed_fails_policy: FailurePolicy = setting(
         "The same by kind of failure, as `RateLimitErrorAllowedFails: 10`.",
@@ -224,16 +231,22 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.allowed_fails_policy",
         to_json=_allowed_fails_json,
+        runtime=True,
     )
     cooldown_seconds: float = setting(
-        "How long a failing deployment rests, unless it or its provider's Retry-After says otherwise.",
+        "How long a failing deployment cools down, unless it or its provider's Retry-After says otherwise.",
         _zero_or_more,
         5.0,
         env="DEFAULT_COOLDOWN_TIME_SECONDS",
         yaml="router_settings.cooldown_time",
+        runtime=True,
     )
     disable_cooldowns: bool = setting(
-        "Never let a deployment rest.", boolean, False, yaml="router_settings.disable_cooldowns"
+        "Never let a deployment cool down.",
+        boolean,
+        False,
+        yaml="router_settings.disable_cooldowns",
+        runtime=True,
     )
     fallbacks: Fallbacks = setting(
         "Groups that take over when a group fails, as `- chat: [other]`; `*` serves every group.",
@@ -242,6 +255,7 @@ class RoutingSettings:
         yaml="router_settings.fallbacks",
         also="litellm_settings.fallbacks",
         to_json=_groups_json,
+        runtime=True,
     )
     default_fallbacks: tuple[FallbackTarget, ...] = setting(
         "Groups that take over from every group that names none.",
@@ -250,6 +264,7 @@ class RoutingSettings:
         yaml="router_settings.default_fallbacks",
         also="litellm_settings.default_fallbacks",
         to_json=_targets_json,
+        runtime=True,
     )
     context_window_fallbacks: Fallbacks = setting(
         "Groups for prompts that are too long for their model. Set, only they take over for that reason.",
@@ -258,6 +273,7 @@ class RoutingSettings:
         yaml="router_settings.context_window_fallbacks",
         also="litellm_settings.context_window_fallbacks",
         to_json=_groups_json,
+        runtime=True,
     )
     content_policy_fallbacks: Fallbacks = setting(
         "Groups for what a provider refuses by its content policy. Set, only they take over for that reason.",
@@ -266,6 +282,7 @@ class RoutingSettings:
         yaml="router_settings.content_policy_fallbacks",
         also="litellm_settings.content_policy_fallbacks",
         to_json=_groups_json,
+        runtime=True,
     )
     max_fallbacks: int = setting(
         "Most groups that one call may go on to.",
@@ -273,6 +290,7 @@ class RoutingSettings:
         5,
         env="ROUTER_MAX_FALLBACKS",
         yaml="router_settings.max_fallbacks",
+        runtime=True,
     )
     model_group_alias: Mapping[str, tuple[str, bool]] = setting(
         "Other names of groups, as `fast: chat` or `fast: {model: chat, hidden: true}`.",
@@ -280,12 +298,14 @@ class RoutingSettings:
         EMPTY,
         yaml="router_settings.model_group_alias",
         to_json=_aliases_json,
+        runtime=True,
     )
     enable_pre_call_checks: bool = setting(
         "Pass over deployments whose context window is too small for a prompt or whose rpm is used up.",
         boolean,
         False,
         yaml="router_settings.enable_pre_call_checks",
+        runtime=True,
     )
     enforces_deployment_limits: bool = setting(
         "With `enforce_model_rate_limits` in it: hold every deployment to its rpm and tpm, over all processes.",
@@ -293,16 +313,19 @@ class RoutingSettings:
         False,
         yaml="router_settings.optional_pre_call_checks",
         to_json=_limit_checks_json,
+        runtime=True,
     )
     enable_tag_filtering: bool = setting(
         "Choose among the deployments whose `tags` a call names, else among those tagged `default` or untagged.",
         boolean,
         False,
         yaml="router_settings.enable_tag_filtering",
+        runtime=True,
     )
     tag_filtering_match_any: bool = setting(
         "Whether one common tag is enough; otherwise a deployment must have all of a call's tags.",
         boolean,
         True,
         yaml="router_settings.tag_filtering_match_any",
+        runtime=True,
     )

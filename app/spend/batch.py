@@ -25,17 +25,17 @@ from .totals import LOG, Totals, log_row
 log = structlog.get_logger(__name__)
 
 # Events that are added up without letting calls in between: half a millisecond.
-_STRETCH = 25
+_EVENTS_PER_STEP = 25
 # A row of the log is about a kilobyte.
-_ROWS_OF_A_STATEMENT = 600
-_TOKENS_OF_A_QUESTION = 500
-# Another transaction was in the way: seconds to wait at most before each new try.
-_PAUSES_AFTER_A_DEADLOCK = (0.02, 0.05, 0.1, 0.2, 0.4)
+_ROWS_PER_STATEMENT = 600
+_TOKENS_PER_QUERY = 500
+# Most seconds to wait before each retry after a deadlock.
+_DEADLOCK_RETRY_DELAYS = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Distinct events, what inserts their rows, and what adds all of their amounts."""
+    """Distinct events, the statements that insert their rows, and those that add all of their amounts."""
 
     events: Sequence[SpendEvent]
     rows: Sequence[Statement]
@@ -54,7 +54,7 @@ class BatchWriter:
         distinct = await self._under_current_keys(list({event.request_id: event for event in events}.values()))
         rows = [
             await self._bulk.statement("insert", LOG, map(log_row, piece))
-            for piece in _pieces(distinct, _ROWS_OF_A_STATEMENT)
+            for piece in _pieces(distinct, _ROWS_PER_STATEMENT)
         ]
         return Batch(distinct, rows, await self._totals_of(distinct))
 
@@ -64,9 +64,9 @@ class BatchWriter:
         with suppress(*DATABASE_AWAY, *DATABASE_REFUSED), self._database.active():
             if await DeprecatedKey.exists():
                 tokens = sorted({event.key_hash for event in events})
-                for start in range(0, len(tokens), _TOKENS_OF_A_QUESTION):
-                    found = DeprecatedKey.filter(token__in=tokens[start : start + _TOKENS_OF_A_QUESTION])
-                    renamed |= {row.token: row.active_token async for row in found}
+                for start in range(0, len(tokens), _TOKENS_PER_QUERY):
+                    rows = DeprecatedKey.filter(token__in=tokens[start : start + _TOKENS_PER_QUERY])
+                    renamed |= {row.token: row.active_token async for row in rows}
         if not renamed:
             return events
         return [
@@ -75,19 +75,19 @@ class BatchWriter:
         ]
 
     async def write(self, batch: Batch) -> None:
-        """One transaction, tried again when it stood in a circle with another one, as a deletion of many keys.
+        """One transaction, retried after a deadlock with another one, as a deletion of many keys.
 
         Events that are there already are left out together with their amounts. Raises what the database says.
         """
         if not batch.events:
             return
-        for pause in _PAUSES_AFTER_A_DEADLOCK:
+        for delay in _DEADLOCK_RETRY_DELAYS:
             try:
                 await self._commit(batch)
                 return
             except asyncpg.TransactionRollbackError as problem:
-                log.info("spend is written again", reason=type(problem).__name__, events=len(batch.events))
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - no secret hangs on it
+                log.info("spend flush retried", reason=type(problem).__name__, events=len(batch.events))
+                await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - no secret depends on it
         await self._commit(batch)
 
     async def _commit(self, batch: Batch) -> None:
@@ -103,7 +103,7 @@ class BatchWriter:
 
     async def _totals_of(self, events: Sequence[SpendEvent]) -> list[Statement]:
         totals = Totals(tracks_end_users=self._tracks_end_users)
-        for piece in _pieces(events, _STRETCH):
+        for piece in _pieces(events, _EVENTS_PER_STEP):
             totals.add(piece)
             await asyncio.sleep(0)
         return await totals.statements(self._bulk)

@@ -17,8 +17,8 @@ from .scopes import BudgetScope, RateLimit
 log = structlog.get_logger(__name__)
 
 _ZERO = Decimal(0)
-# A soft budget that was passed is said once in this time, by each process.
-_WARNS_AGAIN_SECONDS = 24 * 3600.0
+# A soft budget that was passed is logged once in this time, by each process.
+_WARNING_INTERVAL_SECONDS = 24 * 3600.0
 _MAX_WARNINGS = 10_000
 
 
@@ -55,7 +55,7 @@ class Reservation:
         return zip(self.scopes, spends, strict=False)
 
     def headers(self) -> dict[str, str]:
-        """What is left of each limit (contract llm.md §4.9)."""
+        """What is left of each limit, in the headers by which client libraries throttle themselves."""
         headers: dict[str, str] = {}
         used = self._hold.used if self._hold is not None else ()
         for limit, (requests, tokens) in zip(self.limits, used, strict=False):
@@ -70,12 +70,12 @@ class Reservation:
 
 
 class Budgets:
-    """Admits calls by counters, and says why it does not in the contract's words."""
+    """Admits calls by counters, and refuses them with the messages that clients match."""
 
     def __init__(self, counters: Counters, exceeded_status: int = 422) -> None:
         self._counters = counters
         self.exceeded_status = exceeded_status
-        # Is told of each budget of a caller: its spend, and whether it is in the way.
+        # Called with each budget of a caller: its spend, and whether it refuses the call.
         self.listener: Callable[[BudgetScope, Decimal, bool], None] | None = None
         self._warned: dict[str, float] = {}
 
@@ -92,7 +92,7 @@ class Budgets:
         """
         if not scopes and not limits:
             return Reservation((), (), None)
-        claim = Claim([scope.account for scope in scopes], [one.limit for one in limits], estimate, tokens)
+        claim = Claim([scope.counter for scope in scopes], [limit.limit for limit in limits], estimate, tokens)
         verdict = await self._counters.admit(claim)
         if isinstance(verdict, Refusal):
             raise self._budget_error(scopes, verdict) if verdict.unit == "budget" else _limit_error(limits, verdict)
@@ -112,12 +112,12 @@ class Budgets:
 
     def _warn(self, scope: BudgetScope, spend: Decimal) -> None:
         now = time.monotonic()
-        if now - self._warned.get(scope.account.name, -_WARNS_AGAIN_SECONDS) < _WARNS_AGAIN_SECONDS:
+        if now - self._warned.get(scope.counter.name, -_WARNING_INTERVAL_SECONDS) < _WARNING_INTERVAL_SECONDS:
             return
         if len(self._warned) >= _MAX_WARNINGS:
             self._warned.clear()
-        self._warned[scope.account.name] = now
-        log.warning("soft budget is reached", scope=scope.label, spend=plain(spend), soft_budget=str(scope.soft_budget))
+        self._warned[scope.counter.name] = now
+        log.warning("soft budget reached", scope=scope.label, spend=plain(spend), soft_budget=str(scope.soft_budget))
 
 
 def _exceeded(scope: BudgetScope, spend: Decimal) -> str:

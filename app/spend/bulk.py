@@ -23,10 +23,10 @@ import msgspec
 from ..storage.database import Database
 
 # Rows that are encoded without letting calls in between: half a millisecond.
-_ROWS = 100
+_ROWS_PER_STEP = 100
 
 Row = Sequence[Any]
-# key: which row it is. money, count: added to. latest: the later of two times. new: only said by a row that is made.
+# key: which row it is. money, count: added to. latest: the later of two times. new: written by an insert only.
 Role = Literal["key", "money", "count", "latest", "new"]
 
 
@@ -96,8 +96,8 @@ class BulkWriter:
         ids: list[str] = []
         parameters: list[Sequence[Any]] = []
         documents: list[bytes] = []
-        left = iter(rows)
-        while piece := list(islice(left, _ROWS)):
+        remaining = iter(rows)
+        while piece := list(islice(remaining, _ROWS_PER_STEP)):
             if verb == "insert":
                 ids.extend(row[0] for row in piece)
             if self._database.is_sqlite:
@@ -116,8 +116,8 @@ class BulkWriter:
         key = table.keys[0]
         if not self._database.is_sqlite:
             return {row[key] for row in await self._database.fetch(statement.sql, statement.parameters[0])}
-        # The transaction holds the write lock already: nobody comes between the question and the answer.
-        # One text whatever their number: each other one would be kept compiled.
+        # The transaction holds the write lock already: no other writer comes between the query and the insert.
+        # One text whatever their number: each text is cached compiled.
         ids = msgspec.json.encode(statement.ids).decode()
         known = await self._database.fetch(
             f"SELECT {key} AS id FROM {table.name} WHERE {key} IN (SELECT value FROM json_each($1))", [ids]
@@ -210,12 +210,12 @@ def _upsert(table: Table, database: Database) -> str:
 def _add(table: Table, database: Database) -> str:
     """Rows are locked in order by the inner query; the update can only reach what that has answered."""
     keys = table.keys
-    meets = " AND ".join(f"{table.name}.{key} = sent.{key}" for key in keys)
-    found = " AND ".join(f"{table.name}.{key} = locked.{key}" for key in keys)
+    is_same = " AND ".join(f"{table.name}.{key} = sent.{key}" for key in keys)
+    is_locked = " AND ".join(f"{table.name}.{key} = locked.{key}" for key in keys)
     return (
-        f"WITH locked AS (SELECT sent.* FROM {_source(table)} JOIN {table.name} ON {meets} "
+        f"WITH locked AS (SELECT sent.* FROM {_source(table)} JOIN {table.name} ON {is_same} "
         f"{_order(keys, 'sent')} FOR NO KEY UPDATE OF {table.name}) "
-        f"UPDATE {table.name} SET {_assignments(_sums(table, database, 'locked'))} FROM locked WHERE {found}"
+        f"UPDATE {table.name} SET {_assignments(_sums(table, database, 'locked'))} FROM locked WHERE {is_locked}"
     )
 
 
@@ -232,8 +232,8 @@ def _sqlite_upsert(table: Table, database: Database) -> str:
 
 
 def _sqlite_add(table: Table, database: Database) -> str:
-    found = " AND ".join(f"{key} = ${number}" for number, key in enumerate(table.keys, 1))
-    return f"UPDATE {table.name} SET {_assignments(_sums(table, database, '', is_bound=True))} WHERE {found}"
+    is_same = " AND ".join(f"{key} = ${number}" for number, key in enumerate(table.keys, 1))
+    return f"UPDATE {table.name} SET {_assignments(_sums(table, database, '', is_bound=True))} WHERE {is_same}"
 
 
 def _sqlite_row(table: Table, row: Row) -> list[Any]:

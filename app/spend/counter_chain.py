@@ -5,10 +5,10 @@
     SQLite, several processes   the database, then this process
     SQLite, one process      this process
 
-One call without an answer goes to the next counters, and one call at a time asks whether it was an exception. Counters
-that fail three times in a row, or have forgotten, rest. Whoever takes over starts from what the database says, so that
-nothing that was spent is forgotten; calls that run at that moment are not seen by the others until they end. With
-`fail_closed_budget_enforcement` the last resort, this process alone, refuses with 503 instead.
+One call without an answer goes to the next counters, and one call at a time probes whether it was an exception.
+Counters that fail three times in a row, or have lost their figures, are paused. Whoever takes over starts from what the
+database says, so that nothing that was spent is lost; calls that run at that moment are not seen by the others until
+they end. With `fail_closed_budget_enforcement` the last resort, this process alone, refuses with 503 instead.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ import structlog
 from ..errors import ServiceUnavailable
 from ..storage.cache import CacheAway
 from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED
-from .counter_faults import CanBePassedBy, CountersLost, CountersUnsure
+from .counter_faults import CountersInDoubt, CountersLost, SettlesUncounted
 from .counters import Claim, Counters, Hold, Refusal
 
 log = structlog.get_logger(__name__)
 
-_TRIES = 3
-_REST_SECONDS = 2.0
+_FAILURES_BEFORE_PAUSE = 3
+_PAUSE_SECONDS = 2.0
 # By then every process has flushed what it spent meanwhile.
-_RETURN_SECONDS = 2.0
-_AWAY = (CacheAway, *DATABASE_AWAY, *DATABASE_REFUSED)
+_RECOVERY_SECONDS = 2.0
+_UNAVAILABLE = (CacheAway, *DATABASE_AWAY, *DATABASE_REFUSED)
 
 
 @dataclass(slots=True)
 class _Link:
     """Counters with what is known of their health. `failures`: in a row; those of calls that ran at once are one.
 
-    `returns_at`: when they may take over again, after an absence.
+    `recovers_at`: when they may take over again, after an outage.
     """
 
     counters: Counters
     failures: int = 0
     is_probed: bool = False
-    rests_until: float = 0.0
-    is_away: bool = False
-    returns_at: float | None = None
-    is_announced: bool = False
+    paused_until: float = 0.0
+    is_unavailable: bool = False
+    recovers_at: float | None = None
+    is_recovery_announced: bool = False
 
 
 class CounterChain:
-    """The first counters that answer. Those that do not, three times in a row, rest for two seconds.
+    """The first counters that answer. Those that do not, three times in a row, are paused for two seconds.
 
-    Counters that come back missed what was spent meanwhile: they take over when that is in the database, and only for
+    Counters that recover missed what was spent meanwhile: they take over when that is in the database, and only for
     callers whose spend was read after it (`on_change` says that all should be).
     """
 
@@ -64,7 +64,7 @@ class CounterChain:
         self._is_closed = is_closed_without_shared and self._is_shared
         self._on_change: Callable[[], None] = _nothing
         # Calls that one kind of counters admitted and others may have counted, by the id that the latter know.
-        self._doubtful: dict[str, tuple[Hold, list[Hold]]] = {}
+        self._counted_in_doubt: dict[str, tuple[Hold, list[Hold]]] = {}
 
     def on_change(self, on_change: Callable[[], None]) -> None:
         """Call this whenever other counters take over: what is known of spend should be read anew."""
@@ -79,45 +79,45 @@ class CounterChain:
             await link.counters.stop()
 
     async def ping(self) -> None:
-        """The last link is always there."""
+        """The last link is always available."""
 
     async def admit(self, claim: Claim) -> Hold | Refusal:
-        if self._is_shared and not claim.limits and all(account.ceiling is None for account in claim.accounts):
+        if self._is_shared and not claim.limits and all(budget.ceiling is None for budget in claim.budgets):
             # Others need not know of what nothing bounds: that costs no round trip.
-            return Hold(self, claim, 0.0, [account.seed for account in claim.accounts])
-        unsure: list[Hold] = []
+            return Hold(self, claim, 0.0, [budget.seed for budget in claim.budgets])
+        in_doubt: list[Hold] = []
         try:
             for link in self._links[:-1] if self._is_closed else self._links:
                 try:
                     verdict = await self._ask(link, claim)
-                except CountersUnsure as problem:
-                    unsure.append(problem.hold)
+                except CountersInDoubt as problem:
+                    in_doubt.append(problem.hold)
                     claim = problem.claim
-                except _AWAY:
+                except _UNAVAILABLE:
                     continue
                 else:
-                    if isinstance(verdict, Hold) and unsure:
-                        verdict, unsure = self._doubled(verdict, unsure), []
+                    if isinstance(verdict, Hold) and in_doubt:
+                        verdict, in_doubt = self._settled_by_both(verdict, in_doubt), []
                     if verdict is not None:
                         return verdict
         finally:
-            for hold in unsure:
+            for hold in in_doubt:
                 hold.counters.settle(hold, Decimal(0), claim.tokens)
         raise ServiceUnavailable("Budgets and limits cannot be checked now; try again")
 
     async def _ask(self, link: _Link, claim: Claim) -> Hold | Refusal | None:
-        """What these counters say; None: they are left alone for now. Raises what stands in the way."""
-        is_probe = link.is_away or link.failures > 0
-        if is_probe and link.is_probed and not link.is_away and isinstance(link.counters, CanBePassedBy):
-            raise link.counters.unsure(claim)
-        if is_probe and (link.is_probed or link.rests_until > time.monotonic()):
+        """The verdict of these counters; None: they are paused. Raises what they fail with."""
+        is_probe = link.is_unavailable or link.failures > 0
+        if is_probe and link.is_probed and not link.is_unavailable and isinstance(link.counters, SettlesUncounted):
+            raise link.counters.in_doubt(claim)
+        if is_probe and (link.is_probed or link.paused_until > time.monotonic()):
             return None
         link.is_probed = link.is_probed or is_probe
         try:
-            if link.is_away and not await self._is_back(link, claim):
+            if link.is_unavailable and not await self._has_recovered(link, claim):
                 return None
             verdict = await link.counters.admit(claim)
-        except _AWAY as problem:
+        except _UNAVAILABLE as problem:
             self._fail(link, problem, is_probe=is_probe)
             raise
         finally:
@@ -130,39 +130,39 @@ class CounterChain:
     def _fail(self, link: _Link, problem: Exception, *, is_probe: bool) -> None:
         kind = type(link.counters).__name__
         reason = str(problem) if isinstance(problem, CacheAway) else type(problem).__name__
-        if link.is_away and not is_probe:
+        if link.is_unavailable and not is_probe:
             return  # of a call that began before
         is_new = is_probe or not link.failures
         link.failures = link.failures + 1 if is_probe else max(1, link.failures)
-        if not (link.is_away or link.failures >= _TRIES or isinstance(problem, CountersLost)):
+        if not (link.is_unavailable or link.failures >= _FAILURES_BEFORE_PAUSE or isinstance(problem, CountersLost)):
             if is_new:
-                log.warning("counters did not answer", kind=kind, reason=reason)
+                log.warning("counters request failed", kind=kind, reason=reason)
             return
-        link.rests_until, link.returns_at = time.monotonic() + _REST_SECONDS, None
-        log.warning("counters cannot be reached", kind=kind, reason=reason)
-        if not link.is_away:
-            link.is_away = True
+        link.paused_until, link.recovers_at = time.monotonic() + _PAUSE_SECONDS, None
+        log.warning("counters unavailable", kind=kind, reason=reason)
+        if not link.is_unavailable:
+            link.is_unavailable = True
             self._on_change()
 
-    def _doubled(self, counted: Hold, unsure: list[Hold]) -> Hold:
-        """The hold of a call that may be counted twice: its end must be told to both."""
-        call_id = unsure[0].call_id
-        self._doubtful[call_id] = counted, unsure
+    def _settled_by_both(self, counted: Hold, in_doubt: list[Hold]) -> Hold:
+        """The hold of a call that may be counted twice: its end is settled with both."""
+        call_id = in_doubt[0].call_id
+        self._counted_in_doubt[call_id] = counted, in_doubt
         return replace(counted, counters=self, call_id=call_id)
 
-    async def _is_back(self, link: _Link, claim: Claim) -> bool:
-        if link.returns_at is None:
+    async def _has_recovered(self, link: _Link, claim: Claim) -> bool:
+        if link.recovers_at is None:
             await link.counters.ping()
-            link.returns_at, link.is_announced = time.monotonic() + _RETURN_SECONDS, False
-        if time.monotonic() < link.returns_at:
+            link.recovers_at, link.is_recovery_announced = time.monotonic() + _RECOVERY_SECONDS, False
+        if time.monotonic() < link.recovers_at:
             return False
-        if not link.is_announced:
-            link.is_announced = True
+        if not link.is_recovery_announced:
+            link.is_recovery_announced = True
             self._on_change()
-        if any(account.read_at < link.returns_at for account in claim.accounts):
+        if any(budget.read_at < link.recovers_at for budget in claim.budgets):
             return False
-        log.warning("counters are back", kind=type(link.counters).__name__)
-        link.is_away = False
+        log.warning("counters recovered", kind=type(link.counters).__name__)
+        link.is_unavailable = False
         return True
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
@@ -170,10 +170,10 @@ class CounterChain:
         if hold.counters is not self:
             hold.counters.settle(hold, cost, tokens)
         elif hold.call_id:
-            counted, unsure = self._doubtful.pop(hold.call_id)
-            for one in (counted, *unsure):
-                one.counters.settle(one, cost, tokens)
+            counted, in_doubt = self._counted_in_doubt.pop(hold.call_id)
+            for part in (counted, *in_doubt):
+                part.counters.settle(part, cost, tokens)
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """No listener."""

@@ -1,4 +1,4 @@
-"""How shared counters fail, beyond not answering at all (`CacheAway` and the errors of the database)."""
+"""How shared counters fail, beyond being unreachable (`CacheAway` and the errors of the database)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .counters import Claim, Hold
 
 
 class CountersLost(CacheAway):
-    """They answer, and have forgotten: their figures are worth nothing until they were filled again."""
+    """They answer, and have lost their figures, which are worth nothing until they were filled again."""
 
 
-class CountersUnsure(CacheAway):
-    """Nobody knows whether this call was counted. Others may admit it, and whoever ends it tells these as well.
+class CountersInDoubt(CacheAway):
+    """Nobody knows whether this call was counted. Others may admit it, and whoever ends it settles it here as well.
 
     `hold` is what they may hold: settle it, with nothing if the call does not run. `claim` is for the others: what
     these know of the caller and those do not.
@@ -26,7 +26,7 @@ class CountersUnsure(CacheAway):
 
 
 @runtime_checkable
-class CanBePassedBy(Protocol):
-    """Counters that can be told of the end of a call that they were never asked for."""
+class SettlesUncounted(Protocol):
+    """Counters that settle the end of a call that they were never asked to admit."""
 
-    def unsure(self, claim: Claim) -> CountersUnsure: ...
+    def in_doubt(self, claim: Claim) -> CountersInDoubt: ...

@@ -1,6 +1,6 @@
 """Counters: what budgets have spent and hold right now, and how many calls and tokens a limit saw in the last minute.
 
-One atomic step admits a call against all of its budgets and limits, or counts nothing at all. Where they are kept:
+One atomic step admits a call against all of its budgets and limits, or counts nothing at all. Where the figures are:
 
     MemoryCounters    this process alone: a single process on SQLite, and the last resort when nothing else answers
     SqlCounters       processes and instances that share a database (app/spend/sql_counters.py)
@@ -8,8 +8,8 @@ One atomic step admits a call against all of its budgets and limits, or counts n
 
 A budget's spend starts from what the database says (`BudgetCounter.seed`) and grows with every settled call. A seed
 can only raise it, because the database lags behind: spend is flushed a moment later. Whoever lowers spend on purpose
-gives the counter another name (`spend_epoch` of the row). The ledger keeps the truth, counters only decide who may go
-ahead.
+gives the counter another name (`spend_epoch` of the row). The ledger is the source of truth, counters only
+decide who may go ahead.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one call asks for: `amount` USD below every account, one request and `tokens` within every limit."""
+    """What one call asks for: `amount` USD below every budget, one request and `tokens` within every limit."""
 
-    accounts: Sequence[BudgetCounter] = ()
+    budgets: Sequence[BudgetCounter] = ()
     limits: Sequence[Limit] = ()
     amount: Decimal = _ZERO
     tokens: int = 0
@@ -61,7 +61,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What stands in the way. `unit` is budget, requests, tokens or max_parallel_requests; `index` into accounts or
+    """What stands in the way. `unit` is budget, requests, tokens or max_parallel_requests; `index` into budgets or
     limits; `used` is USD spent or units used; `seconds` until a limit has room again."""
 
     unit: str
@@ -127,9 +127,9 @@ class _Window:
 
     def slide(self, now: float) -> None:
         while self.entries and self.entries[0].at <= now - WINDOW_SECONDS:
-            gone = self.entries.popleft()
-            self.calls -= gone.calls
-            self.tokens -= gone.tokens
+            expired = self.entries.popleft()
+            self.calls -= expired.calls
+            self.tokens -= expired.tokens
 
     def add(self, now: float, tokens: int) -> _Entry:
         """Count one call, which runs from now on."""
@@ -157,7 +157,7 @@ class MemoryCounters:
         self._clock = clock
         self._sums: OrderedDict[str, _Sum] = OrderedDict()
         self._windows: dict[str, _Window] = {}
-        self._drops_again_at = 0.0
+        self._next_cleanup_at = 0.0
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -171,28 +171,28 @@ class MemoryCounters:
     async def admit(self, claim: Claim) -> Hold | Refusal:
         now = self._clock()
         self._drop_idle(now)
-        sums = [self._sum(account, now) for account in claim.accounts]
-        for index, (account, found) in enumerate(zip(claim.accounts, sums, strict=True)):
-            if account.ceiling is not None and found.spend + found.held >= account.ceiling:
-                return Refusal("budget", index, found.spend)
+        sums = [self._sum(budget, now) for budget in claim.budgets]
+        for index, (budget, total) in enumerate(zip(claim.budgets, sums, strict=True)):
+            if budget.ceiling is not None and total.spend + total.held >= budget.ceiling:
+                return Refusal("budget", index, total.spend)
         windows = [self._windows.setdefault(limit.name, _Window()) for limit in claim.limits]
         for index, (limit, window) in enumerate(zip(claim.limits, windows, strict=True)):
             window.slide(now)
             refusal = _refusal(index, limit, window, claim.tokens, now)
             if refusal is not None:
                 return refusal
-        for found in sums:
-            found.held += claim.amount
+        for total in sums:
+            total.held += claim.amount
         entries = [(window, window.add(now, claim.tokens)) for window in windows]
         used = [(window.calls, window.tokens) for window in windows]
-        return Hold(self, claim, now, [found.spend for found in sums], used, entries)
+        return Hold(self, claim, now, [total.spend for total in sums], used, entries)
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
-        for account in hold.claim.accounts:
-            found = self._sums.get(account.name)
-            if found is not None:
-                found.held = max(_ZERO, found.held - hold.claim.amount)
-                found.spend += cost
+        for budget in hold.claim.budgets:
+            total = self._sums.get(budget.name)
+            if total is not None:
+                total.held = max(_ZERO, total.held - hold.claim.amount)
+                total.spend += cost
         for window, entry in hold.entries:
             window.running -= 1
             # A call that outlived the window has left it already.
@@ -200,25 +200,25 @@ class MemoryCounters:
                 window.tokens += tokens - hold.claim.tokens
                 entry.tokens += tokens - hold.claim.tokens
 
-    def _sum(self, account: BudgetCounter, now: float) -> _Sum:
-        found = self._sums.get(account.name)
-        if found is None:
-            found = self._sums[account.name] = _Sum(account.seed)
-        elif account.seed > found.spend:
-            found.spend = account.seed
-        found.touched_at = now
-        self._sums.move_to_end(account.name)
-        return found
+    def _sum(self, budget: BudgetCounter, now: float) -> _Sum:
+        total = self._sums.get(budget.name)
+        if total is None:
+            total = self._sums[budget.name] = _Sum(budget.seed)
+        elif budget.seed > total.spend:
+            total.spend = budget.seed
+        total.touched_at = now
+        self._sums.move_to_end(budget.name)
+        return total
 
     def _drop_idle(self, now: float) -> None:
         """Keep memory bounded: what nobody asked for lately is in the database, and empty windows say nothing."""
-        if now < self._drops_again_at or len(self._sums) + len(self._windows) < _MAX_ENTRIES:
+        if now < self._next_cleanup_at or len(self._sums) + len(self._windows) < _MAX_ENTRIES:
             return
-        self._drops_again_at = now + 1.0
-        for name, found in list(self._sums.items()):
-            if now - found.touched_at < _IDLE_SECONDS:
+        self._next_cleanup_at = now + 1.0
+        for name, total in list(self._sums.items()):
+            if now - total.touched_at < _IDLE_SECONDS:
                 break
-            if not found.held:
+            if not total.held:
                 del self._sums[name]
         for name, window in list(self._windows.items()):
             window.slide(now)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 # Larger ones add up more, smaller ones are added up while the database still works on the one before.
 _MAX_EVENTS = 2500
-_PIECE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
 class Segment:
@@ -40,10 +40,10 @@ class Segment:
     def lines(self) -> list[bytes]:
         return [line for line in self.path.read_bytes().split(b"\n") if line]
 
-    def pieces(self) -> Iterator[list[bytes]]:
+    def chunks(self) -> Iterator[list[bytes]]:
         """The lines, a few hundred at a time, so that calls can get their turn while a long segment is read."""
         with self.path.open("rb") as file:
-            while lines := file.readlines(_PIECE_BYTES):
+            while lines := file.readlines(_CHUNK_BYTES):
                 yield [line for line in lines if line != b"\n"]
 
     def discard(self) -> None:

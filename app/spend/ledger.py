@@ -26,7 +26,7 @@ from .journal import Journal, Segment
 
 log = structlog.get_logger(__name__)
 
-_ORPHAN_LOOK_SECONDS = 30.0
+_ORPHAN_SCAN_SECONDS = 30.0
 _ATTEMPTS_BEFORE_SETTING_ASIDE = 2
 _MIN_PAUSE = 0.005
 # Events that are held while the journal's disk takes none; beyond it the oldest go.
@@ -34,7 +34,7 @@ _MAX_UNSAVED = 20_000
 
 # What a value that fits no column raises before the database sees it, as a number beyond 64 bits.
 _UNWRITABLE = (ArithmeticError, ValueError, TypeError)
-_ABOUT_EVENTS = (
+_EVENT_ERRORS = (
     *_UNWRITABLE,
     IntegrityError,
     ValidationError,
@@ -67,8 +67,8 @@ class SpendLedger:
         self._task: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
         self._failed_attempts = 0
-        # Whether the last flush was told no, or nothing at all.
-        self._is_held_up = False
+        # Whether the last flush was rejected or got no answer.
+        self._is_delayed = False
         self._unsaved: deque[SpendEvent] = deque(maxlen=_MAX_UNSAVED)
 
     @property
@@ -84,8 +84,8 @@ class SpendLedger:
         try:
             self._journal.append(line)
         except OSError as problem:
-            # The answer is paid for: it must not fail because a disk is full, and its spend can wait here.
-            log.error("spend waits in memory", reason=problem.strerror, events=len(self._unsaved) + 1)
+            # The answer is paid for: it must not fail because a disk is full, and its spend can wait in memory.
+            log.error("spend journal write failed", reason=problem.strerror, events=len(self._unsaved) + 1)
             self._unsaved.append(_decode(line))
 
     async def start(self) -> None:
@@ -107,39 +107,39 @@ class SpendLedger:
                 await self._flush_unsaved()
             # What waits goes first. Nothing is closed behind it: each segment is an open file, and outages are long.
             for segments in (self._journal.left_over, self._journal.closed):
-                self._is_held_up = not await self._flush_segments(segments())
-                if self._is_held_up:
+                self._is_delayed = not await self._flush_segments(segments())
+                if self._is_delayed:
                     return
 
     async def _flush_forever(self) -> None:
-        looks_again_at = time.monotonic() + _ORPHAN_LOOK_SECONDS
+        next_scan_at = time.monotonic() + _ORPHAN_SCAN_SECONDS
         while True:
             # First thing after a start: what was replayed may have waited for long.
             started = time.monotonic()
             try:
-                if started >= looks_again_at:
+                if started >= next_scan_at:
                     # A process of `--workers` that died leaves its spend to the others.
-                    looks_again_at = started + _ORPHAN_LOOK_SECONDS
+                    next_scan_at = started + _ORPHAN_SCAN_SECONDS
                     self._adopt_orphans()
                 await self.flush()
             except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the writing of spend for good
-                log.error("spend could not be written", reason=type(problem).__name__)
+                log.error("spend flush failed", reason=type(problem).__name__)
             # When calls are many, writing takes long: then what came meanwhile is due at once.
-            pause = _MIN_PAUSE if self._journal.left_over() and not self._is_held_up else self._period / 10
+            pause = _MIN_PAUSE if self._journal.left_over() and not self._is_delayed else self._period / 10
             await asyncio.sleep(max(started + self._period - time.monotonic(), pause))
 
     def _adopt_orphans(self) -> None:
         adopted = self._journal.adopt_orphans()
         if adopted:
-            log.info("replaying spend of a process that is gone", events=adopted)
+            log.info("spend journal adopted", events=adopted)
 
     async def _flush_unsaved(self) -> None:
-        """Write what the journal could not keep."""
+        """Write what the journal could not store."""
         events = list(self._unsaved)
         try:
             await self._write(events)
         except (*DATABASE_AWAY, *DATABASE_REFUSED, *_UNWRITABLE) as problem:
-            log.warning("spend waits in memory", reason=type(problem).__name__, events=len(events))
+            log.warning("spend flush delayed", reason=type(problem).__name__, events=len(events))
             return
         # Those that came meanwhile stay; a full queue may have dropped some of the written ones by itself.
         written = {event.request_id for event in events}
@@ -160,7 +160,11 @@ class SpendLedger:
                 following = asyncio.create_task(self._prepare(waiting[0])) if waiting else None
                 if not await self._flush_segment(segment, current):
                     return False
-                waiting.extend(one for one in self._journal.left_over() if one is not segment and one not in waiting)
+                waiting.extend(
+                    pending
+                    for pending in self._journal.left_over()
+                    if pending is not segment and pending not in waiting
+                )
             return True
         finally:
             if following is not None:
@@ -174,28 +178,28 @@ class SpendLedger:
         try:
             await self._writer.write(await prepared)
         except DATABASE_AWAY as problem:
-            log.warning("spend waits in the journal", reason=type(problem).__name__, events=self.waiting)
+            log.warning("spend flush delayed", reason=type(problem).__name__, events=self.waiting)
             return False
         except (*DATABASE_REFUSED, *_UNWRITABLE) as problem:
-            return await self._refused(segment, problem)
+            return await self._on_rejection(segment, problem)
         self._failed_attempts = 0
         segment.discard()
         self._journal.finished(segment)
         return True
 
-    async def _refused(self, segment: Segment, problem: Exception) -> bool:
-        """The database answers and says no. Try again, then put aside exactly the events that it refuses.
+    async def _on_rejection(self, segment: Segment, problem: Exception) -> bool:
+        """The database rejects a segment. Try again, then set aside exactly the events that it rejects.
 
         A refusal that is not about the events (read-only, disk full, a table that is missing) keeps them waiting.
         """
-        log.error("spend was refused by the database", reason=type(problem).__name__, events=self.waiting)
-        if not _is_about_events(problem):
+        log.error("spend flush rejected", reason=type(problem).__name__, events=self.waiting)
+        if not _is_event_error(problem):
             return False
         self._failed_attempts += 1
         if self._failed_attempts < _ATTEMPTS_BEFORE_SETTING_ASIDE:
             return False
         try:
-            rejected = await self._write_what_can_be(await _read(segment))
+            rejected = await self._write_accepted(await _read(segment))
         except (*DATABASE_AWAY, *DATABASE_REFUSED):
             return False
         self._failed_attempts = 0
@@ -207,7 +211,7 @@ class SpendLedger:
         self._journal.finished(segment)
         return True
 
-    async def _write_what_can_be(self, events: list[SpendEvent]) -> list[SpendEvent]:
+    async def _write_accepted(self, events: list[SpendEvent]) -> list[SpendEvent]:
         """Write all but the events that the database refuses, and answer those: halve until they are alone.
 
         Raises what the database says when that is not about the events.
@@ -217,14 +221,14 @@ class SpendLedger:
         except DATABASE_AWAY:
             raise
         except (*DATABASE_REFUSED, *_UNWRITABLE) as problem:
-            if not _is_about_events(problem):
+            if not _is_event_error(problem):
                 raise
             if len(events) == 1:
                 return events
             middle = len(events) // 2
             return [
-                *await self._write_what_can_be(events[:middle]),
-                *await self._write_what_can_be(events[middle:]),
+                *await self._write_accepted(events[:middle]),
+                *await self._write_accepted(events[middle:]),
             ]
         return []
 
@@ -232,20 +236,20 @@ class SpendLedger:
         await self._writer.write(await self._writer.prepare(events))
 
 
-def _is_about_events(problem: Exception) -> bool:
+def _is_event_error(problem: Exception) -> bool:
     """Whether a refusal is about what was to be written. The ORM wraps the driver's own error."""
     cause = problem.args[0] if problem.args and isinstance(problem.args[0], Exception) else problem
-    return isinstance(problem, _ABOUT_EVENTS) or isinstance(cause, _ABOUT_EVENTS)
+    return isinstance(problem, _EVENT_ERRORS) or isinstance(cause, _EVENT_ERRORS)
 
 
 async def _read(segment: Segment) -> list[SpendEvent]:
     """The events of a segment. Only a line that a crash cut short can be unreadable; it never became an event."""
     events: list[SpendEvent] = []
-    for lines in segment.pieces():
+    for lines in segment.chunks():
         for line in lines:
             try:
                 events.append(_decode(line))
             except msgspec.MsgspecError:
-                log.error("journal line is not readable", path=str(segment.path), bytes=len(line))
+                log.error("spend journal line unreadable", path=str(segment.path), bytes=len(line))
         await asyncio.sleep(0)
     return events

@@ -1,6 +1,6 @@
-"""What an instance spent in the days behind it, told once a period whatever number of processes asks.
+"""What an instance spent in the past days, reported once a period whatever number of processes asks.
 
-A row of the stored configuration says up to which day reports went out. Whoever moves it on has the next one to tell.
+A row of the stored configuration says up to which day reports went out. Whoever moves it on sends the next one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SpendReports:
     async def due(self, days: int, today: date) -> SpendReport | None:
         """The report of the days since the last one, once they are so many; None for all but one of those who ask.
 
-        The first question of all starts the count. Raises what the database raises.
+        The first call of all starts the count. Raises what the database raises.
         """
         last = today - _DAY
         with self._database.active():
@@ -50,14 +50,14 @@ class SpendReports:
             if row is None:
                 await self._begin(last)
                 return None
-            told_until = _day(row.param_value.get(_UNTIL)) or last
-            if (last - told_until).days < days:
+            reported_until = _day(row.param_value.get(_UNTIL)) or last
+            if (last - reported_until).days < days:
                 return None
             changed = {_UNTIL: last.isoformat()}
             mine = ConfigEntry.filter(param_name=_NAME, revision=row.revision)
             if not await mine.update(param_value=changed, revision=row.revision + 1):
-                return None  # another process tells it
-        return await self._report(max(told_until + _DAY, last - _MAX_DAYS * _DAY), last)
+                return None  # another process sends it
+        return await self._report(max(reported_until + _DAY, last - _MAX_DAYS * _DAY), last)
 
     async def _begin(self, last: date) -> None:
         try:
@@ -70,14 +70,14 @@ class SpendReports:
         (whole,) = await self._sums(f"{spend} AS spend, SUM(api_requests) AS requests", "all", first, last)
         teams = await self._largest("team", "entity_id", first, last)
         with self._database.active():
-            named = {row.team_id: row.team_alias async for row in Team.filter(team_id__in=[id for id, _ in teams])}
+            aliases = {row.team_id: row.team_alias async for row in Team.filter(team_id__in=[id for id, _ in teams])}
         return SpendReport(
             first=first,
             last=last,
             total=Decimal(str(whole["spend"] or 0)),
             requests=int(whole["requests"] or 0),
             models=await self._largest("all", "model", first, last),
-            teams=tuple((named.get(id) or id, amount) for id, amount in teams),
+            teams=tuple((aliases.get(id) or id, amount) for id, amount in teams),
         )
 
     async def _largest(self, kind: str, column: str, first: date, last: date) -> Amounts:

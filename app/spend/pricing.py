@@ -22,7 +22,7 @@ from ..protocols.base import Usage
 
 _TABLE = Path(__file__).parent / "prices.json"
 _MILLION = Decimal(1_000_000)
-# Twelve places: what the database keeps.
+# Twelve places: what the database stores.
 _UNIT = Decimal("0.000000000001")
 # Our provider names where the price table has others.
 _TABLE_NAMES = {
@@ -46,7 +46,7 @@ _BYTES_PER_TOKEN = 4
 _MAX_COMPLETION_TOKENS = 10_000_000
 # What providers take for calls that they may answer within a day.
 _BATCH_SHARE = Decimal("0.5")
-# Beyond it the cost of a call would have more digits than the database keeps, and could not be settled.
+# Beyond it the cost of a call would have more digits than the database stores, and could not be settled.
 _MAX_PER_TOKEN = 1000
 
 
@@ -142,22 +142,22 @@ def custom_prices(params: Mapping[str, Any]) -> Prices | None:
         units=units,
         counts_tokens=counts_tokens,
     )
-    return _same(prices)
+    return _interned(prices)
 
 
 @lru_cache(maxsize=4096)
-def _same(prices: Prices) -> Prices:
+def _interned(prices: Prices) -> Prices:
     """One object for equal prices: what is asked of several deployments is then computed once."""
     return prices
 
 
 def _unit_rates(params: Mapping[str, Any]) -> UnitRates:
-    found: dict[str, Decimal] = {}
+    rates: dict[str, Decimal] = {}
     for unit, names in _UNIT_KEYS.items():
         for name in names:
             if params.get(name) is not None:
-                found.setdefault(unit, _amount(name, params[name]))
-    return UnitRates(**found)
+                rates.setdefault(unit, _amount(name, params[name]))
+    return UnitRates(**rates)
 
 
 def _amount(name: str, value: Any) -> Decimal:
@@ -240,13 +240,13 @@ def _units(usage: Usage, rates: UnitRates) -> tuple[tuple[Decimal | int, Decimal
 def cost_of(usage: Usage, prices: Prices) -> Cost:
     """The cost of a call, what has no price left out. Who counts tokens, and has a price for them, is billed by them.
 
-    Each side is rounded once, to what the database keeps, so that the parts sum to the total.
+    Each side is rounded once, to what the database stores, so that the parts sum to the total.
     """
     if not (usage.total_tokens and prices.counts_tokens):
-        (images, per_image), *heard = _units(usage, prices.units)
-        into = _rounded(sum((amount * rate for amount, rate in heard if rate is not None), Decimal(0)))
-        made = _rounded(images * (per_image or Decimal(0)))
-        return Cost(into + made, into, made)
+        (images, per_image), *input_units = _units(usage, prices.units)
+        input_cost = _rounded(sum((amount * rate for amount, rate in input_units if rate is not None), Decimal(0)))
+        output_cost = _rounded(images * (per_image or Decimal(0)))
+        return Cost(input_cost + output_cost, input_cost, output_cost)
     prompt = usage.prompt_tokens
     cached = min(usage.cache_read_tokens, prompt)
     written = min(usage.cache_write_tokens, prompt - cached)
@@ -263,8 +263,8 @@ def cost_of(usage: Usage, prices: Prices) -> Cost:
 
 def batch_cost(cost: Cost) -> Cost:
     """What calls cost that ran in a batch, by what they would have cost one by one."""
-    into, made = _rounded(cost.input * _BATCH_SHARE), _rounded(cost.output * _BATCH_SHARE)
-    return Cost(into + made, into, made)
+    input_cost, output_cost = _rounded(cost.input * _BATCH_SHARE), _rounded(cost.output * _BATCH_SHARE)
+    return Cost(input_cost + output_cost, input_cost, output_cost)
 
 
 def estimate_of(

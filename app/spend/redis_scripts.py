@@ -91,14 +91,14 @@ end
 return {'ok', tostring(now), table.concat(spends, ','), table.concat(used, ',')}
 """
 
-# The end of one call, once per call id. Of a call that was not counted, only `unsure` ones cost something: those may
+# The end of one call, once per call id. Of a call that was not counted, only `in_doubt` ones cost something: those may
 # run all the same, and must not be counted any more. Answers the kinds of the counters that were broken and are gone.
 SETTLE = """
 local d = cjson.decode(ARGV[1])
 local mark, broken = d.p .. 'v:' .. d.call, {}
-if d.unsure and not redis.call('SET', mark, 1, 'NX', 'EX', 60) then return broken end
+if d.in_doubt and not redis.call('SET', mark, 1, 'NX', 'EX', 60) then return broken end
 local counted = redis.call('GETDEL', d.p .. 'c:' .. d.call)
-if not counted and not d.unsure then
+if not counted and not d.in_doubt then
   redis.call('SET', mark, 1, 'EX', 60)
   return broken
 end
@@ -135,7 +135,7 @@ end
 return broken
 """
 
-# A process says what runs in it, under a new name; what it held under `former` names is void, also what may arrive
+# A process reports what runs in it, under a new name; what it held under `former` names is void, also what may arrive
 # late. Windows start afresh. Answers the generation that it counts in: a new one when there is none, or none but the
 # one that it `replaces`.
 JOIN = """
@@ -167,8 +167,8 @@ end
 return redis.call('GET', d.p .. 'generation')
 """
 
-# A process lives. `beat` only ever grows, unless Redis went back to an older state of itself.
-BREATHE = """
+# A process is alive. `beat` only ever grows, unless Redis went back to an older state of itself.
+HEARTBEAT = """
 local d = cjson.decode(ARGV[1])
 redis.call('SET', d.p .. 'proc:' .. d.pid, 1, 'EX', 15)
 return {redis.call('GET', d.p .. 'generation') or '', redis.call('INCR', d.p .. 'beat')}
@@ -176,7 +176,7 @@ return {redis.call('GET', d.p .. 'generation') or '', redis.call('INCR', d.p .. 
 
 # Delete those of some counters that are not what they should be, and hold again what this process held there.
 # Answers their kinds.
-MEND = """
+REPAIR = """
 local d = cjson.decode(ARGV[1])
 local broken = {}
 local function is_whole(text)
@@ -211,5 +211,5 @@ return broken
 
 
 def script_name(script: str) -> str:
-    """Redis names scripts so; nothing secret hangs on it."""
+    """The name of a script in Redis, its SHA-1; no security depends on it."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()

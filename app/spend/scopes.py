@@ -1,4 +1,4 @@
-"""What bounds a caller: budgets and limits, each with the counter that it is kept under. Pure values."""
+"""What bounds a caller: budgets and limits, each with the counter that tracks it. Pure values."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class BudgetScope:
     model: str = ""
     period: str = ""
     starts_at: datetime | None = None
-    account: BudgetCounter = field(init=False)
+    counter: BudgetCounter = field(init=False)
 
     def __post_init__(self) -> None:
         moment = self.starts_at or self.resets_at
         stamp = str(int(moment.timestamp())) if moment is not None else ""
         name = counter_name(self.kind, self.id, self.model, self.period, str(self.epoch), stamp)
-        object.__setattr__(self, "account", BudgetCounter(name, self.max_budget, self.spend))
+        object.__setattr__(self, "counter", BudgetCounter(name, self.max_budget, self.spend))
 
     @property
     def is_window(self) -> bool:

@@ -1,6 +1,6 @@
-"""Budgets that hang on what a call says instead of on its key: tags, end users, access groups, and the whole instance.
+"""Budgets that depend on what a call says, not on its key: tags, end users, access groups, and the whole instance.
 
-The few that were declared are kept in memory and read again every few seconds; end users are looked up one by one.
+The few that were declared are cached in memory and read again every few seconds; end users are looked up one by one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_DECLARED = 10_000
 _MAX_END_USERS = 20_000
-_NOT_WHILE_AWAY_SECONDS = 1.0
+_OUTAGE_TTL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SharedScopes:
         """Something declared has changed: look again before the next call."""
         self._fresh_until = 0.0
         self._changes += 1
-        # Kept for an outage of the database, but no longer fresh.
+        # Served in an outage of the database, but no longer fresh.
         self._end_users = OrderedDict((key, (facts, 0.0)) for key, (facts, _) in self._end_users.items())
 
     async def refresh(self) -> None:
@@ -73,13 +73,13 @@ class SharedScopes:
             await asyncio.shield(self._reading)
 
     async def _refresh(self) -> None:
-        changes, ttl = self._changes, _NOT_WHILE_AWAY_SECONDS
+        changes, ttl = self._changes, _OUTAGE_TTL_SECONDS
         try:
             with self._database.active():
                 await self._read()
-            ttl = _seconds_of(self._all_scopes(), self._ttl)
+            ttl = _seconds_to_serve(self._all_scopes(), self._ttl)
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-            log.warning("shared budgets served from last known state", reason=type(problem).__name__)
+            log.warning("shared budgets refresh failed", reason=type(problem).__name__)
         if changes == self._changes:
             self._fresh_until = time.monotonic() + ttl
 
@@ -122,9 +122,9 @@ class SharedScopes:
             with self._database.active():
                 facts = await self._read_end_user(user_id, budget_id)
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-            log.warning("an end user is served from last known state", reason=type(problem).__name__)
+            log.warning("end user lookup failed", reason=type(problem).__name__)
             return known[0] if known is not None else EndUserFacts()
-        ttl = _seconds_of([facts.scope] if facts.scope is not None else [], self._ttl)
+        ttl = _seconds_to_serve([facts.scope] if facts.scope is not None else [], self._ttl)
         self._end_users[key] = (facts, time.monotonic() + ttl if changes == self._changes else 0.0)
         self._end_users.move_to_end(key)
         while len(self._end_users) > _MAX_END_USERS:
@@ -133,8 +133,10 @@ class SharedScopes:
 
     async def _read_end_user(self, user_id: str, budget_id: str | None) -> EndUserFacts:
         row = await EndUser.get_or_none(user_id=user_id)
-        wanted = (row.budget_id if row is not None else None) or budget_id or self._settings.max_end_user_budget_id
-        budget = await Budget.get_or_none(budget_id=wanted) if wanted else None
+        its_budget_id = (
+            (row.budget_id if row is not None else None) or budget_id or self._settings.max_end_user_budget_id
+        )
+        budget = await Budget.get_or_none(budget_id=its_budget_id) if its_budget_id else None
         if row is not None:
             await self._start_period(row, budget)
         ceiling = budget.max_budget if budget is not None else self._settings.max_end_user_budget
@@ -161,12 +163,12 @@ class SharedScopes:
         groups = await ModelAccessGroupBudget.filter(budget_id__isnull=False).limit(_MAX_DECLARED)
         ids = {row.budget_id for row in tags} | {row.budget_id for row in groups}
         budgets = {row.budget_id: row async for row in Budget.filter(budget_id__in=list(ids))} if ids else {}
-        found: dict[str, tuple[BudgetScope, RateLimit]] = {}
+        of_tags: dict[str, tuple[BudgetScope, RateLimit]] = {}
         for tag in tags:
             budget = budgets.get(tag.budget_id or "")
             await self._start_period(tag, budget)
             scope = _shared_scope("tag", tag.tag_name, f"Tag={tag.tag_name}", tag, budget, tag.spend_epoch)
-            found[tag.tag_name] = (scope, _limit("tag", tag.tag_name, budget))
+            of_tags[tag.tag_name] = (scope, _limit("tag", tag.tag_name, budget))
         of_groups: dict[str, BudgetScope] = {}
         for group in groups:
             budget = budgets.get(group.budget_id or "")
@@ -175,7 +177,7 @@ class SharedScopes:
             of_groups[name] = _shared_scope("access_group", name, f"AccessGroup={name}", group, budget, 0)
         calendar = self._settings.budget_calendar
         windows = await window_scopes(list(_declared(self._settings)), calendar, datetime.now(UTC))
-        self._tags, self._groups = found, of_groups
+        self._tags, self._groups = of_tags, of_groups
         self._instance = tuple(scope for scope in windows if scope.kind == "proxy")
         self._providers = {scope.id: scope for scope in windows if scope.kind == "provider"}
 
@@ -184,10 +186,10 @@ class SharedScopes:
             await start_new_period(row, budget, calendar=self._settings.budget_calendar)
         except ValueError as problem:
             # One period that cannot be read must not stop the calls of all others; its budget never starts anew.
-            log.error("a budget has no period", budget=budget.budget_id if budget else None, reason=str(problem))
+            log.error("budget period invalid", budget=budget.budget_id if budget else None, reason=str(problem))
 
 
-def _seconds_of(scopes: Iterable[BudgetScope], ttl: float) -> float:
+def _seconds_to_serve(scopes: Iterable[BudgetScope], ttl: float) -> float:
     """How long these may be served: what was spent in an old period must not bound the new one."""
     now = datetime.now(UTC)
     ends = [scope.resets_at for scope in scopes if scope.resets_at is not None and scope.resets_at > now]

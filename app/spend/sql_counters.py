@@ -2,14 +2,14 @@
 
 Each admission is one short transaction. It first touches the `counter` row of every budget and limit of the call, in
 one order everywhere: that locks them, so that calls on the same key come one after the other and no two can deadlock.
-A limit's window is kept in seconds, and the oldest, partly passed second counts whole. What running calls hold is kept
-per process, and what a process that has not been seen for a while held does not count.
+A limit's window has a bucket per second, and the oldest, partly passed second counts whole. What running calls hold is
+counted per process, and what a process that has not been seen for a while held does not count.
 
 A commit whose reply is lost may have happened or not. PostgreSQL knows by the number of the transaction: nothing is
-settled twice, and a call that never heard of its admission holds nothing.
+settled twice, and a call that never learnt of its admission holds nothing.
 
-Few transactions of a process run at once, the others wait for their turn: all of them on one busy row would take every
-connection of the pool from keys and ledger, until those and they themselves took the database for away.
+Few transactions of a process run at once, the others queue: all of them on one busy row would take every connection of
+the pool from keys and ledger, until those and they themselves took the database for unreachable.
 """
 
 # ruff: noqa: S608 (statements are put together from constants of this file; every value is a bound parameter)
@@ -33,12 +33,12 @@ from .counters import WINDOW_SECONDS, Claim, Hold, Refusal, full_unit
 
 log = structlog.get_logger(__name__)
 
-_BREATH_SECONDS = 5.0
+_HEARTBEAT_SECONDS = 5.0
 _ALIVE = timedelta(seconds=15)
-_DRAIN_SECONDS = 0.05
+_SETTLE_INTERVAL_SECONDS = 0.05
 _MAX_PENDING = 20_000
-_TURNS = 3
-# So long without any answer, and the database counts as away: its driver would wait for half a minute.
+_MAX_TRANSACTIONS = 3
+# So long without any answer, and the database counts as unreachable: its driver would wait for half a minute.
 _TIMEOUT_SECONDS = 2.0
 
 _Usage = tuple[int, int]
@@ -53,16 +53,16 @@ class SqlCounters:
         # What is being written, and the transaction that may have written it already.
         self._batch: list[_Settled] = []
         self._batch_transaction: int | None = None
-        # Admissions that nobody was told of, with the transactions that may have counted them.
-        self._unheard: deque[tuple[Hold, int]] = deque(maxlen=_MAX_PENDING)
+        # Admissions whose commit was not confirmed, with the transactions that may have counted them.
+        self._unconfirmed: deque[tuple[Hold, int]] = deque(maxlen=_MAX_PENDING)
         self._task: asyncio.Task[None] | None = None
-        self._is_known = False
+        self._is_registered = False
         self._settling = asyncio.Lock()
-        self._turns = asyncio.Semaphore(_TURNS)
+        self._transactions = asyncio.Semaphore(_MAX_TRANSACTIONS)
         self._answered_at = 0.0
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._breathe(), name="counters in the database")
+        self._task = asyncio.create_task(self._run_forever(), name="counters in the database")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -72,21 +72,21 @@ class SqlCounters:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=_TIMEOUT_SECONDS)
         try:
-            await _in_time(self._leave())
+            await _with_timeout(self._deregister())
         except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-            log.warning("counters were not settled", reason=type(problem).__name__)
+            log.warning("database counters not settled", reason=type(problem).__name__)
 
-    async def _leave(self) -> None:
+    async def _deregister(self) -> None:
         await self._settle_pending()
         for table in ("running_calls", "gateway_process"):
             await self._database.execute_many(f"DELETE FROM {table} WHERE process_id = $1", [(self._process_id,)])
 
     async def ping(self) -> None:
-        await _in_time(self._say_alive())
+        await _with_timeout(self._heartbeat())
 
     async def admit(self, claim: Claim) -> Hold | Refusal:
         # A client may leave at any moment, also while the database commits: the admission ends without it. So it does
-        # when the database is silent, and not merely busy with other calls of this process.
+        # when the database does not answer, and not merely busy with other calls of this process.
         admission, began_at = asyncio.create_task(self._admit(claim)), time.monotonic()
         try:
             while not admission.done():
@@ -107,13 +107,13 @@ class SqlCounters:
             self.settle(verdict, Decimal(0), 0)
 
     async def _admit(self, claim: Claim) -> Hold | Refusal:
-        if not self._is_known:
-            await self._say_alive()
+        if not self._is_registered:
+            await self._heartbeat()
         await self._settle_pending()
         counted: Hold | None = None
         transaction, is_committed = 0, False
         try:
-            async with self._turns, self._database.transaction():
+            async with self._transactions, self._database.transaction():
                 spends = await self._lock(claim)
                 now, transaction = await self._now()
                 held, running = await self._running(claim, now)
@@ -124,30 +124,30 @@ class SqlCounters:
                     return refusal
                 await self._count(claim, int(now))
                 after = [(used[limit.name][0] + 1, used[limit.name][1] + claim.tokens) for limit in claim.limits]
-                known = [spends.get(account.name, account.seed) for account in claim.accounts]
+                known = [spends.get(budget.name, budget.seed) for budget in claim.budgets]
                 counted = Hold(self, claim, now, known, after)
             is_committed = True
         finally:
             if counted is not None and not is_committed:
-                self._unheard.append((counted, transaction))
+                self._unconfirmed.append((counted, transaction))
         self._answered_at = time.monotonic()
         return counted
 
     async def _lock(self, claim: Claim) -> dict[str, Decimal]:
         """Lock the row of each budget and limit; answers what each budget has spent, raised to its seed."""
         spend = self._database.larger("excluded.spend", "counter.spend")
-        rows = {account.name: account.seed for account in claim.accounts if account.ceiling is not None}
+        rows = {budget.name: budget.seed for budget in claim.budgets if budget.ceiling is not None}
         rows.update({f"limit:{limit.name}": Decimal(0) for limit in claim.limits})
         # By the clock of the database, as all that is cleaned up by it.
         own = [datetime.now(UTC)] if self._database.is_sqlite else []
         touched_at, spends = "$3" if own else "clock_timestamp()", {}
         for name in sorted(rows):
-            found = await self._database.fetch(
+            counters = await self._database.fetch(
                 f"INSERT INTO counter (name, spend, touched_at) VALUES ($1, $2, {touched_at}) "
                 f"ON CONFLICT (name) DO UPDATE SET spend = {spend}, touched_at = excluded.touched_at RETURNING spend",
                 (name, rows[name], *own),
             )
-            spends[name] = Decimal(str(found[0]["spend"]))
+            spends[name] = Decimal(str(counters[0]["spend"]))
         return spends
 
     async def _now(self) -> tuple[float, int]:
@@ -160,7 +160,7 @@ class SqlCounters:
         return float(rows[0]["now"]), int(rows[0]["transaction"])
 
     async def _running(self, claim: Claim, now: float) -> tuple[dict[str, Decimal], dict[str, int]]:
-        names = [account.name for account in claim.accounts if account.ceiling is not None]
+        names = [budget.name for budget in claim.budgets if budget.ceiling is not None]
         names += [f"limit:{limit.name}" for limit in claim.limits if limit.parallel is not None]
         held: dict[str, Decimal] = defaultdict(Decimal)
         running: dict[str, int] = defaultdict(int)
@@ -196,7 +196,7 @@ class SqlCounters:
             "INSERT INTO rate_bucket (name, second, requests, tokens) VALUES ($1, $2, 1, $3) "
             "ON CONFLICT (name, second) DO UPDATE SET requests = rate_bucket.requests + 1, "
             "tokens = rate_bucket.tokens + excluded.tokens",
-            [(limit.name, second, claim.tokens) for limit in sorted(claim.limits, key=lambda one: one.name)],
+            [(limit.name, second, claim.tokens) for limit in sorted(claim.limits, key=lambda limit: limit.name)],
         )
 
     async def _hold(self, rows: Sequence[tuple[str, Decimal, int]]) -> None:
@@ -210,14 +210,14 @@ class SqlCounters:
         )
 
     def settle(self, hold: Hold, cost: Decimal, tokens: int) -> None:
-        """Wait for company: the next admission of this process, or the next round, writes it."""
+        """Queue it: the next admission of this process, or the next round, writes it."""
         self._pending.append((hold, cost, tokens))
 
     async def _settle_pending(self) -> None:
         """Write what was settled, in one transaction. What could not be written stays for the next round."""
-        async with self._settling, self._turns:
-            if self._unheard or self._batch_transaction is not None:
-                await self._look_after_commits()
+        async with self._settling, self._transactions:
+            if self._unconfirmed or self._batch_transaction is not None:
+                await self._resolve_commits()
             if self._batch_transaction is not None:
                 return  # it is still not known
             if not self._batch:
@@ -231,14 +231,14 @@ class SqlCounters:
                 self._batch_transaction = transaction
             self._batch, self._batch_transaction = [], None
 
-    async def _look_after_commits(self) -> None:
+    async def _resolve_commits(self) -> None:
         """Ask what became of commits whose reply was lost."""
-        for _ in range(len(self._unheard)):
-            hold, transaction = self._unheard[0]
+        for _ in range(len(self._unconfirmed)):
+            hold, transaction = self._unconfirmed[0]
             was_committed = await self._was_committed(transaction)
-            self._unheard.popleft()
+            self._unconfirmed.popleft()
             if was_committed is None:
-                self._unheard.append((hold, transaction))
+                self._unconfirmed.append((hold, transaction))
             elif was_committed:
                 self.settle(hold, Decimal(0), 0)
         if self._batch_transaction is not None:
@@ -267,9 +267,9 @@ class SqlCounters:
             for name, money, calls in _holds(hold.claim, hold.claim.amount, 1):
                 before = holds.get(name, (Decimal(0), 0))
                 holds[name] = before[0] - money, before[1] - calls
-            for account in hold.claim.accounts:
-                if account.ceiling is not None:
-                    costs[account.name] += cost
+            for budget in hold.claim.budgets:
+                if budget.ceiling is not None:
+                    costs[budget.name] += cost
             for limit in hold.claim.limits:
                 tokens[limit.name, int(hold.second)] += used - hold.claim.tokens
         many = self._database.execute_many
@@ -283,7 +283,7 @@ class SqlCounters:
             [(more, *bucket) for bucket, more in sorted(tokens.items()) if more],
         )
 
-    async def _say_alive(self) -> None:
+    async def _heartbeat(self) -> None:
         """By the clock of the database: an instance whose own clock is wrong must not pass for dead."""
         now, _ = await self._now()
         await self._database.execute_many(
@@ -291,29 +291,29 @@ class SqlCounters:
             "ON CONFLICT (process_id) DO UPDATE SET seen_at = excluded.seen_at",
             [(self._process_id, datetime.fromtimestamp(now, UTC))],
         )
-        self._is_known = True
+        self._is_registered = True
 
-    async def _breathe(self) -> None:
-        """Say that this process lives, and settle what no admission took along."""
-        clock, breathed_at = asyncio.get_running_loop().time, 0.0
+    async def _run_forever(self) -> None:
+        """Send heartbeats, and settle what no admission took along."""
+        clock, heartbeat_at = asyncio.get_running_loop().time, 0.0
         while True:
             try:
-                if self._is_known and clock() - breathed_at >= _BREATH_SECONDS:
-                    await self._say_alive()
-                    breathed_at = clock()
+                if self._is_registered and clock() - heartbeat_at >= _HEARTBEAT_SECONDS:
+                    await self._heartbeat()
+                    heartbeat_at = clock()
                 await self._settle_pending()
             except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-                log.warning("counters could not be written", reason=type(problem).__name__)
+                log.warning("database counters not settled", reason=type(problem).__name__)
                 await asyncio.sleep(1.0)
-            except Exception as problem:  # noqa: BLE001 - a bug of ours must not let this process pass for dead
-                log.error("counters could not be written", reason=type(problem).__name__)
+            except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the heartbeats
+                log.error("database counters not settled", reason=type(problem).__name__)
                 await asyncio.sleep(1.0)
-            await asyncio.sleep(_DRAIN_SECONDS)
+            await asyncio.sleep(_SETTLE_INTERVAL_SECONDS)
 
 
-async def _in_time(asking: Awaitable[None]) -> None:
-    """Raises TimeoutError for a database that is silent, and goes on without it."""
-    task = asyncio.ensure_future(asking)
+async def _with_timeout(operation: Awaitable[None]) -> None:
+    """Raises TimeoutError for a database that does not answer, and goes on without it."""
+    task = asyncio.ensure_future(operation)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.wait({task}, timeout=_TIMEOUT_SECONDS)
     if not task.done():
@@ -323,8 +323,8 @@ async def _in_time(asking: Awaitable[None]) -> None:
 
 def _holds(claim: Claim, amount: Decimal, calls: int) -> list[tuple[str, Decimal, int]]:
     """(name, USD, calls) that one call holds of each budget and each limit of parallel calls."""
-    rows = [(account.name, amount, 0) for account in claim.accounts if account.ceiling is not None]
-    return rows + [(f"limit:{one.name}", Decimal(0), calls) for one in claim.limits if one.parallel is not None]
+    rows = [(budget.name, amount, 0) for budget in claim.budgets if budget.ceiling is not None]
+    return rows + [(f"limit:{limit.name}", Decimal(0), calls) for limit in claim.limits if limit.parallel is not None]
 
 
 def _first_refusal(
@@ -335,14 +335,14 @@ def _first_refusal(
     used: dict[str, _Usage],
     now: float,
 ) -> Refusal | None:
-    for index, account in enumerate(claim.accounts):
-        if account.ceiling is not None and spends[account.name] + held[account.name] >= account.ceiling:
-            return Refusal("budget", index, spends[account.name])
+    for index, budget in enumerate(claim.budgets):
+        if budget.ceiling is not None and spends[budget.name] + held[budget.name] >= budget.ceiling:
+            return Refusal("budget", index, spends[budget.name])
     for index, limit in enumerate(claim.limits):
         requests, tokens = used[limit.name]
         unit = full_unit(limit, requests, tokens, running[f"limit:{limit.name}"], claim.tokens)
         if unit is not None:
-            # Which second leaves first is not worth another question; the whole window is an honest upper bound.
+            # Which second leaves first is not worth another query; the whole window is an honest upper bound.
             seconds = WINDOW_SECONDS if unit != "max_parallel_requests" else 1
             return Refusal(unit, index, Decimal(tokens if unit == "tokens" else requests), seconds)
     return None

@@ -34,7 +34,7 @@ class WindowCeiling:
 
 
 def budget_windows(kind: str, id: str, label: str, declared: Any) -> Iterator[WindowCeiling]:
-    """`[{"budget_duration": "1h", "max_budget": 5}, …]`; entries that are none are left out."""
+    """`[{"budget_duration": "1h", "max_budget": 5}, …]`; entries of another shape are ignored."""
     for entry in declared if isinstance(declared, Sequence) else ():
         ceiling = _amount(entry.get("max_budget")) if isinstance(entry, Mapping) else None
         if ceiling is not None and _is_period(entry.get("budget_duration")):
@@ -70,15 +70,16 @@ def _is_period(value: Any) -> bool:
 async def window_scopes(
     ceilings: Sequence[WindowCeiling], calendar: BudgetCalendar, now: datetime
 ) -> list[BudgetScope]:
-    """The ceilings with what was spent in their current periods, in one question for all of them."""
+    """The ceilings with what was spent in their current periods, in one query for all of them."""
     if not ceilings:
         return []
-    holders = sorted({(one.kind, one.id) for one in ceilings})
+    holders = sorted({(ceiling.kind, ceiling.id) for ceiling in ceilings})
     condition = Q()
     for kind, id in holders:
         condition |= Q(kind=kind, id=id)
     rows = {(row.kind, row.id, row.model, row.period): row async for row in BudgetWindow.filter(condition)}
-    return [_scope(one, rows.get((one.kind, one.id, one.model, one.period)), calendar, now) for one in ceilings]
+    found = [rows.get((ceiling.kind, ceiling.id, ceiling.model, ceiling.period)) for ceiling in ceilings]
+    return [_scope(ceiling, row, calendar, now) for ceiling, row in zip(ceilings, found, strict=True)]
 
 
 def _scope(ceiling: WindowCeiling, row: BudgetWindow | None, calendar: BudgetCalendar, now: datetime) -> BudgetScope:

@@ -1,18 +1,18 @@
 """Changes that are pushed to all processes of an instance, so that a blocked key is refused everywhere within a second.
 
-After its commit, whoever changes something announces it in a word or two; every other process forgets what it knew:
+After its commit, whoever changes something announces it in a short message; every other process drops what it cached:
 
-    key:<hash>  user:<id>  team:<id>  organization:<id>     forget the keys that this is about
+    key:<hash>  user:<id>  team:<id>  organization:<id>     drop the cached keys that this is about
     deployments  config                                     read them again
-    all                                                     forget everything and read everything again
+    all                                                     drop everything and read everything again
 
-PostgreSQL carries the words itself (LISTEN and NOTIFY), with or without Redis: it is where the truth is committed, so a
-process that can read the truth can hear of it, a restart of Redis loses no word, and no second service has to be up
-for a blocked key to be refused. Redis does it for processes that share a SQLite file. Without either a process is
-alone with its changes, and the short life of its snapshots is the net, as it is whenever a word is lost.
+PostgreSQL carries the messages itself (LISTEN and NOTIFY), with or without Redis: it is where changes are committed, so
+a process that can read a change can be notified of it, a restart of Redis loses no message, and no second service has
+to be up for a blocked key to be refused. Redis does it for processes that share a SQLite file. Without either a process
+is alone with its changes, and the short TTL of its cached keys is the net, as it is whenever a message is lost.
 
-`announce` never waits: a background task sends. While the connection is away words are kept, few as they are; when it
-is back `on_reconnect` says that some of the others may have been missed.
+`announce` never waits: a background task sends. While the connection is down messages are queued, few as they are; when
+it is back `on_reconnect` says that some of those of others may have been missed.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ import asyncpg
 import structlog
 
 from ..tasks import ended
-from .database import DATABASE_AWAY, DATABASE_REFUSED, _postgres_credentials
+from .database import DATABASE_AWAY, DATABASE_REFUSED, postgres_credentials
 
 log = structlog.get_logger(__name__)
 
 EVERYTHING = "all"
 
 _MAX_WAITING = 1000
-_MAX_WORD = 500
-# NOTIFY takes payloads below 8000 bytes; a character of a word takes up to four.
+_MAX_MESSAGE_LENGTH = 500
+# NOTIFY takes payloads below 8000 bytes; a character of a message takes up to four.
 _MAX_PAYLOAD_BYTES = 7500
 _CHECK_SECONDS = 2.0
 _ANSWER_SECONDS = 2.0
-_FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 0.05, 5.0
-_LAST_WORDS_SECONDS = 1.0
+_MIN_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.05, 5.0
+_FLUSH_SECONDS = 1.0
 
 # NOTIFY reaches one database only, however its address is spelled.
 _POSTGRES_CHANNEL = "quarterdeck_changes"
@@ -54,12 +54,12 @@ class Announcer(Protocol):
     async def start(self, on_message: Callable[[str], None], on_reconnect: Callable[[], None]) -> None:
         """Listen from now on. Returns at once, also when nothing can be reached.
 
-        `on_message` gets each word of another process; `on_reconnect` is called whenever the channel is there
-        (again) and words may have been missed. Both run in the event loop and must be quick.
+        `on_message` gets each message of another process; `on_reconnect` is called whenever the channel is there
+        (again) and messages may have been missed. Both run in the event loop and must be quick.
         """
 
     async def stop(self) -> None:
-        """Send what is waiting, if that is possible within a second, and hang up."""
+        """Send what is waiting, if that is possible within a second, and disconnect."""
 
 
 class NullAnnouncer:
@@ -81,7 +81,7 @@ class Channel(Protocol):
         """Make sure that the other side answers."""
 
     async def close(self) -> None:
-        """Hang up, without waiting for a side that does not answer. Never raises what `away` names."""
+        """Disconnect, without waiting for a side that does not answer. Never raises what `away` names."""
 
 
 # Opens a channel, given what to call for each payload that comes in, and once it is dead.
@@ -106,8 +106,8 @@ class ChannelAnnouncer:
     # ---- for the owner ---------------------------------------------------------------------------------------------
 
     def announce(self, message: str) -> None:
-        if len(message) > _MAX_WORD or not message.isprintable():
-            # An odd id: PostgreSQL takes no NUL, and a line break ends a word.
+        if len(message) > _MAX_MESSAGE_LENGTH or not message.isprintable():
+            # An odd id: PostgreSQL takes no NUL, and a line break ends a message.
             message = EVERYTHING
         if message == EVERYTHING or len(self._waiting) >= _MAX_WAITING:
             self._waiting.clear()
@@ -127,7 +127,7 @@ class ChannelAnnouncer:
         await ended(self._task)
         if channel is not None:
             with suppress(TimeoutError, *self._away):
-                async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                async with asyncio.timeout(_FLUSH_SECONDS):
                     await self._send_waiting(channel)
             await channel.close()
         self._channel = self._task = None
@@ -135,7 +135,7 @@ class ChannelAnnouncer:
     # ---- the background task ---------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        loop, delay = asyncio.get_running_loop(), _FIRST_DELAY_SECONDS
+        loop, delay = asyncio.get_running_loop(), _MIN_DELAY_SECONDS
         while True:
             connected_at = loop.time()
             try:
@@ -143,21 +143,21 @@ class ChannelAnnouncer:
                 self._channel = await self._connect(self._received, self._closed)
                 log.info("announcement channel connected")
                 self._call(self._on_reconnect)
-                await self._talk(self._channel)
+                await self._send_until_dead(self._channel)
             except self._away as problem:
-                if self._channel is not None or delay == _FIRST_DELAY_SECONDS:  # once per outage
+                if self._channel is not None or delay == _MIN_DELAY_SECONDS:  # once per outage
                     log.warning("announcement channel disconnected", reason=type(problem).__name__)
-            except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the hearing for good
+            except Exception as problem:  # noqa: BLE001 - a bug of ours must not end the announcements for good
                 log.error("announcement channel failed", reason=type(problem).__name__)
             if self._channel is not None:
                 channel, self._channel = self._channel, None
                 await channel.close()
                 if loop.time() - connected_at > _CHECK_SECONDS:
-                    delay = _FIRST_DELAY_SECONDS
+                    delay = _MIN_DELAY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 (spreads processes, keeps no secret)
-            delay = min(delay * 2, _LAST_DELAY_SECONDS)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
 
-    async def _talk(self, channel: Channel) -> None:
+    async def _send_until_dead(self, channel: Channel) -> None:
         """Send what is waiting as it comes, and make sure of the other side while nothing does."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + _CHECK_SECONDS
@@ -174,36 +174,36 @@ class ChannelAnnouncer:
                 check_at = loop.time() + _CHECK_SECONDS
 
     async def _send_waiting(self, channel: Channel) -> None:
-        """What could not be sent, or might not have been, waits on: hearing a word twice does no harm."""
+        """What could not be sent, or might not have been, waits on: receiving a message twice does no harm."""
         while self._waiting:
-            words = self._next_words()
+            messages = self._next_messages()
             try:
-                await channel.send("\n".join((self._own_id, *words)))
+                await channel.send("\n".join((self._own_id, *messages)))
             except BaseException:  # whatever ended it, a cancellation too: nothing is lost
-                for word in words:
-                    self.announce(word)
+                for message in messages:
+                    self.announce(message)
                 raise
 
-    def _next_words(self) -> list[str]:
-        """Take what fits into one payload. A word that is announced again from here on is a new one: it may be about
-        a change that those who hear this one do not see yet."""
-        words: list[str] = []
+    def _next_messages(self) -> list[str]:
+        """Take what fits into one payload. A message that is announced again from here on is a new one: it may be
+        about a change that those who receive this one do not see yet."""
+        messages: list[str] = []
         size = len(self._own_id)
-        for word in self._waiting:
-            size += len(word.encode()) + 1
+        for message in self._waiting:
+            size += len(message.encode()) + 1
             if size > _MAX_PAYLOAD_BYTES:
                 break
-            words.append(word)
-        for word in words:
-            del self._waiting[word]
-        return words
+            messages.append(message)
+        for message in messages:
+            del self._waiting[message]
+        return messages
 
     def _received(self, payload: str) -> None:
-        sender, *words = payload.split("\n")
+        sender, *messages = payload.split("\n")
         if sender == self._own_id:
             return
-        for word in words:
-            self._call(self._on_message, word)
+        for message in messages:
+            self._call(self._on_message, message)
 
     def _closed(self) -> None:
         self._is_dead = True
@@ -213,7 +213,7 @@ class ChannelAnnouncer:
         try:
             listener(*args)
         except Exception as problem:  # noqa: BLE001 - a listener that fails must not cut the channel for the others
-            log.error("a change of another process was not taken over", reason=type(problem).__name__)
+            log.error("announcement handler failed", reason=type(problem).__name__)
 
 
 def _ignore(*_: str) -> None:
@@ -224,7 +224,7 @@ def _ignore(*_: str) -> None:
 
 
 class PostgresChannel:
-    """A connection of its own that listens, and sends as well. A pooler in transaction mode swallows what it hears."""
+    """A connection of its own that listens, and sends as well. A pooler in transaction mode drops notifications."""
 
     def __init__(
         self, connection: asyncpg.Connection, on_payload: Callable[[str], None], on_close: Callable[[], None]
@@ -239,7 +239,7 @@ class PostgresChannel:
     async def connect(
         cls, url: str, on_payload: Callable[[str], None], on_close: Callable[[], None]
     ) -> PostgresChannel:
-        credentials = _postgres_credentials(url, 1)
+        credentials = postgres_credentials(url, 1)
         options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
         channel = cls(await asyncpg.connect(**options), on_payload, on_close)
         try:
@@ -250,15 +250,15 @@ class PostgresChannel:
         return channel
 
     async def _listen(self) -> None:
-        await self._in_time(self._connection.add_listener(_POSTGRES_CHANNEL, self._notified))
+        await self._with_timeout(self._connection.add_listener(_POSTGRES_CHANNEL, self._notified))
         await self.send(self._greeting)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._greeted.wait()
         except TimeoutError:
             log.warning(
-                "PostgreSQL sends no notifications on this connection, a pooler in transaction mode does not pass them "
-                "on: changes of other processes are seen when a key is looked up again"
+                "announcements not received",
+                reason="PostgreSQL sends no notifications on this connection; a pooler in transaction mode drops them",
             )
 
     def _notified(self, connection: Any, sender_pid: int, channel: str, payload: str) -> None:
@@ -268,17 +268,17 @@ class PostgresChannel:
             self._received(payload)
 
     async def send(self, payload: str) -> None:
-        await self._in_time(self._connection.execute("SELECT pg_notify($1, $2)", _POSTGRES_CHANNEL, payload))
+        await self._with_timeout(self._connection.execute("SELECT pg_notify($1, $2)", _POSTGRES_CHANNEL, payload))
 
     async def check(self) -> None:
-        await self._in_time(self._connection.execute("SELECT 1"))
+        await self._with_timeout(self._connection.execute("SELECT 1"))
 
     async def close(self) -> None:
         self._connection.terminate()
 
-    async def _in_time(self, asking: Awaitable[Any]) -> None:
+    async def _with_timeout(self, operation: Awaitable[Any]) -> None:
         """Raises TimeoutError for a side that does not answer: its driver would wait for it even to give up."""
-        task = asyncio.ensure_future(asking)
+        task = asyncio.ensure_future(operation)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             done, _ = await asyncio.wait({task}, timeout=_ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""Small shared values with a life time: in Redis when there is one, else in this process.
+"""Small shared values with a TTL: in Redis when there is one, else in this process.
 
 What a shared cache cannot answer has another way: login codes fall back to the database, sign-in throttling to this
 process.
@@ -24,7 +24,7 @@ class Cache(Protocol):
         """Read and delete in one atomic step: of many callers exactly one gets the value."""
 
     async def increment(self, key: str, ttl_seconds: float) -> int:
-        """Count one up; the life time starts with the first count."""
+        """Count one up; the TTL starts with the first count."""
 
     async def remaining_seconds(self, key: str) -> float:
         """Seconds that a key still lives; 0 when it is not there."""

@@ -4,9 +4,9 @@ One task in every process, and no leader: each step is harmless when two process
 when a process dies. Nothing depends on it being punctual. A budget's period ends on time when it is read, and what has
 expired is refused from that moment on; here it only goes away.
 
-Keys with `auto_rotate` are named in the log when their time has come, not rotated: a new secret that nobody is told
-would take the key from its users as soon as the old one ends. `POST /key/<key>/regenerate` with a `grace_period`
-rotates one and tells its secret to whoever asked.
+Keys with `auto_rotate` are named in the log when they are due, not rotated: a new secret that nobody is given would
+take the key from its users as soon as the old one ends. `POST /key/<key>/regenerate` with a `grace_period`
+rotates one and answers its secret to whoever asked.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ log = structlog.get_logger(__name__)
 
 _FIRST_ROUND_SECONDS = (5.0, 15.0)
 _PAUSE_SECONDS = 0.01
-_SHOWN_KEYS = 5
+_MAX_LISTED_KEYS = 5
 
-# How long a row stays after it has become useless.
+# How long a row is retained after it has become useless.
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
-_AFTER_REVOCATION = _DAY  # spend of a call that began under an old secret still finds its key
-_AFTER_INVITATION = 30 * _DAY
-_RATE_SECONDS = 120
-_COUNTER_UNTOUCHED = 2 * _DAY
-_PROCESS_UNSEEN = _HOUR
-_HEALTH_CHECKS = 30 * _DAY
+_REVOKED_KEY_RETENTION = _DAY  # spend of a call that began under an old secret still finds its key
+_INVITATION_RETENTION = 30 * _DAY
+_RATE_BUCKET_SECONDS = 120
+_COUNTER_RETENTION = 2 * _DAY
+_PROCESS_RETENTION = _HOUR
+_HEALTH_CHECK_RETENTION = 30 * _DAY
 
 # Steps over rows that the counters write by the clock of the database.
 _OF_COUNTERS = {"processes that are gone", "short-lived rows"}
@@ -63,17 +63,17 @@ _OF_COUNTERS = {"processes that are gone", "short-lived rows"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupPlan:
-    """How often the clean-up runs and what it keeps. None as a retention: everything is kept."""
+    """How often the clean-up runs and how long rows are retained. None as a retention: for ever."""
 
     min_seconds: float = 597.0
     max_seconds: float = 605.0
     run_seconds: float = 300.0
     calendar: BudgetCalendar = UTC_CALENDAR
     resets_budgets: bool = True
-    spend_logs_kept: timedelta | None = None
-    audit_kept: timedelta | None = None
+    spend_logs_retention: timedelta | None = None
+    audit_retention: timedelta | None = None
     batch: int = 1000
-    most_batches: int = 500
+    max_batches: int = 500
 
 
 Step = Callable[[datetime], Awaitable[Mapping[str, int]]]
@@ -93,13 +93,13 @@ class Cleanup:
         self._clock = clock
         self._plan = plan or CleanupPlan()
         self._stop_at = 0.0
-        self._named: frozenset[str] = frozenset()
+        self._reported: frozenset[str] = frozenset()
         self._steps: Mapping[str, Step] = {
             "budget periods": self._start_periods,
             "processes that are gone": self._remove_processes,
             "short-lived rows": self._remove_short_lived,
             "expired rows": self._remove_expired,
-            "key rotation": self._name_keys_to_rotate,
+            "key rotation": self._report_due_rotations,
             "audit log": self._remove_audit,
             "spend logs": self._remove_spend_logs,
         }
@@ -112,7 +112,7 @@ class Cleanup:
             await asyncio.sleep(random.uniform(self._plan.min_seconds, self._plan.max_seconds))  # noqa: S311 (same)
 
     async def run_once(self, now: datetime | None = None) -> dict[str, int]:
-        """One round: rows that were reset or removed, per table. A step that fails is logged and keeps no other.
+        """One round: rows that were reset or removed, per table. A step that fails is logged, and the others run.
 
         `now`: the time of all steps. Without it, each goes by the clock that wrote what it looks at.
         """
@@ -151,7 +151,7 @@ class Cleanup:
 
     async def _remove_processes(self, now: datetime) -> Mapping[str, int]:
         """What a process held when it died is given back first: without the process nobody would find it."""
-        unseen = Q(seen_at__lt=now - _PROCESS_UNSEEN)
+        unseen = Q(seen_at__lt=now - _PROCESS_RETENTION)
         gone = [row.process_id for row in await GatewayProcess.filter(unseen).limit(self._plan.batch)]
         if not gone:
             return {}
@@ -164,59 +164,65 @@ class Cleanup:
         return {"running_calls": calls, "gateway_process": processes}
 
     async def _remove_short_lived(self, now: datetime) -> Mapping[str, int]:
-        return await self._remove(
-            (RateBucket, Q(second__lt=int(now.timestamp()) - _RATE_SECONDS)),
-            (Counter, Q(touched_at__lt=now - _COUNTER_UNTOUCHED)),
+        return await self._delete_expired(
+            (RateBucket, Q(second__lt=int(now.timestamp()) - _RATE_BUCKET_SECONDS)),
+            (Counter, Q(touched_at__lt=now - _COUNTER_RETENTION)),
         )
 
     async def _remove_expired(self, now: datetime) -> Mapping[str, int]:
-        return await self._remove(
+        return await self._delete_expired(
             (LoginCode, Q(expires_at__lt=now)),
             (ConsoleSession, Q(expires_at__lt=now)),
             # No tombstone: a session is nobody's key.
             (VirtualKey, Q(team_id=SESSION_TEAM_ID, expires__lt=now - _HOUR)),
-            (DeprecatedKey, Q(revoke_at__lt=now - _AFTER_REVOCATION)),
-            (Invitation, Q(expires_at__lt=now - _AFTER_INVITATION)),
-            (HealthCheck, Q(checked_at__lt=now - _HEALTH_CHECKS)),
+            (DeprecatedKey, Q(revoke_at__lt=now - _REVOKED_KEY_RETENTION)),
+            (Invitation, Q(expires_at__lt=now - _INVITATION_RETENTION)),
+            (HealthCheck, Q(checked_at__lt=now - _HEALTH_CHECK_RETENTION)),
         )
 
-    async def _name_keys_to_rotate(self, now: datetime) -> Mapping[str, int]:
+    async def _report_due_rotations(self, now: datetime) -> Mapping[str, int]:
         """Once for every set of keys, not every ten minutes."""
         due = await due_keys(now)
         tokens = frozenset(key.token for key in due)
-        if tokens - self._named:
-            shown = [key.key_alias or key.token[:12] for key in due[:_SHOWN_KEYS]]
-            log.warning("keys are due for rotation: regenerate them with a grace period", count=len(due), keys=shown)
-        self._named = tokens
+        if tokens - self._reported:
+            names = [key.key_alias or key.token[:12] for key in due[:_MAX_LISTED_KEYS]]
+            log.warning("keys due for rotation", count=len(due), keys=names)
+        self._reported = tokens
         return {}
 
     async def _remove_audit(self, now: datetime) -> Mapping[str, int]:
-        kept = self._plan.audit_kept
-        return {} if kept is None else {"audit_log": await self._removed_in_turns(delete_audit_before, now - kept)}
+        retention = self._plan.audit_retention
+        return (
+            {}
+            if retention is None
+            else {"audit_log": await self._delete_in_batches(delete_audit_before, now - retention)}
+        )
 
     async def _remove_spend_logs(self, now: datetime) -> Mapping[str, int]:
-        kept = self._plan.spend_logs_kept
-        return {} if kept is None else {"spend_log": await self._removed_in_turns(delete_spend_logs_before, now - kept)}
+        retention = self._plan.spend_logs_retention
+        if retention is None:
+            return {}
+        return {"spend_log": await self._delete_in_batches(delete_spend_logs_before, now - retention)}
 
     # ---- batches ---------------------------------------------------------------------------------------------------
 
-    async def _removed_in_turns(self, delete: Callable[..., Awaitable[int]], moment: datetime) -> int:
+    async def _delete_in_batches(self, delete: Callable[..., Awaitable[int]], moment: datetime) -> int:
         """One batch after the other, as long as there is time. Calls go first."""
         count = 0
-        for _ in range(self._plan.most_batches):
-            deleted = await delete(moment, batch=self._plan.batch, most_batches=1)
+        for _ in range(self._plan.max_batches):
+            deleted = await delete(moment, batch=self._plan.batch, max_batches=1)
             count += deleted
             if deleted < self._plan.batch or not self._seconds_left():
                 break
             await asyncio.sleep(_PAUSE_SECONDS)
         return count
 
-    async def _remove(self, *what: tuple[type[Model], Q]) -> Mapping[str, int]:
-        return {table._meta.db_table: await self._removed(table, condition) for table, condition in what}
+    async def _delete_expired(self, *conditions: tuple[type[Model], Q]) -> Mapping[str, int]:
+        return {table._meta.db_table: await self._delete_matching(table, condition) for table, condition in conditions}
 
-    async def _removed(self, table: type[Model], condition: Q) -> int:
+    async def _delete_matching(self, table: type[Model], condition: Q) -> int:
         count = 0
-        for _ in range(self._plan.most_batches):
+        for _ in range(self._plan.max_batches):
             # Without the transaction first: on SQLite it would keep writers waiting for nothing.
             if not self._seconds_left() or not await table.filter(condition).exists():
                 break

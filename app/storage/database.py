@@ -44,7 +44,7 @@ DATABASE_AWAY = (
     DBConnectionError,
 )
 
-# What it raises when it was reached and says no: a constraint, a deadlock, a value that does not fit.
+# What it raises when it was reached and refuses: a constraint, a deadlock, a value that does not fit.
 DATABASE_REFUSED = (BaseORMException, asyncpg.PostgresError, sqlite3.Error)
 
 _APP = "quarterdeck"
@@ -73,7 +73,7 @@ class Database:
         if self.is_sqlite:
             path = sqlite_path(self.url)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # A file that cannot be opened says so here, and not in a thread of the driver.
+            # A file that cannot be opened raises here, and not in a thread of the driver.
             sqlite3.connect(path).close()
         with self.active():
             await self._context.init(config=self._config())
@@ -103,14 +103,14 @@ class Database:
 
     async def is_healthy(self, timeout_seconds: float = 1.0) -> bool:
         """Whether a trivial query answers in time."""
-        question = asyncio.create_task(self.fetch("SELECT 1 AS one"))
-        question.add_done_callback(lambda done: done.cancelled() or done.exception())
+        query = asyncio.create_task(self.fetch("SELECT 1 AS one"))
+        query.add_done_callback(lambda done: done.cancelled() or done.exception())
         # Not awaited when it is late: the driver waits for the other side even to give up.
-        await asyncio.wait({question}, timeout=timeout_seconds)
-        if not question.done():
-            question.cancel()
+        await asyncio.wait({query}, timeout=timeout_seconds)
+        if not query.done():
+            query.cancel()
             return False
-        problem = question.exception()
+        problem = query.exception()
         if problem is not None and not isinstance(problem, (*DATABASE_AWAY, *DATABASE_REFUSED)):
             raise problem
         return problem is None
@@ -187,7 +187,7 @@ class Database:
             finally:
                 os.close(folder)
             return
-        credentials = _postgres_credentials(self.url, self._pool_size)
+        credentials = postgres_credentials(self.url, self._pool_size)
         options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
         connection = await asyncpg.connect(**options)
         try:
@@ -212,20 +212,22 @@ class Database:
         """Rows of one statement written with `$1` placeholders. Parameters are always bound, never pasted."""
         with self.active():
             rows: list[dict[str, Any]] = await self.connection().execute_query_dict(
-                self._spelled(sql), self._bound(parameters)
+                self._with_placeholders(sql), self._bound(parameters)
             )
             return rows
 
     async def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Sequence[Any]]:
         """The same by position: a thousand rows as dictionaries take longer to make than to read."""
         with self.active():
-            found: tuple[int, Any] = await self.connection().execute_query(self._spelled(sql), self._bound(parameters))
-            return list(found[1])
+            result: tuple[int, Any] = await self.connection().execute_query(
+                self._with_placeholders(sql), self._bound(parameters)
+            )
+            return list(result[1])
 
     async def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement for every row of parameters."""
         with self.active():
-            await self.connection().execute_many(self._spelled(sql), [self._bound(row) for row in rows])
+            await self.connection().execute_many(self._with_placeholders(sql), [self._bound(row) for row in rows])
 
     async def now(self) -> datetime:
         """The clock that all instances share: PostgreSQL's; on SQLite, whose users are on one machine, our own."""
@@ -246,7 +248,7 @@ class Database:
         """SQL for the exact total of a column of money over a group; read it with `Decimal`."""
         return f"COALESCE(decimal_sum({column}), '0')" if self.is_sqlite else f"COALESCE(SUM({column}), 0)"
 
-    def _spelled(self, sql: str) -> str:
+    def _with_placeholders(self, sql: str) -> str:
         return _PLACEHOLDER.sub(r"?\1", sql) if self.is_sqlite else sql
 
     def _bound(self, parameters: Sequence[Any]) -> list[Any]:
@@ -261,7 +263,7 @@ class Database:
             }
             engine = "app.storage.sqlite"
         else:
-            credentials = _postgres_credentials(self.url, self._pool_size)
+            credentials = postgres_credentials(self.url, self._pool_size)
             credentials["queue_seconds"] = self._queue_seconds
             engine = "app.storage.postgres"
         return {
@@ -285,7 +287,7 @@ def sqlite_path(url: str) -> Path:
     return absolute
 
 
-def _postgres_credentials(url: str, pool_size: int) -> dict[str, Any]:
+def postgres_credentials(url: str, pool_size: int) -> dict[str, Any]:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     ssl_mode = query.pop("sslmode", None)

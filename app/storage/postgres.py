@@ -1,4 +1,4 @@
-"""PostgreSQL: Tortoise's client, with bounded waits, and transactions that give everything back when they fail.
+"""PostgreSQL: Tortoise's client, with a timeout on its pool, and transactions that release their connection for sure.
 
 As it comes, a transaction whose BEGIN or ROLLBACK fails keeps its dead connection: it is never released to the pool,
 and the task that opened it goes on talking to it for ever. A background task would not survive the first outage.
@@ -22,18 +22,18 @@ from tortoise.connection import get_connections
 
 class QuarterdeckPostgresClient(AsyncpgDBClient):
     def __init__(self, *, queue_seconds: float, **credentials: Any) -> None:
-        """`queue_seconds`: how long a statement waits for a free connection before the database counts as away."""
+        """`queue_seconds`: seconds that a statement waits for a free connection before that counts as an outage."""
         super().__init__(**credentials)
         self.queue_seconds = queue_seconds
 
     def acquire_connection(self) -> PoolConnectionWrapper[asyncpg.Connection]:
-        return BoundedWait(self, self._pool_init_lock, self.queue_seconds)
+        return AcquireWithTimeout(self, self._pool_init_lock, self.queue_seconds)
 
     def _in_transaction(self) -> TransactionContext:
-        return CarefulTransaction(TransactionWrapper(self), self._pool_init_lock, self.queue_seconds)
+        return ReleasingTransaction(TransactionWrapper(self), self._pool_init_lock, self.queue_seconds)
 
 
-class BoundedWait(PoolConnectionWrapper[asyncpg.Connection]):
+class AcquireWithTimeout(PoolConnectionWrapper[asyncpg.Connection]):
     def __init__(self, client: AsyncpgDBClient, pool_lock: asyncio.Lock, queue_seconds: float) -> None:
         super().__init__(client, pool_lock)
         self._queue_seconds = queue_seconds
@@ -44,7 +44,7 @@ class BoundedWait(PoolConnectionWrapper[asyncpg.Connection]):
         return self.connection
 
 
-class CarefulTransaction(TransactionContextPooled):
+class ReleasingTransaction(TransactionContextPooled):
     def __init__(self, connection: TransactionWrapper, pool_lock: asyncio.Lock, queue_seconds: float) -> None:
         super().__init__(connection, pool_lock)
         self._queue_seconds = queue_seconds
@@ -56,7 +56,7 @@ class CarefulTransaction(TransactionContextPooled):
         self.token = get_connections().set(self.connection_name, self.client)
         try:
             await self.client.begin()
-        except BaseException:  # whatever ended it, a cancellation too: give everything back
+        except BaseException:  # whatever ended it, a cancellation too: release the connection
             get_connections().reset(self.token)
             await pool.release(connection)
             raise

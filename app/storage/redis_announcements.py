@@ -1,4 +1,4 @@
-"""Announcements over Redis pub/sub. Loaded when it is needed only: see app/storage/cache.py."""
+"""Announcements over Redis pub/sub. Loaded when it is needed only: see app/backends.py."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RedisChannel:
             decode_responses=True,
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=_ANSWER_SECONDS,
-            # The client would reconnect in silence, and nobody would know that words were missed.
+            # The client would reconnect in silence, and nobody would know that messages were missed.
             retry=Retry(NoBackoff(), 0),
         )
         channel = cls(redis, topic, on_payload, on_close)
@@ -68,7 +68,7 @@ class RedisChannel:
         if self._reader is not None:
             await ended(self._reader)
             if not self._reader.cancelled():
-                self._reader.exception()  # told by `on_close` already
+                self._reader.exception()  # reported by `on_close` already
         with suppress(*_AWAY):
             await self._subscription.aclose()  # type: ignore[no-untyped-call]
         with suppress(*_AWAY):

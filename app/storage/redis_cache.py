@@ -15,7 +15,7 @@ _POOL_SECONDS = 1.0
 
 
 @contextmanager
-def _or_away() -> Iterator[None]:
+def _raising_cache_away() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as problem:
@@ -27,7 +27,7 @@ class RedisCache:
 
     def __init__(self, url: str) -> None:
         # Small, and it waits: fifty connections that open at once time out on a busy machine, and with a pool that
-        # does not wait the eleventh command would take Redis for away.
+        # does not wait the eleventh command would take Redis for unreachable.
         pool = BlockingConnectionPool.from_url(
             url,
             decode_responses=True,
@@ -44,34 +44,34 @@ class RedisCache:
         return self._redis
 
     async def set(self, key: str, value: str, ttl_seconds: float) -> None:
-        with _or_away():
-            await self._redis.set(_named(key), value, px=int(ttl_seconds * 1000))
+        with _raising_cache_away():
+            await self._redis.set(_namespaced(key), value, px=int(ttl_seconds * 1000))
 
     async def take(self, key: str) -> str | None:
-        with _or_away():
-            value = await self._redis.getdel(_named(key))
+        with _raising_cache_away():
+            value = await self._redis.getdel(_namespaced(key))
         return None if value is None else str(value)
 
     async def increment(self, key: str, ttl_seconds: float) -> int:
-        with _or_away():
+        with _raising_cache_away():
             async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.set(_named(key), 0, px=int(ttl_seconds * 1000), nx=True)
-                pipe.incr(_named(key))
+                pipe.set(_namespaced(key), 0, px=int(ttl_seconds * 1000), nx=True)
+                pipe.incr(_namespaced(key))
                 results = await pipe.execute()
         return int(results[1])
 
     async def remaining_seconds(self, key: str) -> float:
-        with _or_away():
-            milliseconds = await self._redis.pttl(_named(key))
+        with _raising_cache_away():
+            milliseconds = await self._redis.pttl(_namespaced(key))
         return max(0.0, float(milliseconds) / 1000)
 
     async def delete(self, key: str) -> None:
-        with _or_away():
-            await self._redis.delete(_named(key))
+        with _raising_cache_away():
+            await self._redis.delete(_namespaced(key))
 
     async def is_healthy(self) -> bool:
         try:
-            with _or_away():
+            with _raising_cache_away():
                 return bool(await self._redis.ping())
         except CacheAway:
             return False
@@ -80,5 +80,5 @@ class RedisCache:
         await self._redis.aclose()
 
 
-def _named(key: str) -> str:
+def _namespaced(key: str) -> str:
     return f"quarterdeck:{key}"

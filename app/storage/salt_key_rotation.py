@@ -17,7 +17,9 @@ from tortoise.models import Model
 
 from ..logs import configure_logging
 from ..models import AuditLog, ConfigEntry, ConsoleSession, Credential, LoginCode, StoredDeployment, Team, VirtualKey
+from ..security.callback_credentials import CALLBACKS, ENCRYPTED
 from ..security.credentials import decrypt, encrypt
+from ..security.masking import ENCRYPTED_PREFIX
 from ..settings import load_settings, process_environment
 from ..settings.config_file import SettingsError
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
@@ -25,8 +27,6 @@ from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 _BATCH = 500
 _MAX_NAMED = 20
 _DEFAULT_VARIABLE = "OLD_LITELLM_SALT_KEY"
-_SETTINGS_PREFIX = "encrypted:"
-_ENCRYPTED_CALLBACK = "sealed_credentials"
 _PURPOSES = ("credentials", "team callbacks")
 
 # What a value becomes; the value itself when nothing in it has to change.
@@ -39,7 +39,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class RotateOptions:
-    """What the command line says. The old key itself never stands there."""
+    """What the command line says. The old key itself is never an argument."""
 
     config: str | None = None
     variable: str | None = None
@@ -49,7 +49,7 @@ class RotateOptions:
 
 @dataclass
 class Rotation:
-    """What was found: rows per table that changed (or would), rows that neither key opens, what was dropped."""
+    """What was done: rows per table that changed (or would), rows that neither key opens, what was dropped."""
 
     changed: dict[str, int] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -121,12 +121,12 @@ async def rotate(database: Database, old_key: str, new_key: str, *, is_dry_run: 
             await _change_table(table, column, change, done, is_dry_run=is_dry_run)
         if done.unreadable:
             raise SettingsError(_refusal(done.unreadable))
-        for expendable in (ConsoleSession, LoginCode):
-            done.dropped += await expendable.all().count()
+        for table in (ConsoleSession, LoginCode):
+            done.dropped += await table.all().count()
             if not is_dry_run:
-                await expendable.all().delete()
+                await table.all().delete()
         if not is_dry_run and any(done.changed.values()):
-            await _write_down(done)
+            await _record_rotation(done)
     return done
 
 
@@ -153,16 +153,16 @@ async def _change_table(
 def _reencrypted(ciphertext: str, old_key: str, new_key: str) -> str:
     """The same secret under the new key; the same text when it is that already. Raises Unreadable."""
     for purpose in _PURPOSES:
-        if _opened(ciphertext, new_key, purpose) is not None:
+        if _decrypted(ciphertext, new_key, purpose) is not None:
             return ciphertext
     for purpose in _PURPOSES:
-        secret = _opened(ciphertext, old_key, purpose)
+        secret = _decrypted(ciphertext, old_key, purpose)
         if secret is not None:
             return encrypt(secret, new_key, purpose=purpose)
     raise Unreadable
 
 
-def _opened(ciphertext: str, salt_key: str, purpose: str) -> str | None:
+def _decrypted(ciphertext: str, salt_key: str, purpose: str) -> str | None:
     try:
         return decrypt(ciphertext, salt_key, purpose=purpose)
     except ValueError:
@@ -175,23 +175,23 @@ def _settings_reencrypted(value: Any, reencrypt: Callable[[str], str]) -> Any:
         return {name: _settings_reencrypted(item, reencrypt) for name, item in value.items()}
     if isinstance(value, list):
         return [_settings_reencrypted(item, reencrypt) for item in value]
-    if isinstance(value, str) and value.startswith(_SETTINGS_PREFIX):
-        return _SETTINGS_PREFIX + reencrypt(value.removeprefix(_SETTINGS_PREFIX))
+    if isinstance(value, str) and value.startswith(ENCRYPTED_PREFIX):
+        return ENCRYPTED_PREFIX + reencrypt(value.removeprefix(ENCRYPTED_PREFIX))
     return value
 
 
 def _callbacks_reencrypted(metadata: Any, reencrypt: Callable[[str], str]) -> Any:
     """A team's or key's metadata: each logging callback has the ciphertext of its variables."""
-    entries = metadata.get("logging") if isinstance(metadata, Mapping) else None
+    entries = metadata.get(CALLBACKS) if isinstance(metadata, Mapping) else None
     if not isinstance(entries, list):
         return metadata
     fresh = [
-        {**entry, _ENCRYPTED_CALLBACK: reencrypt(str(entry[_ENCRYPTED_CALLBACK]))}
-        if isinstance(entry, Mapping) and entry.get(_ENCRYPTED_CALLBACK)
+        {**entry, ENCRYPTED: reencrypt(str(entry[ENCRYPTED]))}
+        if isinstance(entry, Mapping) and entry.get(ENCRYPTED)
         else entry
         for entry in entries
     ]
-    return {**metadata, "logging": fresh}
+    return {**metadata, CALLBACKS: fresh}
 
 
 def _refusal(rows: list[str]) -> str:
@@ -200,8 +200,8 @@ def _refusal(rows: list[str]) -> str:
     return f"rotate-salt-key: neither key opens {listed}{rest}; nothing was changed. Delete them, or find their key"
 
 
-async def _write_down(done: Rotation) -> None:
-    """One row of the audit log for the whole deed."""
+async def _record_rotation(done: Rotation) -> None:
+    """One row of the audit log for the whole rotation."""
     await AuditLog.create(
         id=str(uuid.uuid4()),
         changed_by="quarterdeck rotate-salt-key",

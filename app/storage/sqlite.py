@@ -18,7 +18,7 @@ from tortoise.backends.sqlite.client import SqliteClient, SqliteTransactionConte
 from tortoise.connection import get_connections
 from tortoise.exceptions import TransactionManagementError
 
-# Twice the digits of a money column: the usual context would round sums of more than 28.
+# Twice the digits of a money column: the default context would round sums of more than 28.
 _EXACT = Context(prec=60)
 
 
@@ -49,13 +49,13 @@ class QuarterdeckSqliteClient(SqliteClient):
         try:
             await super().create_connection(with_db)
         except BaseException:  # whatever ended it, a cancellation too: a whole connection or none
-            half, self._connection = self._connection, None
-            if half is not None:
-                half.stop()
+            incomplete, self._connection = self._connection, None
+            if incomplete is not None:
+                incomplete.stop()
             raise
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
-        return CarefulConnection(self._lock, self)
+        return ReleasingConnection(self._lock, self)
 
     async def _post_connect(self) -> None:
         await super()._post_connect()
@@ -66,11 +66,11 @@ class QuarterdeckSqliteClient(SqliteClient):
         await connection._execute(connection._conn.create_aggregate, "decimal_sum", 1, DecimalSum)
 
     def _in_transaction(self) -> TransactionContext:
-        return CarefulTransaction(ImmediateTransaction(self), self._lock)
+        return ReleasingTransaction(ImmediateTransaction(self), self._lock)
 
 
-class CarefulConnection(ConnectionWrapper[Any]):
-    """Gives the lock of the connection back when the file cannot be opened, or when nobody waits for it any more."""
+class ReleasingConnection(ConnectionWrapper[Any]):
+    """Releases the lock of the connection when the file cannot be opened, or when nobody waits for it any more."""
 
     async def __aenter__(self) -> Any:
         await self._lock.acquire()
@@ -82,8 +82,8 @@ class CarefulConnection(ConnectionWrapper[Any]):
         return self.connection
 
 
-class CarefulTransaction(SqliteTransactionContext):
-    """Gives the lock of the connection back when the transaction cannot start, which another process may prevent."""
+class ReleasingTransaction(SqliteTransactionContext):
+    """Releases the lock of the connection when the transaction cannot start, which another process may prevent."""
 
     async def __aenter__(self) -> TransactionalDBClient:
         await self._trxlock.acquire()
@@ -93,7 +93,7 @@ class CarefulTransaction(SqliteTransactionContext):
             self.token = get_connections().set(self.connection_name, self.connection)
             try:
                 await self.connection.begin()
-            except BaseException:  # whatever ended it, a cancellation too: give everything back
+            except BaseException:  # whatever ended it, a cancellation too: reset the current connection
                 get_connections().reset(self.token)
                 raise
         except BaseException:  # the same for the lock

@@ -1,7 +1,7 @@
 """Configuration that the API stored, laid over what the file and the environment say: the database wins.
 
-`Settings` is read once and frozen, so an override is a new `Settings`. Those in `RUNTIME_SETTINGS` may change while an
-instance runs, the others wait for its next start; those in `OPERATOR_SETTINGS` are never read from the database.
+`Settings` is read once and frozen, so an override is a new `Settings`. Where a setting is declared it says whether it
+may change while an instance runs or waits for its next start, and whether it is never read from the database.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import structlog
 
 from ..models import ConfigEntry
 from ..protocols.providers import PROVIDERS
-from ..security.encrypted_settings import decrypted, is_encrypted
+from ..security.encrypted_settings import decrypted
+from ..security.masking import is_encrypted
 from ..settings import Settings, declared_settings
 from .database import DATABASE_AWAY, DATABASE_REFUSED, Database
 
@@ -26,101 +27,9 @@ log = structlog.get_logger(__name__)
 SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 ENVIRONMENT = "environment_variables"
 
-# Read anew on every use.
-RUNTIME_SETTINGS = frozenset(
-    {
-        "request_timeout",
-        "router_timeout",
-        "stream_timeout",
-        "num_retries",
-        "stream_keepalive",
-        "routing_strategy",
-        "routing_strategy_args",
-        "retry_after",
-        "allowed_fails",
-        "allowed_fails_policy",
-        "cooldown_seconds",
-        "disable_cooldowns",
-        "retry_policy",
-        "model_group_retry_policy",
-        "fallbacks",
-        "default_fallbacks",
-        "context_window_fallbacks",
-        "content_policy_fallbacks",
-        "max_fallbacks",
-        "model_group_alias",
-        "enable_pre_call_checks",
-        "enforces_deployment_limits",
-        "enable_tag_filtering",
-        "tag_filtering_match_any",
-        "budget_exceeded_status_code",
-        "always_include_stream_usage",
-        "caches_answers",
-        "cache_params",
-        "max_ui_session_budget",
-        "session_duration",
-        "key_header_name",
-        "disable_env_credential_login",
-        "api_doc_base_url",
-        "disable_custom_api_keys",
-        "default_key_generate_params",
-        "upperbound_key_generate_params",
-        "key_generation_settings",
-        "default_internal_user_params",
-        "default_team_params",
-        "password_min_length",
-        "pass_through_endpoints",
-        "pass_through_timeout",
-        "callbacks",
-        "success_callback",
-        "failure_callback",
-        "turn_off_message_logging",
-        "redact_user_api_key_info",
-        "langfuse_host",
-        "langfuse_public_key",
-        "langfuse_secret_key",
-        "alerting",
-        "alerting_threshold",
-        "alert_types",
-        "alert_to_webhook_url",
-        "alerting_args",
-        "spend_report_days",
-        "slack_webhook_url",
-        "webhook_url",
-        "smtp_host",
-        "smtp_port",
-        "smtp_username",
-        "smtp_password",
-        "smtp_sender_email",
-    }
-)
-
-# What an instance needs before it can read its database, and who may enter it at all: whoever may change settings over
-# the API must not be able to become the operator, nor to lock the operator out.
-OPERATOR_SETTINGS = frozenset(
-    {
-        "master_key",
-        "salt_key_text",
-        "database_url",
-        "database_pool_size",
-        "database_connection_timeout",
-        "redis_url",
-        "host",
-        "port",
-        "state_dir",
-        "ui_username",
-        "ui_password",
-        "disable_admin_ui",
-        "disable_admin_endpoints",
-        "disable_llm_api_endpoints",
-        "permit_weak_master_key",
-        "callback_settings",
-        "generic_logger_endpoint",
-        "generic_logger_headers",
-        "callback_hosts",
-        "smtp_tls",
-    }
-)
+# Names of the settings that are declared with `runtime=True` and with `operator_only=True`.
+RUNTIME_SETTINGS = frozenset(item.name for item in declared_settings() if item.metadata["runtime"])
+OPERATOR_SETTINGS = frozenset(item.name for item in declared_settings() if item.metadata["operator_only"])
 
 # Addresses of others than providers -> the credential that goes there.
 _OTHER_ADDRESSES = {
@@ -140,7 +49,7 @@ async def stored_overrides() -> dict[str, dict[str, Any]]:
 def overridden(
     settings: Settings, rows: Mapping[str, Mapping[str, Any]], *, only: Collection[str] | None = None
 ) -> Settings:
-    """`settings` of file and environment with the stored rows over them; a wrong value is logged and left out.
+    """`settings` of file and environment with the stored rows over them; a wrong value is logged and ignored.
 
     `only`: the names of the fields that may change, as RUNTIME_SETTINGS on a running instance; then `environment`
     stays as it is.
@@ -156,7 +65,7 @@ def overridden(
         try:
             changes[item.name] = item.metadata["parse"](raw)
         except (ValueError, TypeError) as problem:
-            log.error("a stored setting is left out", setting=source, reason=str(problem))
+            log.error("stored setting ignored", setting=source, reason=str(problem))
     if settings.is_control_plane:
         changes.pop("control_plane_url", None)  # the two exclude each other, as at start
     if variables and only is None:
@@ -166,18 +75,18 @@ def overridden(
 
 def operator_variables() -> frozenset[str]:
     """Environment variables of OPERATOR_SETTINGS."""
-    named = {item.metadata["env"] for item in declared_settings() if item.name in OPERATOR_SETTINGS}
-    return frozenset(name for name in named if name)
+    variables = {item.metadata["env"] for item in declared_settings() if item.name in OPERATOR_SETTINGS}
+    return frozenset(name for name in variables if name)
 
 
 def keys_of_addresses() -> dict[str, str]:
     """Variable of an address -> variable of the key that goes there.
 
-    A stored address counts only beside a stored key: the operator's key goes to no address that the API was told.
+    A stored address counts only beside a stored key: the operator's key goes to no address that was set over the API.
     """
     providers = PROVIDERS.values()
-    found = {row.base_variable: row.key_variable for row in providers if row.base_variable and row.key_variable}
-    return {**found, **_OTHER_ADDRESSES}
+    pairs = {row.base_variable: row.key_variable for row in providers if row.base_variable and row.key_variable}
+    return {**pairs, **_OTHER_ADDRESSES}
 
 
 def _variables(settings: Settings, stored: Mapping[str, Any]) -> dict[str, str]:
@@ -222,7 +131,7 @@ def is_set_in_file(item: Field[Any], settings: Settings) -> bool:
 
 
 def with_stored_overrides(settings: Settings) -> Settings:
-    """Everything that was stored, for a process that starts. A database that is away leaves the settings as they are.
+    """Everything that was stored, for a process that starts. An outage of the database leaves the settings as they are.
 
     Runs in a thread with a loop of its own: servers make the app outside of any loop, and inside of one.
     """
@@ -238,7 +147,7 @@ async def _read(settings: Settings) -> dict[str, dict[str, Any]]:
         with database.active():
             return await stored_overrides()
     except (*DATABASE_AWAY, *DATABASE_REFUSED) as problem:
-        log.warning("stored settings could not be read", reason=type(problem).__name__)
+        log.warning("stored settings not loaded", reason=type(problem).__name__)
         return {}
     finally:
         await database.close()

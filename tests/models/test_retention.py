@@ -47,9 +47,9 @@ async def test_old_calls_go_and_young_ones_stay(database: Database) -> None:
 async def test_a_run_ends_after_its_batches_with_the_oldest_gone(database: Database) -> None:
     await _calls(4, days_ago=31)
     await _calls(4, days_ago=40)
-    assert await delete_spend_logs_before(NOW, batch=2, most_batches=2) == 4
-    left = await SpendLog.all().values_list("request_id", flat=True)
-    assert {str(id).partition("-")[0] for id in left} == {"31"}
+    assert await delete_spend_logs_before(NOW, batch=2, max_batches=2) == 4
+    remaining = await SpendLog.all().values_list("request_id", flat=True)
+    assert {str(id).partition("-")[0] for id in remaining} == {"31"}
 
 
 async def test_old_changes_go_the_same_way(database: Database) -> None:

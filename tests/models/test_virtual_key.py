@@ -31,17 +31,17 @@ async def test_a_filter_by_status_finds_the_keys_that_show_it() -> None:
             await VirtualKey.create(token=f"{number}{blocked}", expires=ends, blocked=blocked)
     keys = await VirtualKey.all()
     for status in ("active", "expired", "revoked"):
-        found = {key.token for key in await VirtualKey.filter(VirtualKey.with_status(status))}
-        assert found == {key.token for key in keys if key.status == status}
-        assert found
+        tokens = {key.token for key in await VirtualKey.filter(VirtualKey.with_status(status))}
+        assert tokens == {key.token for key in keys if key.status == status}
+        assert tokens
 
 
 @pytest.mark.usefixtures("database")
 async def test_a_list_of_keys_leaves_sessions_out() -> None:
     for token, team in {"own": None, "crew": "crew", "session": SESSION_TEAM_ID}.items():
         await VirtualKey.create(token=token, team_id=team)
-    found = {key.token for key in await VirtualKey.filter(VirtualKey.not_of_sessions())}
-    assert found == {"own", "crew"}
+    tokens = {key.token for key in await VirtualKey.filter(VirtualKey.not_of_sessions())}
+    assert tokens == {"own", "crew"}
 
 
 async def test_a_deleted_key_keeps_its_name_for_the_spend_that_it_left(database: Database) -> None:

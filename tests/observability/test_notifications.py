@@ -11,9 +11,8 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from app.llm.observers import Observers
-from app.observability.notifications import NOTIFICATION_SETTINGS, Notifications
+from app.observability.notifications import Notifications
 from app.settings import Settings
-from app.settings.callbacks import CallbackSettings
 from app.spend.budget import Budgets
 from app.spend.counters import MemoryCounters
 from app.spend.scopes import BudgetScope
@@ -139,7 +138,3 @@ async def test_a_bug_in_an_alert_fails_no_call() -> None:
         with capture_logs() as logs:
             services.budgets.listener(huge, Decimal("1e40"), False)
     assert [line["event"] for line in logs] == ["budget alert failed"]
-
-
-def test_every_setting_of_the_watch_makes_a_new_one() -> None:
-    assert CallbackSettings.__dataclass_fields__.keys() == NOTIFICATION_SETTINGS

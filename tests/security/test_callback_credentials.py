@@ -1,4 +1,4 @@
-"""Callbacks as metadata keep them: one ciphertext per callback, and stars in every answer."""
+"""Callbacks as metadata holds them: one ciphertext per callback, and masks in every answer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from app.security.callback_credentials import (
+    decrypted_variables,
     encrypted_entry,
     entries_of_old_form,
-    opened_variables,
+    masked_metadata,
     refused_address,
-    shown_metadata,
     stored_entries,
 )
 
@@ -21,8 +21,8 @@ SALT = "salt-of-the-entries"
 def test_only_the_right_salt_key_opens_an_entry() -> None:
     entry = encrypted_entry("langfuse", "success", {"secret": "hidden"}, SALT)
     assert "hidden" not in str(entry)
-    assert (opened_variables(entry, SALT), opened_variables(entry, "other")) == ({"secret": "hidden"}, {})
-    assert opened_variables(encrypted_entry("x", "success", {}, SALT), SALT) == {}
+    assert (decrypted_variables(entry, SALT), decrypted_variables(entry, "other")) == ({"secret": "hidden"}, {})
+    assert decrypted_variables(encrypted_entry("x", "success", {}, SALT), SALT) == {}
 
 
 def test_entries_of_several_holders_stand_one_after_the_other() -> None:
@@ -35,16 +35,16 @@ def test_stars_stand_where_values_were() -> None:
     encrypted = encrypted_entry("langfuse", "success", {"secret": "hidden"}, SALT)
     plain = {"callback_name": "x", "callback_vars": {"secret": "hidden"}}
     old = {"success_callback": ["x"], "callback_vars": {"secret": "hidden"}}
-    shown = shown_metadata({"logging": [encrypted, plain, 1], "callback_settings": old, "a": "b"})
-    assert "hidden" not in str(shown)
-    assert encrypted["sealed_credentials"] not in str(shown)
-    assert [one["callback_vars"] for one in shown["logging"][:2]] == [{"secret": "****"}] * 2
-    assert (shown["callback_settings"]["success_callback"], shown["a"]) == (["x"], "b")
+    masked = masked_metadata({"logging": [encrypted, plain, 1], "callback_settings": old, "a": "b"})
+    assert "hidden" not in str(masked)
+    assert encrypted["sealed_credentials"] not in str(masked)
+    assert [entry["callback_vars"] for entry in masked["logging"][:2]] == [{"secret": "****"}] * 2
+    assert (masked["callback_settings"]["success_callback"], masked["a"]) == (["x"], "b")
 
 
 def test_the_older_form_names_each_callback_once() -> None:
     old = {"success_callback": ["a", "b"], "failure_callback": ["b", "c"], "callback_vars": {"k": "v"}}
-    found = [(one["callback_name"], one["callback_type"]) for one in entries_of_old_form(old)]
+    found = [(entry["callback_name"], entry["callback_type"]) for entry in entries_of_old_form(old)]
     assert found == [("a", "success"), ("b", "success_and_failure"), ("c", "failure")]
     cases: list[Any] = [None, [], "x", {"success_callback": "a"}]
     for wrong in cases:

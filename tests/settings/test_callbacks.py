@@ -66,7 +66,7 @@ def test_the_file_and_the_environment_are_read_without_a_warning(tmp_path: Path)
         "litellm_settings: {callbacks: [own], success_callback: [langfuse], turn_off_message_logging: true}\n"
         "callback_settings: {own: {callback_type: generic_api, endpoint: 'https://a.example'}}\n"
     )
-    told = load_settings(
+    settings = load_settings(
         path,
         {
             "LANGFUSE_HOST": "https://lf.example/",
@@ -76,9 +76,9 @@ def test_the_file_and_the_environment_are_read_without_a_warning(tmp_path: Path)
             "SMTP_HOST": "mail.example",
         },
     )
-    assert told.warnings == ()
-    assert (told.callbacks, told.success_callback, told.alerting) == (("own",), ("langfuse",), ("slack",))
-    assert (told.callback_settings or {})["own"]["endpoint"] == "https://a.example"
-    assert told.callback_origins == {"https://lf.example", "https://logs.example"}
-    assert (told.alerting_threshold, told.smtp_port, told.turn_off_message_logging) == (30.0, 587, True)
-    assert "hidden" not in repr(told)
+    assert settings.warnings == ()
+    assert (settings.callbacks, settings.success_callback, settings.alerting) == (("own",), ("langfuse",), ("slack",))
+    assert (settings.callback_settings or {})["own"]["endpoint"] == "https://a.example"
+    assert settings.callback_origins == {"https://lf.example", "https://logs.example"}
+    assert (settings.alerting_threshold, settings.smtp_port, settings.turn_off_message_logging) == (30.0, 587, True)
+    assert "hidden" not in repr(settings)

@@ -13,14 +13,14 @@ WRITTEN = {"path": "/v9/rerank/", "target": "https://a.example/v1"}
 
 
 def test_an_entry_with_nothing_but_the_necessary() -> None:
-    one = read_endpoint(WRITTEN)
-    assert (one.path, one.target, one.is_public, one.has_subpaths) == (
+    endpoint = read_endpoint(WRITTEN)
+    assert (endpoint.path, endpoint.target, endpoint.is_public, endpoint.has_subpaths) == (
         "/v9/rerank",
         "https://a.example/v1",
         False,
         False,
     )
-    assert (one.cost_per_request, one.timeout, one.methods) == (Decimal(0), None, None)
+    assert (endpoint.cost_per_request, endpoint.timeout, endpoint.methods) == (Decimal(0), None, None)
 
 
 def test_an_entry_with_everything() -> None:
@@ -38,15 +38,20 @@ def test_an_entry_with_everything() -> None:
         "forward_headers": True,
         "merge_query_params": True,
     }
-    one = read_endpoint(row)
-    assert (one.is_public, one.has_subpaths, one.forwards_headers, one.merges_query) == (True, True, True, True)
-    assert one.methods == frozenset({"GET", "POST"})
-    assert (one.query, one.cost_per_request, one.timeout) == ({"size": "5"}, Decimal("0.01"), 3.0)
-    assert one.headers == {"Authorization": "Bearer os.environ/KEY", "x-number": "7"}
-    assert one.resolved({"KEY": "secret\n"}).headers["Authorization"] == "Bearer secret"
-    assert "Authorization" not in one.resolved({}).headers
-    assert str(one) == "/v9/rerank -> a.example"
-    assert "Bearer" not in repr(one)
+    endpoint = read_endpoint(row)
+    assert (endpoint.is_public, endpoint.has_subpaths, endpoint.forwards_headers, endpoint.merges_query) == (
+        True,
+        True,
+        True,
+        True,
+    )
+    assert endpoint.methods == frozenset({"GET", "POST"})
+    assert (endpoint.query, endpoint.cost_per_request, endpoint.timeout) == ({"size": "5"}, Decimal("0.01"), 3.0)
+    assert endpoint.headers == {"Authorization": "Bearer os.environ/KEY", "x-number": "7"}
+    assert endpoint.resolved({"KEY": "secret\n"}).headers["Authorization"] == "Bearer secret"
+    assert "Authorization" not in endpoint.resolved({}).headers
+    assert str(endpoint) == "/v9/rerank -> a.example"
+    assert "Bearer" not in repr(endpoint)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One instance's books on a real database: the ledger, its journal directory, and the totals that it writes."""
+"""One instance's spend on a real database: the ledger, its journal directory, and the totals that it writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)  # fixed date: when calls began; n
 
 
 @dataclass
-class Books:
+class SpendInstance:
     ledger: SpendLedger
     database: Database
     state_dir: Path
@@ -59,13 +59,13 @@ class Books:
 
 
 @asynccontextmanager
-async def books_of(url: str, state_dir: Path, **settings_of_test: Any) -> AsyncIterator[Books]:
-    """Books whose ledger flushes when it is told to, or with `start` every tenth of a second."""
+async def instance_of(url: str, state_dir: Path, **settings_of_test: Any) -> AsyncIterator[SpendInstance]:
+    """An instance whose ledger flushes on `flush()`, or with `start` every tenth of a second."""
     settings = Settings(database_url=url, state_dir=state_dir, spend_flush_seconds=0.1, **settings_of_test)
     database = Database(settings)
     await database.open()
     try:
-        yield Books(SpendLedger(settings, database), database, state_dir)
+        yield SpendInstance(SpendLedger(settings, database), database, state_dir)
     finally:
         await database.close()
 

@@ -60,7 +60,7 @@ def call(name: str, number: int) -> SpendEvent:
     )
 
 
-async def blow(url: str, state_dir: Path, name: str, seconds: float, rate: int) -> None:
+async def run_load(url: str, state_dir: Path, name: str, seconds: float, rate: int) -> None:
     """Record and flush for so long, then stop as an instance does: with nothing left behind."""
     settings = Settings(database_url=url, state_dir=state_dir, spend_flush_seconds=0.02)
     database = Database(settings)
@@ -82,4 +82,4 @@ async def blow(url: str, state_dir: Path, name: str, seconds: float, rate: int) 
 
 
 if __name__ == "__main__":
-    asyncio.run(blow(sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]), int(sys.argv[5])))
+    asyncio.run(run_load(sys.argv[1], Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]), int(sys.argv[5])))

@@ -20,7 +20,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)  # fixed date: it is handed over w
 
 
 @pytest.fixture
-def book() -> Budgets:
+def budgets() -> Budgets:
     return Budgets(MemoryCounters())
 
 
@@ -29,32 +29,32 @@ def spent(scope: BudgetScope, amount: str) -> BudgetScope:
     return BudgetScope(scope.kind, scope.id, scope.label, scope.max_budget, Decimal(amount))
 
 
-async def refusal(book: Budgets, *scopes: BudgetScope) -> BudgetExceeded:
+async def refusal(budgets: Budgets, *scopes: BudgetScope) -> BudgetExceeded:
     with pytest.raises(BudgetExceeded) as refused:
-        await book.reserve(scopes)
+        await budgets.reserve(scopes)
     return refused.value
 
 
-async def test_only_the_first_end_of_a_reservation_counts(book: Budgets) -> None:
-    reservation = await book.reserve([KEY], estimate=Decimal(9))
+async def test_only_the_first_end_of_a_reservation_counts(budgets: Budgets) -> None:
+    reservation = await budgets.reserve([KEY], estimate=Decimal(9))
     reservation.settle(Decimal(1))
     reservation.settle(Decimal(1))
-    assert (await book.reserve([KEY])).spend_of("key") == 1
+    assert (await budgets.reserve([KEY])).spend_of("key") == 1
 
 
-async def test_the_refusal_names_scope_cost_and_ceiling(book: Budgets) -> None:
-    error = await refusal(book, spent(KEY, "10.5"))
+async def test_the_refusal_names_scope_cost_and_ceiling(budgets: Budgets) -> None:
+    error = await refusal(budgets, spent(KEY, "10.5"))
     assert (error.status, error.type, error.param) == (422, "budget_exceeded", None)
     assert error.message == "Budget has been exceeded! Key=alice Current cost: 10.5, Max budget: 10"
 
 
-async def test_users_windows_and_models_have_words_of_their_own(book: Budgets) -> None:
+async def test_users_windows_and_models_have_words_of_their_own(budgets: Budgets) -> None:
     user = BudgetScope("user", "u1", "User=u1", Decimal(1), Decimal("1.25"))
-    assert (await refusal(book, user)).message == "ExceededBudget: User=u1 over budget. Spend=1.25, Budget=1"
+    assert (await refusal(budgets, user)).message == "ExceededBudget: User=u1 over budget. Spend=1.25, Budget=1"
     hour = BudgetScope("key", "k1", "Key", Decimal(0), Decimal("0.048"), period="1h", starts_at=NOON)
-    assert (await refusal(book, hour)).message == "ExceededBudget: Key over 1h budget. Spend=$0.0480, Limit=$0.00"
+    assert (await refusal(budgets, hour)).message == "ExceededBudget: Key over 1h budget. Spend=$0.0480, Limit=$0.00"
     model = BudgetScope("key", "k1", "Key=a", Decimal(0), model="gpt-4o", period="1d", starts_at=NOON)
-    error = await refusal(book, model)
+    error = await refusal(budgets, model)
     assert isinstance(error, ModelBudgetExceeded)
     assert "over budget for model=gpt-4o" in error.message
 
@@ -64,38 +64,38 @@ async def test_the_status_of_the_refusal_is_a_setting() -> None:
     assert (error.status, error.code) == (429, "429")
 
 
-async def test_the_first_scope_that_is_reached_is_the_answer(book: Budgets) -> None:
-    assert "Key=alice" in (await refusal(book, spent(KEY, "10"), spent(TEAM, "15"))).message
+async def test_the_first_scope_that_is_reached_is_the_answer(budgets: Budgets) -> None:
+    assert "Key=alice" in (await refusal(budgets, spent(KEY, "10"), spent(TEAM, "15"))).message
     other = BudgetScope("key", "k2", "Key=bob", Decimal(10))
-    assert "Team=t1" in (await refusal(book, other, spent(TEAM, "15"))).message
+    assert "Team=t1" in (await refusal(budgets, other, spent(TEAM, "15"))).message
 
 
-async def test_a_scope_without_ceiling_is_never_refused_and_still_counted(book: Budgets) -> None:
-    (await book.reserve([spent(UNBOUNDED, "1000000")])).settle(Decimal(1))
-    assert (await book.reserve([UNBOUNDED])).spend_of("user") == 1_000_001
+async def test_a_scope_without_ceiling_is_never_refused_and_still_counted(budgets: Budgets) -> None:
+    (await budgets.reserve([spent(UNBOUNDED, "1000000")])).settle(Decimal(1))
+    assert (await budgets.reserve([UNBOUNDED])).spend_of("user") == 1_000_001
 
 
-async def test_spend_that_was_started_anew_is_kept_under_another_name(book: Budgets) -> None:
-    (await book.reserve([KEY])).settle(Decimal(10))
-    await refusal(book, KEY)
-    await book.reserve([BudgetScope("key", "k1", "Key=alice", Decimal(10), epoch=1)])
+async def test_spend_that_was_started_anew_is_kept_under_another_name(budgets: Budgets) -> None:
+    (await budgets.reserve([KEY])).settle(Decimal(10))
+    await refusal(budgets, KEY)
+    await budgets.reserve([BudgetScope("key", "k1", "Key=alice", Decimal(10), epoch=1)])
     tomorrow = BudgetScope("key", "k1", "Key=alice", Decimal(10), resets_at=NOON)
-    await book.reserve([tomorrow])
+    await budgets.reserve([tomorrow])
 
 
-async def test_a_soft_budget_is_said_once_and_refuses_nothing(book: Budgets) -> None:
+async def test_a_soft_budget_is_said_once_and_refuses_nothing(budgets: Budgets) -> None:
     soft = BudgetScope("key", "k1", "Key=alice", Decimal(10), Decimal(6), Decimal(5))
     with capture_logs() as logs:
-        await book.reserve([soft])
-        await book.reserve([soft])
-    assert [entry["scope"] for entry in logs if entry["event"] == "soft budget is reached"] == ["Key=alice"]
+        await budgets.reserve([soft])
+        await budgets.reserve([soft])
+    assert [entry["scope"] for entry in logs if entry["event"] == "soft budget reached"] == ["Key=alice"]
 
 
-async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: Budgets) -> None:
+async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(budgets: Budgets) -> None:
     limit = RateLimit("api_key", "k1", "sk-...aaaa", 1, None, None)
-    await book.reserve((), [limit])
+    await budgets.reserve((), [limit])
     with pytest.raises(TooManyRequests) as refused:
-        await book.reserve((), [limit])
+        await budgets.reserve((), [limit])
     error = refused.value
     assert (error.status, error.type, error.headers["rate_limit_type"]) == (429, "throttling_error", "requests")
     assert 59 <= int(error.headers["retry-after"]) <= 60
@@ -104,13 +104,13 @@ async def test_a_full_limit_says_whose_it_is_and_when_it_has_room(book: Budgets)
     )
 
 
-async def test_headers_say_what_is_left(book: Budgets) -> None:
+async def test_headers_say_what_is_left(budgets: Budgets) -> None:
     limits = [
         RateLimit("api_key", "k1", "", 10, 1000, None),
         RateLimit("team", "t1", "", None, 500, None),
         RateLimit("user", "u1", "", None, None, 4),
     ]
-    assert (await book.reserve((), limits, tokens=100)).headers() == {
+    assert (await budgets.reserve((), limits, tokens=100)).headers() == {
         "x-ratelimit-api_key-limit-requests": "10",
         "x-ratelimit-api_key-remaining-requests": "9",
         "x-ratelimit-api_key-limit-tokens": "1000",
@@ -130,10 +130,10 @@ def test_names_of_counters_fit_their_column_and_stay_apart() -> None:
     assert counter_name("a", "bc") != counter_name("ab", "c")
 
 
-async def test_a_listener_hears_of_every_budget_and_of_the_refusal(book: Budgets) -> None:
+async def test_a_listener_hears_of_every_budget_and_of_the_refusal(budgets: Budgets) -> None:
     heard: list[tuple[str, Decimal, bool]] = []
-    book.listener = lambda scope, spend, is_refused: heard.append((scope.id, spend, is_refused))
-    await book.reserve([KEY, TEAM], estimate=Decimal(9))
-    await refusal(book, spent(KEY, "10.5"))
+    budgets.listener = lambda scope, spend, is_refused: heard.append((scope.id, spend, is_refused))
+    await budgets.reserve([KEY, TEAM], estimate=Decimal(9))
+    await refusal(budgets, spent(KEY, "10.5"))
     assert [(id, is_refused) for id, _, is_refused in heard] == [("k1", False), ("t1", False), ("k1", True)]
     assert heard[-1][1] >= Decimal(10)

@@ -37,7 +37,7 @@ class Scripted(MemoryCounters):
         return await super().admit(claim)
 
 
-def away(times: int) -> list[Exception]:
+def unavailable(times: int) -> list[Exception]:
     return [CacheAway("late") for _ in range(times)]
 
 
@@ -45,55 +45,55 @@ def asked(ceiling: str = "100") -> Claim:
     return Claim([BudgetCounter("key", Decimal(ceiling))], amount=Decimal(1))
 
 
-async def keeper_of(chain: CounterChain) -> object:
+async def serving(chain: CounterChain) -> object:
     verdict = await chain.admit(asked())
     assert isinstance(verdict, Hold)
     return verdict.counters
 
 
 async def test_one_failure_is_that_call_s_alone() -> None:
-    first, second = Scripted(*away(1)), MemoryCounters()
+    first, second = Scripted(*unavailable(1)), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
     chain.on_change(lambda: changes.append(True))
-    assert [await keeper_of(chain) for _ in range(3)] == [second, first, first]
+    assert [await serving(chain) for _ in range(3)] == [second, first, first]
     assert not changes
 
 
 async def test_three_failures_in_a_row_give_a_rest() -> None:
-    first, second = Scripted(*away(3)), MemoryCounters()
+    first, second = Scripted(*unavailable(3)), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
     chain.on_change(lambda: changes.append(True))
-    assert [await keeper_of(chain) for _ in range(10)] == [second] * 10
+    assert [await serving(chain) for _ in range(10)] == [second] * 10
     assert (first.asked, len(changes)) == (3, 1)
 
 
 async def test_calls_that_fail_together_are_one_failure_and_one_call_looks_whether_it_was_the_only_one() -> None:
-    first, second = Scripted(*away(20), seconds=0.02), MemoryCounters()
+    first, second = Scripted(*unavailable(20), seconds=0.02), MemoryCounters()
     chain = CounterChain([first, second])
-    assert await asyncio.gather(*(keeper_of(chain) for _ in range(20))) == [second] * 20
-    keepers = await asyncio.gather(*(keeper_of(chain) for _ in range(20)))
-    assert (keepers.count(first), first.asked) == (1, 21)
-    assert await asyncio.gather(*(keeper_of(chain) for _ in range(20))) == [first] * 20
+    assert await asyncio.gather(*(serving(chain) for _ in range(20))) == [second] * 20
+    kinds = await asyncio.gather(*(serving(chain) for _ in range(20)))
+    assert (kinds.count(first), first.asked) == (1, 21)
+    assert await asyncio.gather(*(serving(chain) for _ in range(20))) == [first] * 20
 
 
 async def test_a_client_that_leaves_while_it_looks_leaves_the_looking_to_the_next() -> None:
-    first, second = Scripted(*away(1)), MemoryCounters()
+    first, second = Scripted(*unavailable(1)), MemoryCounters()
     chain = CounterChain([first, second])
-    await keeper_of(chain)
+    await serving(chain)
     first.seconds = 5
-    leaving = asyncio.create_task(keeper_of(chain))
+    leaving = asyncio.create_task(serving(chain))
     await asyncio.sleep(0.01)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     first.seconds = 0
-    assert await keeper_of(chain) is first
+    assert await serving(chain) is first
 
 
 async def test_counters_that_have_forgotten_rest_at_once() -> None:
     first, second = Scripted(CountersLost("restarted")), MemoryCounters()
     chain, changes = CounterChain([first, second]), list[bool]()
     chain.on_change(lambda: changes.append(True))
-    assert [await keeper_of(chain) for _ in range(3)] == [second] * 3
+    assert [await serving(chain) for _ in range(3)] == [second] * 3
     assert (first.asked, len(changes)) == (1, 1)
 
 
@@ -107,7 +107,7 @@ async def test_a_call_that_nothing_bounds_is_asked_of_nobody() -> None:
 
 
 async def test_a_closed_chain_refuses_rather_than_count_alone() -> None:
-    chain = CounterChain([Scripted(*away(1)), MemoryCounters()], is_closed_without_shared=True)
+    chain = CounterChain([Scripted(*unavailable(1)), MemoryCounters()], is_closed_without_shared=True)
     with pytest.raises(ServiceUnavailable):
         await chain.admit(asked())
     await chain.admit(asked())
@@ -119,14 +119,14 @@ async def test_money_counts_once_while_redis_is_slow_now_and_then(redis_url: str
     pool = BlockingConnectionPool.from_url(
         redis_url, decode_responses=True, socket_timeout=0.1, max_connections=10, timeout=1.0
     )
-    keepers, redis = set[str](), Redis.from_pool(pool)
+    kinds, redis = set[str](), Redis.from_pool(pool)
     chain = CounterChain([RedisCounters(redis, "test"), SqlCounters(database)])
     await chain.start()
 
     async def call() -> None:
         verdict = await chain.admit(asked("1000"))
         assert isinstance(verdict, Hold)
-        keepers.add(type(verdict.counters).__name__)
+        kinds.add(type(verdict.counters).__name__)
         await asyncio.sleep(0.02)
         verdict.counters.settle(verdict, Decimal(1), 0)
 
@@ -139,7 +139,7 @@ async def test_money_counts_once_while_redis_is_slow_now_and_then(redis_url: str
         await asyncio.sleep(0.6)
         assert await other.get(f"{PREFIX}test:b:key") == "240000000000"
         assert not await other.hgetall(f"{PREFIX}test:h:key")
-    assert {"RedisCounters", "CounterChain"} <= keepers
+    assert {"RedisCounters", "CounterChain"} <= kinds
     await chain.stop()
     await redis.aclose()
     await database.close()

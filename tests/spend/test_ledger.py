@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from app.models import DailySpend, DeprecatedKey, SpendLog, VirtualKey
-from tests.spend.ledgers import KEY_HASH, NOON, PRICE, Books, add_alice, books_of, event
+from tests.spend.ledgers import KEY_HASH, NOON, PRICE, SpendInstance, add_alice, event, instance_of
 
 
 @pytest.fixture
-async def books(database_url: str, tmp_path: Path) -> AsyncIterator[Books]:
-    async with books_of(database_url, tmp_path / "state") as opened:
+async def instance(database_url: str, tmp_path: Path) -> AsyncIterator[SpendInstance]:
+    async with instance_of(database_url, tmp_path / "state") as opened:
         await add_alice(opened.database)
         yield opened
 
@@ -28,18 +28,18 @@ def all_are(amount: Decimal, totals: dict[str, Decimal]) -> bool:
     return set(totals.values()) == {amount}
 
 
-async def test_every_total_is_exact(books: Books) -> None:
+async def test_every_total_is_exact(instance: SpendInstance) -> None:
     costs = [PRICE, Decimal("0.1"), Decimal("0.2"), Decimal("123456789.000000000003")]
     for number, cost in enumerate(costs):
-        books.ledger.record(event(number, cost=cost))
-    await books.ledger.flush()
-    assert all_are(sum(costs, Decimal(0)), await books.totals())
-    assert books.ledger.waiting == 0
-    assert books.files("*") == [] or not books.files("*.jsonl")
+        instance.ledger.record(event(number, cost=cost))
+    await instance.ledger.flush()
+    assert all_are(sum(costs, Decimal(0)), await instance.totals())
+    assert instance.ledger.waiting == 0
+    assert instance.files("*") == [] or not instance.files("*.jsonl")
 
 
-async def test_a_row_says_what_happened(books: Books) -> None:
-    books.ledger.record(
+async def test_a_row_says_what_happened(instance: SpendInstance) -> None:
+    instance.ledger.record(
         event(
             first_chunk_time=NOON + timedelta(milliseconds=100),
             cache_read_tokens=4,
@@ -54,8 +54,8 @@ async def test_a_row_says_what_happened(books: Books) -> None:
             status="failure",
         )
     )
-    await books.ledger.flush()
-    with books.database.active():
+    await instance.ledger.flush()
+    with instance.database.active():
         row = await SpendLog.get()
         day = await DailySpend.get()
     assert (row.api_key, row.user, row.team_id, row.end_user) == (KEY_HASH, "alice", "research", "customer")
@@ -75,15 +75,15 @@ async def test_a_row_says_what_happened(books: Books) -> None:
     assert (day.cache_read_input_tokens, day.total_response_time_ms) == (4, 250)
 
 
-async def test_days_add_up_and_are_kept_apart(books: Books) -> None:
+async def test_days_add_up_and_are_kept_apart(instance: SpendInstance) -> None:
     for number in range(3):
-        books.ledger.record(event(number))
-    await books.ledger.flush()
-    books.ledger.record(event(4))
-    books.ledger.record(event(5, start_time=NOON + timedelta(days=1)))
-    books.ledger.record(event(6, model="other"))
-    await books.ledger.flush()
-    with books.database.active():
+        instance.ledger.record(event(number))
+    await instance.ledger.flush()
+    instance.ledger.record(event(4))
+    instance.ledger.record(event(5, start_time=NOON + timedelta(days=1)))
+    instance.ledger.record(event(6, model="other"))
+    await instance.ledger.flush()
+    with instance.database.active():
         days = {(day.date, day.model): day for day in await DailySpend.all()}
     # fixed date: the days of NOON and after
     assert {name: (day.api_requests, day.spend, day.prompt_tokens) for name, day in days.items()} == {
@@ -93,61 +93,61 @@ async def test_days_add_up_and_are_kept_apart(books: Books) -> None:
     }
 
 
-async def test_a_session_of_the_console_does_not_add_to_a_team(books: Books) -> None:
-    books.ledger.record(event(is_session=True))
-    await books.ledger.flush()
-    totals = await books.totals()
+async def test_a_session_of_the_console_does_not_add_to_a_team(instance: SpendInstance) -> None:
+    instance.ledger.record(event(is_session=True))
+    await instance.ledger.flush()
+    totals = await instance.totals()
     assert (totals["user"], totals["key"]) == (PRICE, PRICE)
     assert totals["team"] == totals["member"] == 0
 
 
-async def test_a_segment_that_comes_again_changes_nothing(books: Books, database_url: str) -> None:
+async def test_a_segment_that_comes_again_changes_nothing(instance: SpendInstance, database_url: str) -> None:
     """A crash between the commit and the deletion of the file."""
     for number in range(700):  # more than one look-up of known ids
-        books.ledger.record(event(number))
-    (segment,) = books.files("*.jsonl")
+        instance.ledger.record(event(number))
+    (segment,) = instance.files("*.jsonl")
     shutil.copy(segment, segment.with_name("copy.kept"))
-    await books.ledger.flush()
+    await instance.ledger.flush()
     segment.with_name("copy.kept").rename(segment.with_name("again.jsonl"))
-    async with books_of(database_url, books.state_dir) as heir:
+    async with instance_of(database_url, instance.state_dir) as heir:
         await heir.ledger.start()
         await heir.ledger.stop()
-    assert books.files("*.jsonl") == []
-    assert await books.log_count() == 700
-    assert all_are(700 * PRICE, await books.totals())
+    assert instance.files("*.jsonl") == []
+    assert await instance.log_count() == 700
+    assert all_are(700 * PRICE, await instance.totals())
 
 
-async def test_one_event_twice_in_one_segment_counts_once(books: Books) -> None:
+async def test_one_event_twice_in_one_segment_counts_once(instance: SpendInstance) -> None:
     same = event()
-    books.ledger.record(same)
-    books.ledger.record(same)
-    await books.ledger.flush()
-    assert all_are(PRICE, await books.totals())
+    instance.ledger.record(same)
+    instance.ledger.record(same)
+    await instance.ledger.flush()
+    assert all_are(PRICE, await instance.totals())
 
 
-async def test_a_torn_last_line_is_passed_over(books: Books, database_url: str) -> None:
-    books.ledger.record(event())
-    await books.ledger.flush()
-    folder = books.state_dir / "journal"
+async def test_a_torn_last_line_is_passed_over(instance: SpendInstance, database_url: str) -> None:
+    instance.ledger.record(event())
+    await instance.ledger.flush()
+    folder = instance.state_dir / "journal"
     (own,) = folder.iterdir()
-    books.ledger.record(event(1))
-    (segment,) = books.files("*.jsonl")
+    instance.ledger.record(event(1))
+    (segment,) = instance.files("*.jsonl")
     whole = segment.read_bytes()
-    await books.ledger.flush()
+    await instance.ledger.flush()
     (own / "torn.jsonl").write_bytes(whole.replace(b"chat", b"torn") + whole[:70])
-    async with books_of(database_url, books.state_dir) as heir:
+    async with instance_of(database_url, instance.state_dir) as heir:
         await heir.ledger.start()
         await heir.ledger.stop()
-    assert books.files("*.jsonl") == []
-    assert await books.log_count() == 2  # the whole line was there already, the torn one never became an event
+    assert instance.files("*.jsonl") == []
+    assert await instance.log_count() == 2  # the whole line was there already, the torn one never became an event
 
 
-async def test_spend_of_a_deleted_key_is_still_logged(books: Books) -> None:
-    with books.database.active():
+async def test_spend_of_a_deleted_key_is_still_logged(instance: SpendInstance) -> None:
+    with instance.database.active():
         await VirtualKey.filter(token=KEY_HASH).delete()
-    books.ledger.record(event())
-    await books.ledger.flush()
-    assert await books.log_count() == 1
+    instance.ledger.record(event())
+    await instance.ledger.flush()
+    assert await instance.log_count() == 1
 
 
 @pytest.mark.parametrize(
@@ -160,38 +160,40 @@ async def test_spend_of_a_deleted_key_is_still_logged(books: Books) -> None:
     ],
     ids=["number beyond 64 bits", "cost beyond the column", "name beyond the column", "call id beyond the column"],
 )
-async def test_an_event_that_no_column_takes_is_set_aside_alone(books: Books, poison: dict[str, Any]) -> None:
-    books.ledger.record(event(0))
-    books.ledger.record(event(1, **poison))
-    books.ledger.record(event(2))
-    await books.ledger.flush()
-    await books.ledger.flush()
+async def test_an_event_that_no_column_takes_is_set_aside_alone(
+    instance: SpendInstance, poison: dict[str, Any]
+) -> None:
+    instance.ledger.record(event(0))
+    instance.ledger.record(event(1, **poison))
+    instance.ledger.record(event(2))
+    await instance.ledger.flush()
+    await instance.ledger.flush()
     await asyncio.sleep(0)
-    written = await books.log_count()
-    rejected = books.files("*.rejected")
+    written = await instance.log_count()
+    rejected = instance.files("*.rejected")
     lines = rejected[0].read_bytes().splitlines() if rejected else []
     assert written + len(lines) == 3
     assert written >= 2
-    assert books.files("*.jsonl") == []
-    books.ledger.record(event(3))
-    await books.ledger.flush()
-    assert await books.log_count() == written + 1
+    assert instance.files("*.jsonl") == []
+    instance.ledger.record(event(3))
+    await instance.ledger.flush()
+    assert await instance.log_count() == written + 1
 
 
-async def test_a_zero_character_of_a_client_or_provider_is_written_as_a_replacement(books: Books) -> None:
-    books.ledger.record(event(end_user="a\0b", tags=["\0"], metadata={"error_message": "x\0", "\0": ["\0"]}))
-    await books.ledger.flush()
-    with books.database.active():
+async def test_a_zero_character_of_a_client_or_provider_is_written_as_a_replacement(instance: SpendInstance) -> None:
+    instance.ledger.record(event(end_user="a\0b", tags=["\0"], metadata={"error_message": "x\0", "\0": ["\0"]}))
+    await instance.ledger.flush()
+    with instance.database.active():
         row = await SpendLog.get()
     assert (row.end_user, row.request_tags) == ("a\ufffdb", ["\ufffd"])
     assert row.metadata == {"error_message": "x\ufffd", "\ufffd": ["\ufffd"]}
 
 
 async def test_two_instances_on_one_database_lose_nothing_and_double_nothing(
-    books: Books, database_url: str, tmp_path: Path
+    instance: SpendInstance, database_url: str, tmp_path: Path
 ) -> None:
-    async with books_of(database_url, tmp_path / "other") as other:
-        both = (books, other)
+    async with instance_of(database_url, tmp_path / "other") as other:
+        both = (instance, other)
         for one in both:
             await one.ledger.start()
         for number in range(200):
@@ -200,47 +202,50 @@ async def test_two_instances_on_one_database_lose_nothing_and_double_nothing(
             await asyncio.sleep(0.002)
         await asyncio.gather(*(one.ledger.stop() for one in both))
         assert other.files("*.jsonl") == other.files("*.rejected") == []
-    assert books.files("*.jsonl") == books.files("*.rejected") == []
-    assert await books.log_count() == 400
-    assert all_are(400 * PRICE, await books.totals())
+    assert instance.files("*.jsonl") == instance.files("*.rejected") == []
+    assert await instance.log_count() == 400
+    assert all_are(400 * PRICE, await instance.totals())
 
 
-async def test_two_heirs_of_one_dead_process_write_its_spend_once(books: Books, database_url: str) -> None:
+async def test_two_heirs_of_one_dead_process_write_its_spend_once(instance: SpendInstance, database_url: str) -> None:
     for number in range(50):
-        books.ledger.record(event(number))
-    lines = books.files("*.jsonl")[0].read_bytes()
-    await books.ledger.flush()
+        instance.ledger.record(event(number))
+    lines = instance.files("*.jsonl")[0].read_bytes()
+    await instance.ledger.flush()
     fresh = lines.replace(b'"request_id":"', b'"request_id":"x')
-    folder = next((books.state_dir / "journal").iterdir())
+    folder = next((instance.state_dir / "journal").iterdir())
     (folder / "orphan.jsonl").write_bytes(fresh)
-    async with books_of(database_url, books.state_dir) as one, books_of(database_url, books.state_dir) as two:
+    async with (
+        instance_of(database_url, instance.state_dir) as one,
+        instance_of(database_url, instance.state_dir) as two,
+    ):
         await asyncio.gather(one.ledger.start(), two.ledger.start())
         await asyncio.gather(one.ledger.stop(), two.ledger.stop())
-    assert await books.log_count() == 100
-    assert all_are(100 * PRICE, await books.totals())
+    assert await instance.log_count() == 100
+    assert all_are(100 * PRICE, await instance.totals())
 
 
 async def test_a_file_that_another_process_holds_is_waited_for(migrated_sqlite_url: str, tmp_path: Path) -> None:
     other = sqlite3.connect(migrated_sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
-    async with books_of(migrated_sqlite_url, tmp_path / "state") as books:
-        await add_alice(books.database)
-        await books.database.fetch("PRAGMA busy_timeout = 20")
+    async with instance_of(migrated_sqlite_url, tmp_path / "state") as instance:
+        await add_alice(instance.database)
+        await instance.database.fetch("PRAGMA busy_timeout = 20")
         other.execute("BEGIN IMMEDIATE")
         for number in range(4):
-            books.ledger.record(event(number))
-            await books.ledger.flush()
-        assert books.ledger.waiting == 4
+            instance.ledger.record(event(number))
+            await instance.ledger.flush()
+        assert instance.ledger.waiting == 4
         other.execute("ROLLBACK")
         other.close()
         async with asyncio.timeout(5):
-            await books.ledger.flush()
-        assert all_are(4 * PRICE, await books.totals())
-        assert books.files("*.rejected") == []
+            await instance.ledger.flush()
+        assert all_are(4 * PRICE, await instance.totals())
+        assert instance.files("*.rejected") == []
 
 
-async def test_a_call_that_began_before_its_key_was_regenerated_counts_for_the_new_one(books: Books) -> None:
-    with books.database.active():
+async def test_a_call_that_began_before_its_key_was_regenerated_counts_for_the_new_one(instance: SpendInstance) -> None:
+    with instance.database.active():
         await DeprecatedKey.create(token="b" * 64, active_token=KEY_HASH, revoke_at=NOON)
-    books.ledger.record(event(key_hash="b" * 64, cost=Decimal(3)))
-    await books.ledger.flush()
-    assert (await books.totals())["key"] == 3
+    instance.ledger.record(event(key_hash="b" * 64, cost=Decimal(3)))
+    await instance.ledger.flush()
+    assert (await instance.totals())["key"] == 3

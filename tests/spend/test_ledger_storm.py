@@ -38,7 +38,7 @@ from tests.services.postgres import PostgresServer
 from tests.services.run_directory import RunDirectory
 from tests.services.waiting import wait_while_alive
 from tests.source_files import ROOT
-from tests.spend.ledgers import Books, books_of, deadlocks
+from tests.spend.ledgers import SpendInstance, deadlocks, instance_of
 from tests.spend.storm import KEYS, call, key_of
 
 _SECONDS = float(os.environ.get("LEDGER_STORM_SECONDS", "8"))
@@ -52,22 +52,22 @@ async def test_eight_processes_write_spend_of_the_same_keys_exactly(
     migrated_postgres_url: str, postgres_server: PostgresServer, run_directory: RunDirectory, tmp_path: Path
 ) -> None:
     names = [f"p{number}" for number in range(_PROCESSES)]
-    async with books_of(migrated_postgres_url, tmp_path) as books:
-        await add_everyone(books.database)
+    async with instance_of(migrated_postgres_url, tmp_path) as instance:
+        await add_everyone(instance.database)
         with storm(run_directory, migrated_postgres_url, tmp_path, names) as processes:
             time.sleep(_SECONDS / 2)
             processes[0].kill()
             assert [process.wait(timeout=_SECONDS + 60) for process in processes] == [-9, *[0] * (_PROCESSES - 1)]
-        await books.ledger.start()  # an heir of the one that was killed, unless another process was already
-        await books.ledger.stop()
-        counts = await recorded(books)
+        await instance.ledger.start()  # an heir of the one that was killed, unless another process was already
+        await instance.ledger.stop()
+        counts = await recorded(instance)
         for name in names:
             # A process notes what it has recorded a moment later; the one that was killed may not have come to it.
             noted = int((tmp_path / f"{name}.count").read_text())
             assert counts[name] == noted or (name == names[0] and noted <= counts[name] <= noted + _RATE)
         calls = [call(name, number) for name in names for number in range(counts[name])]
-        assert await written(books.database) == expected(calls)
-        assert books.files("*.jsonl") == books.files("*.rejected") == []
+        assert await written(instance.database) == expected(calls)
+        assert instance.files("*.jsonl") == instance.files("*.rejected") == []
         assert deadlocks(postgres_server, migrated_postgres_url) == 0
 
 
@@ -114,9 +114,9 @@ async def add_everyone(database: Database) -> None:
         await ModelAccessGroupBudget.create(access_group="fast")
 
 
-async def recorded(books: Books) -> Counter[str]:
+async def recorded(instance: SpendInstance) -> Counter[str]:
     """How many calls of each process have a row. Raises when numbers are missing between them: a call was lost."""
-    with books.database.active():
+    with instance.database.active():
         ids = [row.request_id for row in await SpendLog.all().only("request_id")]
     counts = Counter(id.partition("-")[0] for id in ids)
     assert {f"{name}-{number}" for name, count in counts.items() for number in range(count)} == set(ids)

@@ -196,8 +196,8 @@ def test_a_unit_with_two_keys_is_billed_once() -> None:
     pictures = custom(input_cost_per_image="0.01", output_cost_per_image="0.04")
     assert cost_of(Usage(images=1), pictures).total == Decimal("0.04")
     assert cost_of(Usage(images=1), custom(input_cost_per_image="0.01")).total == Decimal("0.01")
-    heard = custom(input_cost_per_second="0.1", output_cost_per_second="0.2")
-    assert cost_of(Usage(seconds=Decimal(2)), heard).total == Decimal("0.2")
+    prices = custom(input_cost_per_second="0.1", output_cost_per_second="0.2")
+    assert cost_of(Usage(seconds=Decimal(2)), prices).total == Decimal("0.2")
     assert cost_of(Usage(seconds=Decimal(2)), custom(output_cost_per_second="0.2")).total == Decimal("0.4")
 
 

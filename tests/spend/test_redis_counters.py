@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from app.spend.counter_chain import CounterChain
-from app.spend.counter_faults import CountersLost, CountersUnsure
+from app.spend.counter_faults import CountersInDoubt, CountersLost
 from app.spend.counters import BudgetCounter, Claim, Hold, Limit, MemoryCounters, Refusal
 from app.spend.redis_counters import PREFIX, RedisCounters
 from app.storage.cache import CacheAway
@@ -91,7 +91,7 @@ async def test_every_process_notices_by_itself_and_an_end_on_the_way_holds_nothi
     claim = Claim([BudgetCounter("key", Decimal(9))], [Limit("l", rpm=1, parallel=2)], Decimal(1))
     hold = await admitted(counters, claim)
     await redis.flushall()
-    await counters._breathe_once()
+    await counters._heartbeat()
     counters.settle(hold, Decimal(1), 0)
     with pytest.raises(CountersLost):
         await counters.admit(claim)
@@ -108,16 +108,16 @@ async def test_a_redis_that_restarts_from_an_older_state_of_itself_is_lost_too(r
     ended, running = await admitted(one, asked("3")), await admitted(one, asked("3"))
     for counters in (one, two):
         await counters.ping()
-        await counters._breathe_once()
+        await counters._heartbeat()
     async with Redis.from_url(redis_url) as binary:
         snapshot = {key: await binary.dump(key) for key in await binary.keys("*")}
         one.settle(ended, Decimal(1), 0)
         await one._settle_pending()
-        await two._breathe_once()
+        await two._heartbeat()
         await binary.flushall()
         for key, value in snapshot.items():
             await binary.restore(key, 0, value or b"")
-    await two._breathe_once()
+    await two._heartbeat()
     for counters in (two, one):
         with pytest.raises(CountersLost):
             await counters.admit(asked("3"))
@@ -203,15 +203,15 @@ async def admitted_elsewhere(others: MemoryCounters, limit: Limit) -> None:
 
 
 async def test_who_takes_a_call_over_leaves_room_for_what_runs_here(redis_url: str, redis: Redis) -> None:
-    async with Redis.from_url(redis_url, decode_responses=True, socket_timeout=0.1) as impatient:
-        counters = RedisCounters(impatient, "test")
+    async with Redis.from_url(redis_url, decode_responses=True, socket_timeout=0.1) as short_timeout:
+        counters = RedisCounters(short_timeout, "test")
         counters.settle(await admitted(counters, asked("10")), Decimal(2), 0)
         await admitted(counters, asked("10", amount="3"))
         await redis.client_pause(200)
-        with pytest.raises(CountersUnsure) as unsure:
+        with pytest.raises(CountersInDoubt) as in_doubt:
             await counters.admit(asked("10", seed="1"))
-    (account,) = unsure.value.claim.accounts
-    assert (account.seed, account.ceiling) == (Decimal(2), Decimal(7))
+    (budget,) = in_doubt.value.claim.budgets
+    assert (budget.seed, budget.ceiling) == (Decimal(2), Decimal(7))
 
 
 async def test_a_cost_that_was_held_up_is_left_to_the_database(redis: Redis) -> None:
@@ -253,9 +253,7 @@ async def test_a_broken_counter_starts_anew_and_the_others_go_on(redis: Redis, w
         for one in (hold, running):
             counters.settle(one, Decimal("0.5"), 0)
         assert (await admitted(counters, claim)).spends == [Decimal(2), Decimal(1)]
-    assert [(entry["event"], entry["kinds"]) for entry in logs] == [
-        ("counters in Redis were broken and start anew", [what.partition(",")[0]])
-    ]
+    assert [(entry["event"], entry["kinds"]) for entry in logs] == [("redis counters reset", [what.partition(",")[0]])]
     assert "key" not in str(logs)
 
 
@@ -285,7 +283,7 @@ async def test_an_end_that_meets_a_broken_counter_is_told_to_the_others(redis: R
     counters.settle(hold, Decimal(2), 5)
     with capture_logs() as logs:
         after = await admitted(
-            counters, Claim([BudgetCounter("key", Decimal(9), Decimal(2)), claim.accounts[1]], claim.limits)
+            counters, Claim([BudgetCounter("key", Decimal(9), Decimal(2)), claim.budgets[1]], claim.limits)
         )
     assert after.spends == [Decimal(2), Decimal(2)]
     assert [entry["kinds"] for entry in logs] == [["holds of a budget", "spend of a budget", "window of a limit"]]
@@ -297,7 +295,7 @@ async def test_whatever_somebody_writes_over_our_own_marks_is_repaired(redis: Re
     await admitted(counters, asked("9"))
     await redis.delete(f"{_P}{key}")
     await redis.lpush(f"{_P}{key}", "x")
-    for attempt in (counters._breathe_once, counters._breathe_once, counters.ping, counters._breathe_once):
+    for attempt in (counters._heartbeat, counters._heartbeat, counters.ping, counters._heartbeat):
         with suppress(CacheAway):  # the first finds it broken
             await attempt()
     await admitted(counters, asked("9"))

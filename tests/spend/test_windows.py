@@ -31,7 +31,7 @@ async def test_spend_of_an_older_period_counts_as_zero_and_that_of_a_changed_tim
         row = await BudgetWindow.create(kind="key", id="k", period="30d", starts_at=began, spend=Decimal(3))
         (scope,) = await window_scopes(ceilings, BudgetCalendar(), NOW)
         assert (scope.spend, scope.starts_at) == (Decimal(3), began)
-        assert (await window_scopes(ceilings, NEW_YORK, NOW))[0].account.name == scope.account.name
+        assert (await window_scopes(ceilings, NEW_YORK, NOW))[0].counter.name == scope.counter.name
         row.starts_at = datetime(2026, 10, 1, tzinfo=UTC)
         await row.save()
         (scope,) = await window_scopes(ceilings, BudgetCalendar(), NOW)

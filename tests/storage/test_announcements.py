@@ -1,4 +1,4 @@
-"""Changes reach all processes within a second; what may have been missed is said, and the line comes back."""
+"""Changes reach all processes within a second; what may have been missed is said, and the channel comes back."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Process:
 
     def __init__(self, announcer: Announcer) -> None:
         self.announcer = announcer
-        self.heard: list[str] = []
-        self.gaps = 0
+        self.received: list[str] = []
+        self.reconnects = 0
 
     async def start(self) -> None:
-        await self.announcer.start(self.heard.append, self._count_gap)
+        await self.announcer.start(self.received.append, self._count_reconnect)
 
-    def _count_gap(self) -> None:
-        self.gaps += 1
+    def _count_reconnect(self) -> None:
+        self.reconnects += 1
 
-    async def listens(self, gaps: int = 1) -> None:
-        await until(lambda: self.gaps >= gaps, seconds=15)
+    async def listens(self, reconnects: int = 1) -> None:
+        await until(lambda: self.reconnects >= reconnects, seconds=15)
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 1.0) -> None:
@@ -72,51 +72,51 @@ def address(server: TcpProxy) -> str:
 @pytest.fixture
 async def pair(server: TcpProxy) -> AsyncIterator[tuple[Process, Process]]:
     """Two processes that listen."""
-    one, two = Process(announcer_at(address(server))), Process(announcer_at(address(server)))
-    for process in (one, two):
+    first, second = Process(announcer_at(address(server))), Process(announcer_at(address(server)))
+    for process in (first, second):
         await process.start()
-    for process in (one, two):
+    for process in (first, second):
         await process.listens()
-    yield one, two
-    for process in (one, two):
+    yield first, second
+    for process in (first, second):
         await process.announcer.stop()
 
 
 async def test_a_change_reaches_the_other_within_a_second(pair: tuple[Process, Process]) -> None:
-    one, two = pair
-    one.announcer.announce(KEY)
-    await until(lambda: two.heard == [KEY])
-    two.announcer.announce("team:Größe & Co")
-    await until(lambda: one.heard == ["team:Größe & Co"])
+    first, second = pair
+    first.announcer.announce(KEY)
+    await until(lambda: second.received == [KEY])
+    second.announcer.announce("team:Größe & Co")
+    await until(lambda: first.received == ["team:Größe & Co"])
 
 
-async def test_nobody_hears_itself(pair: tuple[Process, Process]) -> None:
-    one, two = pair
-    one.announcer.announce(KEY)
-    two.announcer.announce("config")
-    await until(lambda: bool(one.heard) and bool(two.heard))
-    assert (one.heard, two.heard) == (["config"], [KEY])
+async def test_no_process_receives_its_own_messages(pair: tuple[Process, Process]) -> None:
+    first, second = pair
+    first.announcer.announce(KEY)
+    second.announcer.announce("config")
+    await until(lambda: bool(first.received) and bool(second.received))
+    assert (first.received, second.received) == (["config"], [KEY])
 
 
 async def test_many_changes_at_once_arrive_in_order(pair: tuple[Process, Process]) -> None:
-    one, two = pair
-    words = [f"key:{number:064}" for number in range(900)]
-    for word in words:
-        one.announcer.announce(word)
-    await until(lambda: two.heard == words)
+    first, second = pair
+    messages = [f"key:{number:064}" for number in range(900)]
+    for message in messages:
+        first.announcer.announce(message)
+    await until(lambda: second.received == messages)
 
 
 async def test_a_change_is_sent_once_however_often_it_is_announced(pair: tuple[Process, Process]) -> None:
-    one, two = pair
+    first, second = pair
     for _ in range(50):
-        one.announcer.announce(KEY)
-    await until(lambda: two.heard == [KEY])
+        first.announcer.announce(KEY)
+    await until(lambda: second.received == [KEY])
 
 
-async def test_a_change_that_follows_while_the_first_is_sent_is_heard_too() -> None:
+async def test_a_change_that_follows_while_the_first_is_sent_is_received_too() -> None:
     sent: list[str] = []
 
-    class SlowLine:
+    class SlowChannel:
         async def send(self, payload: str) -> None:
             sent.append(payload.partition("\n")[2])
             await asyncio.sleep(0.05)
@@ -125,8 +125,8 @@ async def test_a_change_that_follows_while_the_first_is_sent_is_heard_too() -> N
 
         async def close(self) -> None: ...
 
-    async def connect(heard: Callable[[str], None], died: Callable[[], None]) -> SlowLine:
-        return SlowLine()
+    async def connect(received: Callable[[str], None], died: Callable[[], None]) -> SlowChannel:
+        return SlowChannel()
 
     announcer = ChannelAnnouncer(connect, (OSError,))
     await announcer.start(lambda _: None, lambda: None)
@@ -138,75 +138,75 @@ async def test_a_change_that_follows_while_the_first_is_sent_is_heard_too() -> N
 
 
 async def test_too_many_changes_become_one_that_says_all(pair: tuple[Process, Process]) -> None:
-    one, two = pair
+    first, second = pair
     for number in range(5000):
-        one.announcer.announce(f"user:{number}")
-    await until(lambda: two.heard == ["all"])
+        first.announcer.announce(f"user:{number}")
+    await until(lambda: second.received == ["all"])
 
 
-@pytest.mark.parametrize("word", ["user:" + "x" * 500, "team:a\0b", "team:a\nb", "user:\ud800"])
-async def test_a_word_that_cannot_be_sent_says_all(pair: tuple[Process, Process], word: str) -> None:
-    one, two = pair
-    one.announcer.announce(word)
-    await until(lambda: two.heard == ["all"])
+@pytest.mark.parametrize("message", ["user:" + "x" * 500, "team:a\0b", "team:a\nb", "user:\ud800"])
+async def test_a_message_that_cannot_be_sent_becomes_all(pair: tuple[Process, Process], message: str) -> None:
+    first, second = pair
+    first.announcer.announce(message)
+    await until(lambda: second.received == ["all"])
 
 
 async def test_a_listener_that_fails_is_called_again(server: TcpProxy, pair: tuple[Process, Process]) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
-    def fail(word: str) -> None:
-        heard.append(word)
-        raise LookupError(word)
+    def fail(message: str) -> None:
+        received.append(message)
+        raise LookupError(message)
 
     third = announcer_at(address(server))
     ready = asyncio.Event()
     await third.start(fail, ready.set)
     await asyncio.wait_for(ready.wait(), 5)
-    for word in ("config", "deployments"):
-        pair[0].announcer.announce(word)
-        await until(lambda word=word: heard[-1:] == [word])  # type: ignore[misc]
+    for message in ("config", "deployments"):
+        pair[0].announcer.announce(message)
+        await until(lambda message=message: received[-1:] == [message])  # type: ignore[misc]
     await third.stop()
 
 
 async def test_a_connection_that_is_cut_comes_back_and_says_that_there_was_a_gap(
     server: TcpProxy, pair: tuple[Process, Process]
 ) -> None:
-    one, two = pair
+    first, second = pair
     server.cut()
-    await two.listens(gaps=2)
-    await one.listens(gaps=2)
-    one.announcer.announce(KEY)
-    await until(lambda: two.heard == [KEY])
+    await second.listens(reconnects=2)
+    await first.listens(reconnects=2)
+    first.announcer.announce(KEY)
+    await until(lambda: second.received == [KEY])
 
 
 async def test_what_is_announced_during_an_outage_arrives_after_it(
     server: TcpProxy, pair: tuple[Process, Process]
 ) -> None:
-    one, two = pair
+    first, second = pair
     server.refuse()
     server.cut()
     await asyncio.sleep(0.2)
-    one.announcer.announce(KEY)
+    first.announcer.announce(KEY)
     await asyncio.sleep(0.5)
-    assert two.heard == []
+    assert second.received == []
     server.accept()
-    await until(lambda: KEY in two.heard or two.gaps >= 2, seconds=15)
-    await one.listens(gaps=2)
+    await until(lambda: KEY in second.received or second.reconnects >= 2, seconds=15)
+    await first.listens(reconnects=2)
 
 
 async def test_a_side_that_does_not_answer_is_found_out_within_seconds(
     server: TcpProxy, pair: tuple[Process, Process]
 ) -> None:
-    one, two = pair
+    first, second = pair
     server.pause()
     started = time.monotonic()
     await asyncio.sleep(5)
     server.resume()
-    for process in (one, two):
-        await process.listens(gaps=2)
+    for process in (first, second):
+        await process.listens(reconnects=2)
     assert time.monotonic() - started < 20
-    one.announcer.announce(KEY)
-    await until(lambda: KEY in two.heard)
+    first.announcer.announce(KEY)
+    await until(lambda: KEY in second.received)
 
 
 async def test_a_server_that_is_down_does_not_fail_the_start(server: TcpProxy) -> None:
@@ -215,35 +215,35 @@ async def test_a_server_that_is_down_does_not_fail_the_start(server: TcpProxy) -
     await process.start()
     process.announcer.announce(KEY)
     await asyncio.sleep(0.3)
-    assert process.gaps == 0
+    assert process.reconnects == 0
     server.accept()
     await process.listens()
     await process.announcer.stop()
 
 
-async def test_a_process_that_stops_sends_its_last_words_and_hangs_up(
+async def test_a_process_that_stops_sends_its_last_messages_and_disconnects(
     server: TcpProxy, pair: tuple[Process, Process]
 ) -> None:
-    one, two = pair
+    first, second = pair
     before = {task for task in asyncio.all_tasks() if not task.done()}
     third = Process(announcer_at(address(server)))
     await third.start()
     await third.listens()
     third.announcer.announce(KEY)
     await third.announcer.stop()
-    await until(lambda: one.heard == [KEY] and two.heard == [KEY])
+    await until(lambda: first.received == [KEY] and second.received == [KEY])
     await until(lambda: not any(task.get_name() == "announcements" for task in asyncio.all_tasks() - before))
-    one.announcer.announce("config")
-    await until(lambda: "config" in two.heard)
-    assert third.heard == []
+    first.announcer.announce("config")
+    await until(lambda: "config" in second.received)
+    assert third.received == []
 
 
 async def test_a_stop_does_not_wait_for_a_server_that_is_away(server: TcpProxy, pair: tuple[Process, Process]) -> None:
-    one, _ = pair
+    first, _ = pair
     server.pause()
-    one.announcer.announce(KEY)
+    first.announcer.announce(KEY)
     started = time.monotonic()
-    await one.announcer.stop()
+    await first.announcer.stop()
     assert time.monotonic() - started < 3
     server.resume()
 
@@ -258,8 +258,8 @@ async def test_stopping_what_never_started_is_nothing() -> None:
 
 
 async def test_a_backend_that_is_terminated_is_replaced(postgres_url: str) -> None:
-    one, two = Process(PostgresAnnouncer(postgres_url)), Process(PostgresAnnouncer(postgres_url))
-    for process in (one, two):
+    first, second = Process(PostgresAnnouncer(postgres_url)), Process(PostgresAnnouncer(postgres_url))
+    for process in (first, second):
         await process.start()
         await process.listens()
     admin = await asyncpg.connect(postgres_url)
@@ -267,11 +267,11 @@ async def test_a_backend_that_is_terminated_is_replaced(postgres_url: str) -> No
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    for process in (one, two):
-        await process.listens(gaps=2)
-    two.announcer.announce(KEY)
-    await until(lambda: one.heard == [KEY])
-    for process in (one, two):
+    for process in (first, second):
+        await process.listens(reconnects=2)
+    second.announcer.announce(KEY)
+    await until(lambda: first.received == [KEY])
+    for process in (first, second):
         await process.announcer.stop()
     left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     async with asyncio.timeout(5):
@@ -281,14 +281,16 @@ async def test_a_backend_that_is_terminated_is_replaced(postgres_url: str) -> No
 
 
 async def test_two_spellings_of_one_database_are_one(postgres_url: str) -> None:
-    one = Process(PostgresAnnouncer(postgres_url))
-    two = Process(PostgresAnnouncer(postgres_url.replace("127.0.0.1", "localhost").replace("postgres:", "postgresql:")))
-    for process in (one, two):
+    first = Process(PostgresAnnouncer(postgres_url))
+    second = Process(
+        PostgresAnnouncer(postgres_url.replace("127.0.0.1", "localhost").replace("postgres:", "postgresql:"))
+    )
+    for process in (first, second):
         await process.start()
         await process.listens()
-    one.announcer.announce(KEY)
-    await until(lambda: two.heard == [KEY])
-    for process in (one, two):
+    first.announcer.announce(KEY)
+    await until(lambda: second.received == [KEY])
+    for process in (first, second):
         await process.announcer.stop()
 
 
@@ -314,18 +316,18 @@ async def test_a_process_on_a_file_of_its_own_has_nobody_to_tell(tmp_path: Path)
 
 
 async def test_processes_on_one_file_meet_in_redis_and_those_on_another_do_not(tmp_path: Path, redis_url: str) -> None:
-    one, two, other = (Process(opened(f"sqlite:///{tmp_path}/{name}.db", redis_url)) for name in ("a", "a", "b"))
-    for process in (one, two, other):
+    first, second, other = (Process(opened(f"sqlite:///{tmp_path}/{name}.db", redis_url)) for name in ("a", "a", "b"))
+    for process in (first, second, other):
         await process.start()
         await process.listens()
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         channels = [str(channel) for channel in await client.pubsub_channels("*")]
     assert len(channels) == 2
     assert all(channel.startswith("quarterdeck:changes:") for channel in channels)
-    one.announcer.announce(KEY)
-    await until(lambda: two.heard == [KEY])
-    assert other.heard == []
-    for process in (one, two, other):
+    first.announcer.announce(KEY)
+    await until(lambda: second.received == [KEY])
+    assert other.received == []
+    for process in (first, second, other):
         await process.announcer.stop()
 
 

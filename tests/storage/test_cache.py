@@ -81,14 +81,14 @@ async def test_memory_is_bounded_and_forgets_the_oldest_first() -> None:
 
 
 async def test_redis_is_shared_and_keeps_to_its_own_names(redis_url: str) -> None:
-    one, two = open_cache(redis_url), open_cache(redis_url)
-    await one.set("key", "value", 60)
+    first, second = open_cache(redis_url), open_cache(redis_url)
+    await first.set("key", "value", 60)
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         assert await client.keys("*") == ["quarterdeck:key"]
-    assert one.is_shared
-    assert await two.take("key") == "value"
-    await one.close()
-    await two.close()
+    assert first.is_shared
+    assert await second.take("key") == "value"
+    await first.close()
+    await second.close()
 
 
 async def test_redis_away_is_told_at_once(free_port: int) -> None:

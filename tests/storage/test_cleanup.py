@@ -50,7 +50,7 @@ async def a_call(id: str, at: datetime) -> None:
     await SpendLog.create(request_id=id, call_type="acompletion", start_time=at, end_time=at)
 
 
-async def test_an_empty_house_has_nothing_to_do(database: Database) -> None:
+async def test_an_empty_database_has_nothing_to_do(database: Database) -> None:
     assert await Cleanup(database).run_once() == {}
 
 
@@ -122,7 +122,7 @@ async def test_logs_are_kept_for_as_long_as_the_plan_says(database: Database) ->
         await AuditLog.create(id=id, action="updated", table_name="t", object_id="o")
         await AuditLog.filter(id=id).update(updated_at=at)
     assert await Cleanup(database).run_once(NOW) == {}
-    plan = CleanupPlan(spend_logs_kept=7 * DAY, audit_kept=90 * DAY, batch=10)
+    plan = CleanupPlan(spend_logs_retention=7 * DAY, audit_retention=90 * DAY, batch=10)
     assert await Cleanup(database, plan).run_once(NOW) == {"spend_log": 25, "audit_log": 1}
     assert [row.request_id async for row in SpendLog.all()] == ["new"]
     assert [row.id async for row in AuditLog.all()] == ["new"]
@@ -130,7 +130,7 @@ async def test_logs_are_kept_for_as_long_as_the_plan_says(database: Database) ->
 
 async def test_much_is_removed_in_batches_and_no_more_than_the_plan_allows(database: Database) -> None:
     await RateBucket.bulk_create([RateBucket(name="key", second=number) for number in range(25)])
-    assert await Cleanup(database, CleanupPlan(batch=10, most_batches=2)).run_once(NOW) == {"rate_bucket": 20}
+    assert await Cleanup(database, CleanupPlan(batch=10, max_batches=2)).run_once(NOW) == {"rate_bucket": 20}
     assert await Cleanup(database, CleanupPlan(batch=10)).run_once(NOW) == {"rate_bucket": 5}
 
 
@@ -176,7 +176,7 @@ async def test_a_database_that_is_away_is_no_end_of_the_cleanup(free_port: int) 
     url = f"postgres://postgres@127.0.0.1:{free_port}/none"
     database = Database(Settings(master_key="sk-test-of-cleanups", database_url=url))
     await database.open()
-    plan = CleanupPlan(min_seconds=0.01, max_seconds=0.02, audit_kept=DAY, spend_logs_kept=DAY)
+    plan = CleanupPlan(min_seconds=0.01, max_seconds=0.02, audit_retention=DAY, spend_logs_retention=DAY)
     with capture_logs() as logs:
         assert await Cleanup(database, plan).run_once() == {}
     assert {entry["event"] for entry in logs} == {"cleanup delayed"}

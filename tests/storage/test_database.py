@@ -22,7 +22,7 @@ from tortoise import Tortoise
 from app.models import VirtualKey
 from app.settings import Settings
 from app.settings.config_file import SettingsError
-from app.storage.database import Database, _postgres_credentials, sqlite_path
+from app.storage.database import Database, postgres_credentials, sqlite_path
 from app.storage.sqlite import DecimalSum, decimal_add
 from tests.conftest import MASTER_KEY
 from tests.services.command import run_quarterdeck
@@ -210,8 +210,8 @@ async def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     ],
 )
 def test_every_part_of_a_postgresql_address_is_used(url: str, expected: tuple[Any, ...]) -> None:
-    found = _postgres_credentials(url, 10)
-    assert tuple(found.get(name) for name in ("host", "port", "user", "password", "database", "ssl")) == expected
+    credentials = postgres_credentials(url, 10)
+    assert tuple(credentials.get(name) for name in ("host", "port", "user", "password", "database", "ssl")) == expected
 
 
 async def test_sslmode_of_the_address_is_obeyed(migrated_postgres_url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -64,8 +63,14 @@ def test_what_only_the_operator_sets_is_never_read_from_the_database() -> None:
     }
     changed = overridden(settings, rows)
     assert changed == settings
-    assert {item.name for item in fields(Settings)} >= OPERATOR_SETTINGS | RUNTIME_SETTINGS
-    assert not OPERATOR_SETTINGS & RUNTIME_SETTINGS
+
+
+def test_who_changes_settings_over_the_api_cannot_become_the_operator() -> None:
+    of_the_root = {"master_key", "salt_key_text", "ui_username", "ui_password", "database_url", "state_dir"}
+    switches = {"disable_admin_endpoints", "disable_admin_ui", "disable_llm_api_endpoints", "permit_weak_master_key"}
+    assert of_the_root | switches <= OPERATOR_SETTINGS
+    assert {"request_timeout", "fallbacks", "callbacks", "cache_params"} <= RUNTIME_SETTINGS
+    assert "process_count" not in OPERATOR_SETTINGS | RUNTIME_SETTINGS
 
 
 def test_variables_join_the_environment_and_their_settings() -> None:

@@ -10,6 +10,7 @@ from quart import request
 
 from ...auth.principal import current_principal
 from ...models import AuditLog
+from ...security.masking import is_audit_secret, masked
 
 # Table names as the contract spells them, so that tools which read /audit find theirs.
 KEYS = "LiteLLM_VerificationToken"
@@ -25,19 +26,6 @@ BUDGETS = "LiteLLM_BudgetTable"
 CONFIG = "LiteLLM_Config"
 
 _ON_BEHALF_HEADER = "litellm-changed-by"
-_SECRET_WORDS = (
-    "password",
-    "secret",
-    "api_key",
-    "apikey",
-    "credential",
-    "private_key",
-    "authorization",
-    "_token",
-    "headers",
-)
-# Prices and limits that sound like one.
-_NO_SECRETS = ("_per_token", "_token_cost", "_tokens")
 
 
 def changed_by() -> str | None:
@@ -66,18 +54,6 @@ async def record_change(
         action=action,
         table_name=table,
         object_id=object_id,
-        before_value=None if before is None else masked(before),
-        updated_values=None if after is None else masked(after),
+        before_value=None if before is None else masked(before, is_secret=is_audit_secret),
+        updated_values=None if after is None else masked(after, is_secret=is_audit_secret),
     )
-
-
-def masked(value: Any) -> Any:
-    """The same JSON with everything that sounds like a secret masked out."""
-    if isinstance(value, Mapping):
-        return {name: "****" if item and _sounds_secret(str(name)) else masked(item) for name, item in value.items()}
-    return [masked(item) for item in value] if isinstance(value, list) else value
-
-
-def _sounds_secret(name: str) -> bool:
-    lower = name.lower()
-    return any(word in lower for word in _SECRET_WORDS) and not any(word in lower for word in _NO_SECRETS)

@@ -13,7 +13,7 @@ from tortoise.functions import Max
 from ...auth.principal import current_principal
 from ...errors import GatewayError, InvalidRequest, ServiceUnavailable
 from ...models import HealthCheck
-from ...security.encrypted_settings import MASK, is_secret
+from ...security.masking import MASK, is_secret
 from ...services import services
 from ...web.fields import Table, bad_request, identifier, json_object, one_of, read_body, read_query, takes, text, whole
 from ..settings.fields import refuse_references

@@ -11,14 +11,14 @@ from typing import Any
 
 from ...security.callback_credentials import (
     CALLBACKS,
-    MASK,
     OLD_CALLBACKS,
     TYPES,
+    decrypted_variables,
     encrypted_entry,
     entries_of_old_form,
-    opened_variables,
     refused_address,
 )
+from ...security.masking import MASK
 from ...services import services
 from ...settings.callbacks import header_lines
 from ...web.fields import bad_request
@@ -75,7 +75,7 @@ def _encrypted(entry: Any, known: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 def encrypted_callback(name: str, kind: str, variables: Any, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One callback with its variables encrypted; `before` is where stars take their values from. Raises 400."""
     settings = services().settings
-    old = opened_variables(before or {}, settings.salt_key)
+    old = decrypted_variables(before or {}, settings.salt_key)
     if variables == MASK:
         variables = old
     if not isinstance(variables, dict) or len(variables) > _MAX_VARIABLES:

@@ -12,7 +12,7 @@ from typing import Any
 from quart import Blueprint
 
 from ...errors import NotFound
-from ...security.encrypted_settings import MASK, shown
+from ...security.masking import MASK, masked
 from ...services import services
 from ...storage.stored_settings import ENVIRONMENT
 from ...web.fields import Table, identifier, read_body, takes
@@ -59,7 +59,7 @@ async def configured_callbacks() -> Answer:
             {"name": "email", "variables": _masked(variables, _SMTP)},
         ],
         "active_alerting_destinations": watch.alert_names,
-        "router_settings": shown(await read_section("router_settings")),
+        "router_settings": masked(await read_section("router_settings")),
         "available_callbacks": {},
     }
 

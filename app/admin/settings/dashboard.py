@@ -12,7 +12,7 @@ from typing import Any
 from quart import Blueprint
 
 from ...models import SpendLog
-from ...security.encrypted_settings import MASK, shown
+from ...security.masking import MASK, masked
 from ...services import services
 from ...settings.config_file import http_address
 from ...web.fields import (
@@ -269,7 +269,7 @@ async def update_sso_settings() -> Answer:
 
 
 def _masked(stored: Stored) -> Stored:
-    return Stored(shown(stored.values), stored.version)
+    return Stored(masked(stored.values), stored.version)
 
 
 def _refuse_moved_secret(stored: Section, sent: Mapping[str, Any]) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 from quart import after_this_request
 from quart.typing import ResponseTypes
 
-from ...security.encrypted_settings import MASK, shown
+from ...security.masking import MASK, masked
 from ...settings import Settings, declared_settings
 from ...settings.config_keys import CONTRACT_KEYS, SUPPORTED_KEYS
-from ...storage.stored_settings import OPERATOR_SETTINGS, RUNTIME_SETTINGS, SECTIONS, is_set_in_file
+from ...storage.stored_settings import SECTIONS, is_set_in_file
 from ...web.fields import bad_request
 
 NO_EFFECT_HEADER = "x-quarterdeck-no-effect"
@@ -47,11 +47,11 @@ class ConfigField:
     @property
     def is_runtime(self) -> bool:
         """Whether a stored value takes effect while the instance runs."""
-        return self.setting is not None and self.setting.name in RUNTIME_SETTINGS
+        return self.setting is not None and bool(self.setting.metadata["runtime"])
 
     @property
     def is_operators(self) -> bool:
-        return self.setting is not None and self.setting.name in OPERATOR_SETTINGS
+        return self.setting is not None and bool(self.setting.metadata["operator_only"])
 
     def value_in(self, settings: Settings) -> Any:
         """What this instance goes by, as JSON; None for a field without a declaration."""
@@ -88,13 +88,13 @@ def json_setting(item: SettingField[Any], value: Any) -> Any:
     if item.metadata["is_secret"]:
         return MASK if value else None
     if item.metadata["to_json"] is not None:
-        return shown(item.metadata["to_json"](value))
+        return masked(item.metadata["to_json"](value))
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, timedelta):
         return f"{int(value.total_seconds())}s"
     if isinstance(value, Mapping):
-        return shown(dict(value))
+        return masked(dict(value))
     if isinstance(value, tuple | list):
         return [str(entry) for entry in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

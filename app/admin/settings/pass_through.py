@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from quart import Blueprint, current_app
 
 from ...errors import PlainDenial
-from ...security.encrypted_settings import has_mask, shown
+from ...security.encrypted_settings import has_mask
+from ...security.masking import masked
 from ...settings.config_file import http_address
 from ...settings.pass_through import read_endpoint
 from ...web.fields import (
@@ -93,7 +94,7 @@ def _endpoints(stored: Section) -> list[dict[str, Any]]:
 
 def _answer(rows: list[dict[str, Any]]) -> Answer:
     name_effects(_SECTION, [_KEY])
-    return {"endpoints": [shown(row) for row in rows]}
+    return {"endpoints": [masked(row) for row in rows]}
 
 
 def _found(stored: Section, endpoint_id: str | None) -> dict[str, Any]:

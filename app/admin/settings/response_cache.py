@@ -12,7 +12,7 @@ from typing import Any
 from quart import Blueprint
 
 from ...backends import open_cache
-from ...security.encrypted_settings import shown
+from ...security.masking import masked
 from ...services import services
 from ...settings.declaration import boolean
 from ...settings.response_cache import KNOWN_PARAMS, SCOPES, CacheParams, read_cache_params
@@ -84,7 +84,7 @@ async def update_cache_settings() -> Answer:
     def changed(stored: Section) -> Section:
         was = _current(stored)
         # Addresses and passwords stand side by side: who changes an address sends the password again.
-        now = merged({}, kept({**shown(was), **params}, was, _NAME))
+        now = merged({}, kept({**masked(was), **params}, was, _NAME))
         _checked(now)
         is_on = {} if switch is None and _SWITCH in sent[_NAME] else {_SWITCH: _is_on(stored, switch)}
         return {**{name: value for name, value in stored.items() if name != _SWITCH}, **is_on, _PARAMS: now}
@@ -105,7 +105,7 @@ async def test_cache_settings() -> Answer:
     """Whether Redis takes a value by these settings, which are laid over those that hold; nothing is stored."""
     params, _ = _sent((await read_body())[_NAME])
     was = _current((await read_stored(_SECTION)).values)
-    read = _checked(merged({}, kept({**shown(was), **params}, was, _NAME)))
+    read = _checked(merged({}, kept({**masked(was), **params}, was, _NAME)))
     _name_unknown(params)
     if read.redis_url is None:
         return {"status": "success", "message": "Answers are kept in memory, each process its own", "error": None}
@@ -147,7 +147,7 @@ def _is_on(stored: Section, switch: bool | None) -> bool:
 
 def _form_values(stored: Section) -> Answer:
     is_on = stored.get(_SWITCH, services().settings.caches_answers)
-    return {_SWITCH: is_on, **shown(_current(stored))}
+    return {_SWITCH: is_on, **masked(_current(stored))}
 
 
 def _checked(params: Section) -> CacheParams:

@@ -6,7 +6,7 @@ from typing import Any
 
 from quart import Blueprint
 
-from ...security.encrypted_settings import shown
+from ...security.masking import masked
 from ...services import services
 from .fields import config_fields, name_effects
 from .sections import read_section
@@ -54,7 +54,7 @@ async def router_fields() -> Answer:
 @blueprint.get("/router/settings")
 async def router_settings() -> Answer:
     """The form with the values that count: what is stored, else what this instance was told."""
-    stored = shown(await read_section(_SECTION))
+    stored = masked(await read_section(_SECTION))
     settings = services().settings
     own = {name: field.value_in(settings) for name, field in config_fields()[_SECTION].items()}
     values = {name: own[name] for name in own if own[name] is not None}

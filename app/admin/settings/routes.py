@@ -14,7 +14,7 @@ from quart import Blueprint
 
 from ...errors import PlainDenial
 from ...protocols.providers import PROVIDERS
-from ...security.encrypted_settings import MASK, shown
+from ...security.masking import MASK, masked
 from ...services import services
 from ...settings import declared_settings
 from ...storage.stored_settings import ENVIRONMENT, SECTIONS, keys_of_addresses, operator_variables
@@ -116,13 +116,13 @@ async def show_config() -> Answer:
     for section, fields in config_fields().items():
         stored = await read_section(section)
         own = {name: field.value_in(services().settings) for name, field in fields.items() if field.setting is not None}
-        sections[section] = {name: value for name, value in {**own, **shown(stored)}.items() if value is not None}
+        sections[section] = {name: value for name, value in {**own, **masked(stored)}.items() if value is not None}
     variables = await read_section(ENVIRONMENT)
     models = [
         {"model_name": deployment.model_name, "litellm_params": deployment.public_params()}
         for deployment in services().deployments.all()[:1000]
     ]
-    return {**sections, ENVIRONMENT: shown(variables, is_whole=True), "model_list": models}
+    return {**sections, ENVIRONMENT: masked(variables, is_whole=True), "model_list": models}
 
 
 # ---- single fields -------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _row(field: ConfigField, stored: Section) -> Answer:
 def _value(field: ConfigField, stored: Section) -> tuple[Any, str]:
     """(value as JSON without secrets, where it comes from)."""
     if field.name in stored and not field.is_operators:
-        return shown({field.name: stored[field.name]})[field.name], "db"
+        return masked({field.name: stored[field.name]})[field.name], "db"
     settings = services().settings
     return field.value_in(settings), field.base_source(settings)
 
@@ -221,7 +221,7 @@ async def update_field() -> Answer:
         version=expected_version(sent),
     )
     name_effects(field.section, [field.name])
-    return {"param_name": field.section, "param_value": shown(stored.values), "version": stored.version}
+    return {"param_name": field.section, "param_value": masked(stored.values), "version": stored.version}
 
 
 @blueprint.post("/config/field/delete")
@@ -238,7 +238,7 @@ async def delete_field() -> Answer:
 
     stored = await change_section(field.section, without, version=expected_version(sent))
     name_effects(field.section, [field.name])
-    return {"param_name": field.section, "param_value": shown(stored.values), "version": stored.version}
+    return {"param_name": field.section, "param_value": masked(stored.values), "version": stored.version}
 
 
 def _known(section: str, name: str | None) -> ConfigField:

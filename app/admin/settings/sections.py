@@ -16,7 +16,8 @@ from tortoise.exceptions import IntegrityError
 
 from ...errors import Conflict
 from ...models import ConfigEntry
-from ...security.encrypted_settings import decrypted, encrypted, shown, with_kept_secrets
+from ...security.encrypted_settings import decrypted, encrypted, with_stored_secrets
+from ...security.masking import masked
 from ...services import services
 from ...storage.stored_settings import ENVIRONMENT
 from ...web.fields import Field, bad_request, json_object
@@ -46,7 +47,7 @@ def anything(**schema: Any) -> Field:
 
 
 async def read_section(name: str) -> Section:
-    """What the API stored in a section, secrets in the clear: `shown` before it is answered."""
+    """What the API stored in a section, secrets in the clear: `masked` before it is answered."""
     return (await read_stored(name)).values
 
 
@@ -99,7 +100,7 @@ async def _is_written(name: str, row: ConfigEntry | None, before: Section, after
             ):
                 return False
             await record_change(
-                "updated", CONFIG, name, before=shown(was, is_whole=is_whole), after=shown(differs, is_whole=is_whole)
+                "updated", CONFIG, name, before=masked(was, is_whole=is_whole), after=masked(differs, is_whole=is_whole)
             )
     except IntegrityError:
         return False  # somebody else made the row
@@ -120,6 +121,6 @@ def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> Section:
 def kept(sent: Any, stored: Any, name: str) -> Any:
     """What was sent, with the stored secret where it has the stars of an answer. Raises 400 where that is unsafe."""
     try:
-        return with_kept_secrets(sent, stored)
+        return with_stored_secrets(sent, stored)
     except ValueError as problem:
         raise bad_request(f"{name}: {problem}", name) from None

@@ -10,7 +10,8 @@ from quart import Blueprint
 from ...auth.principal import current_principal
 from ...errors import Forbidden, PlainDenial
 from ...models import Team
-from ...security.callback_credentials import CALLBACKS, MASK, TYPES
+from ...security.callback_credentials import CALLBACKS, TYPES
+from ...security.masking import MASK
 from ...web.fields import Table, bad_request, identifier, json_object, one_of, read_body, takes
 from ..changes import VERSION, expected_version
 from ..settings.callback_fields import encrypted_callback

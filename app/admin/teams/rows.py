@@ -12,7 +12,7 @@ from tortoise.models import Model
 
 from ...errors import Conflict, PlainDenial
 from ...models import Budget, DeletedTeam, Team, TeamMembership, User
-from ...security.callback_credentials import shown_metadata
+from ...security.callback_credentials import masked_metadata
 from ...web.fields import may_exist
 from ..audit.trail import TEAMS
 from ..changes import change_row, transaction
@@ -50,7 +50,7 @@ async def count_per_team(table: type[Model], team_ids: Iterable[str]) -> dict[st
 def team_json(team: Team | DeletedTeam, members: Sequence[Answer] = ()) -> Answer:
     """The whole row as clients parse it; credentials of callbacks are masked out."""
     row = team.to_json(members)
-    row["metadata"] = shown_metadata(row["metadata"])
+    row["metadata"] = masked_metadata(row["metadata"])
     aliases = {"model_aliases": row["model_aliases"]} if row["model_aliases"] else None
     return {**row, "model_id": None, "litellm_model_table": aliases, "allow_team_guardrail_config": False}
 

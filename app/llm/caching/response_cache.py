@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import msgspec
@@ -26,7 +26,7 @@ from ...protocols.json_fields import BROKEN_JSON
 from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS, restamp
 from ...protocols.openai.vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
-from ...settings.response_cache import CacheParams, read_cache_params
+from ...settings.response_cache import CacheParams, CacheSettings, read_cache_params
 from ..call import Call, Reply
 from ..call_record import CallRecord
 from .answer_store import AnswerStore, MemoryAnswers, OpenAnswerStore
@@ -296,7 +296,7 @@ def open_response_cache(
 def _params_of(settings: Settings) -> CacheParams:
     params = read_cache_params(settings.cache_params, settings.redis_url)
     for warning in params.warnings:
-        log.warning(warning)
+        log.warning("response cache setting ignored", reason=warning)
     return params
 
 
@@ -327,7 +327,8 @@ def _merged(model: str, cached: dict[int, StoredAnswer], fresh: dict[int, Raw], 
     return merged_vectors(model, [embeddings[index] for index in sorted(embeddings)], tokens)
 
 
-SETTINGS = frozenset({"caches_answers", "cache_params"})
+# The settings whose change opens another cache.
+SETTINGS = frozenset(item.name for item in fields(CacheSettings))
 
 
 class CacheHolder(Protocol):

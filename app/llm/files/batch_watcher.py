@@ -89,7 +89,7 @@ class BatchWatcher:
             )
         payer = self._accounts.payer(pending.signature)
         if payer is None:
-            self._warn_once("batch not billed, payer unknown", id=id)
+            self._warn_once("payer unknown", id=id)
         elif row.get("status") not in _ENDED:
             self._remember(key, pending)
         elif not row.get("output_file_id"):
@@ -97,11 +97,11 @@ class BatchWatcher:
         elif pending.retry_at <= time.monotonic():
             self._enqueue(key, pending, _ended_batch(row, account, pending.signature, payer))
 
-    def _warn_once(self, event: str, id: str) -> None:
-        """Log an event of the first batch only: each list may have thousands."""
-        if event not in self._warned:
-            self._warned.add(event)
-            log.warning(event, batch=id)
+    def _warn_once(self, reason: str, id: str) -> None:
+        """Log a reason for the first batch only: each list may have thousands."""
+        if reason not in self._warned:
+            self._warned.add(reason)
+            log.warning("batch not billed", reason=reason, batch=id)
 
     def _remember(self, key: _Key, pending: _PendingBatch) -> None:
         self._pending[key] = pending

@@ -10,7 +10,7 @@ import pytest
 from quart import Quart
 
 from app.models import AuditLog, Team, VirtualKey
-from app.security.callback_credentials import opened_variables
+from app.security.callback_credentials import decrypted_variables
 from app.services import EXTENSION
 from app.settings import Settings
 from tests.admin.conftest import Caller
@@ -36,7 +36,7 @@ async def stored(instance: Quart, key_hash: str) -> VirtualKey:
 
 
 def opened(instance: Quart, row: VirtualKey | Team) -> dict[str, str]:
-    return opened_variables(row.metadata["logging"][0], instance.extensions[EXTENSION].settings.salt_key)
+    return decrypted_variables(row.metadata["logging"][0], instance.extensions[EXTENSION].settings.salt_key)
 
 
 async def test_variables_of_a_key_are_encrypted_and_answered_with_stars(admin: Caller, instance: Quart) -> None:

@@ -9,7 +9,7 @@ import pytest
 from quart import Quart
 
 from app.models import AuditLog, Team
-from app.security.callback_credentials import opened_variables
+from app.security.callback_credentials import decrypted_variables
 from app.services import EXTENSION
 from app.settings import Settings
 from tests.admin.conftest import Caller
@@ -38,7 +38,7 @@ async def _with_callback(admin: Caller) -> str:
 async def _opened(instance: Quart, team_id: str) -> dict[str, str]:
     with database_of(instance).active():
         team = await Team.get(team_id=team_id)
-    return opened_variables(team.metadata["logging"][0], instance.extensions[EXTENSION].settings.salt_key)
+    return decrypted_variables(team.metadata["logging"][0], instance.extensions[EXTENSION].settings.salt_key)
 
 
 async def test_a_callback_is_stored_encrypted_and_answered_masked(
