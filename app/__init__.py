@@ -121,10 +121,8 @@ def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Ser
     keys, announcer = KeyDirectory(settings, database), open_announcer(settings, database)
     keys.on_change(announcer.announce, shared.forget)
     counters.on_change(keys.on_reconnect)
-    ledger = SpendLedger(settings, database)
-    catalog = DeploymentCatalog(settings, database)
-    upstream = Upstream(settings)
-    router = Router(settings, announcer.announce)
+    ledger, catalog = SpendLedger(settings, database), DeploymentCatalog(settings, database)
+    upstream, router = Upstream(settings), Router(settings, announcer.announce)
     accounts = ProviderAccounts(catalog, Admission(budgets, shared), upstream, settings.salt_key)
     retention = base.spend_logs_retention
     billing = BatchBilling(settings, database, accounts, catalog, shared, ledger, log_retention=retention)
