@@ -1,4 +1,4 @@
-"""Every management route of the contract (management.md §1), and those of calls (llm.md §1), with priorities, as data.
+"""Every management route of the contract, and those of calls, with priorities,
 
 docs/compatibility.md shows them against the route map (`make docs`). P0 is what a console cannot do without, P1 what
 people expect, P2 what is rare. A route that is not there answers 404 in the contract's shape. `ANY` stands for all
