@@ -4,7 +4,7 @@
      2  auth/guard.py                        who calls, by the key
      3  call.py                              the call as its headers say it
      4  gateway.py                           the story: admission, candidates, attempts, settlement
-     5  protocols/openai/completions.py      the body in its dialect's words, and the provider's answer in the client's
+     5  protocols/openai/request.py          the body in its dialect's words, and what the provider gets of it
      6  admission.py                         may it run: model access, budgets, limits
      7  spend/budget.py                      what is held for it
      8  call_record.py                       what is known of the call, until it ends once

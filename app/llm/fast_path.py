@@ -21,7 +21,7 @@ from ..auth.guard import authenticate
 from ..auth.policy import CALLS
 from ..errors import GatewayError
 from ..protocols.dialect import Endpoint
-from ..protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS
+from ..protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 from ..services import Services
 from ..web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from ..web.request_body import DRAIN_SECONDS

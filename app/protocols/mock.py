@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from .openai.completions import CHAT, DONE, EMBEDDINGS
+from .openai.answers import DONE
 from .openai.media import IMAGE_EDITS, IMAGES, MODERATIONS, RERANK, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from .openai.request import CHAT, EMBEDDINGS
 
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
 _PIECE = 3

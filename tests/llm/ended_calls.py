@@ -13,7 +13,7 @@ from app.deployments.deployment import Deployment, build_deployment
 from app.llm.call import Call
 from app.llm.observers import EndedCall, FailedAttempt
 from app.protocols.base import Usage
-from app.protocols.openai.completions import CHAT
+from app.protocols.openai.request import CHAT
 from app.spend.budget import Reservation
 from app.spend.events import SpendEvent
 from app.spend.pricing import Cost

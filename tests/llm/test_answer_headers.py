@@ -12,7 +12,7 @@ from app.llm.call import Call
 from app.llm.call_spend import CallSpend
 from app.llm.call_timing import CallTiming
 from app.protocols.base import Usage
-from app.protocols.openai.completions import CHAT
+from app.protocols.openai.request import CHAT
 from app.spend.budget import Reservation
 
 _PARAMS = {"model": "openai/gpt\u00e4", "api_base": "http://a.example/v1", "input_cost_per_token": 0.5}

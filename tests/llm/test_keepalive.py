@@ -13,7 +13,7 @@ from app.errors import UpstreamError
 from app.llm.call import Reply
 from app.llm.streaming import kept_alive
 from app.protocols.dialects import OPENAI
-from app.protocols.openai.completions import PING_FRAME
+from app.protocols.openai.answers import PING_FRAME
 from tests.llm.live_worker import FAST, LiveWorker, content_of, deployment, error_of
 from tests.services.quarterdeck import QuarterdeckFactory, QuarterdeckProcess
 from tests.upstream import Fault, ScriptedUpstream, Stream

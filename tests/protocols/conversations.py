@@ -37,7 +37,7 @@ from app.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )
-from app.protocols.openai.completions import read_usage
+from app.protocols.openai.answers import read_usage
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 NAMES = st.text("abcXYZ_0", min_size=1, max_size=8)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRequest
 from app.protocols.call_options import USUAL, CallOptions
-from app.protocols.openai.completions import CHAT, parse_request
+from app.protocols.openai.request import CHAT, parse_request
 
 NAMES = [
     "num_retries",

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.protocols.dialects import DIALECTS, OPENAI, client_dialect, dialect_of_path, exchange_for
-from app.protocols.openai.completions import CHAT, EMBEDDINGS
+from app.protocols.openai.request import CHAT, EMBEDDINGS
 from app.protocols.providers import PROVIDERS
 from app.protocols.translation import TranslatedExchange
 from tests.protocols.toy import TALK, TOY

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from app.protocols.mock import MOCK_ERRORS, mock_answer, mock_events
-from app.protocols.openai.completions import CHAT, COMPLETIONS, DONE, EMBEDDINGS, read_usage, restamp
+from app.protocols.openai.answers import DONE, read_usage, restamp
+from app.protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 
 
 def test_a_chat_answer_has_the_text_and_the_contract_s_usage() -> None:

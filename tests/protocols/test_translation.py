@@ -16,8 +16,9 @@ from app.protocols.base import Usage
 from app.protocols.canonical import ChatAnswer, ChatEvent, ChatRequest, Choice, Text
 from app.protocols.dialect import ChatCodec, ClientRequest, InvalidAnswer, ProviderFault
 from app.protocols.json_fields import BROKEN_JSON
+from app.protocols.openai.answers import DONE
 from app.protocols.openai.chat import OpenAIChat
-from app.protocols.openai.completions import CHAT, DONE, parse_request
+from app.protocols.openai.request import CHAT, parse_request
 from app.protocols.translation import TranslatedExchange, TranslatedStream
 from tests.protocols.conversations import PLAIN_CHATS, USAGES, answer_choices, streams
 from tests.protocols.openai.chunk_grammar import chunks_of

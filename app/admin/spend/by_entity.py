@@ -12,7 +12,7 @@ from tortoise.expressions import F
 
 from ...models import Team, User, VirtualKey
 from ...protocols.base import Usage
-from ...protocols.openai.completions import read_usage
+from ...protocols.openai.answers import read_usage
 from ...services import services
 from ...spend.pricing import Prices, cost_of, estimate_of, listed_prices
 from ...web.fields import (

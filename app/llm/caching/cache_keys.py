@@ -18,7 +18,7 @@ from ...auth.principal import Principal
 from ...errors import Forbidden, InvalidRequest
 from ...protocols.dialect import ClientRequest
 from ...protocols.json_fields import BROKEN_JSON
-from ...protocols.openai.completions import EMBEDDINGS
+from ...protocols.openai.request import EMBEDDINGS
 from ...settings.response_cache import CacheParams, is_namespace
 
 _any = msgspec.json.Decoder().decode

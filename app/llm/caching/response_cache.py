@@ -23,7 +23,8 @@ from ...protocols.base import Usage
 from ...protocols.dialect import AnswerAssembler, ClientRequest
 from ...protocols.dialects import client_dialect
 from ...protocols.json_fields import BROKEN_JSON
-from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS, restamp
+from ...protocols.openai.answers import restamp
+from ...protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 from ...protocols.openai.vectors import Vectors, item_sizes, merged_vectors, read_vectors, shares
 from ...settings import Settings
 from ...settings.response_cache import CacheParams, CacheSettings, read_cache_params

@@ -15,7 +15,7 @@ from ...auth.principal import Principal
 from ...deployments.deployment import Deployment
 from ...errors import InvalidRequest
 from ...protocols.json_fields import as_mapping
-from ...protocols.openai.completions import GATEWAY_FIELDS
+from ...protocols.openai.request import GATEWAY_FIELDS
 from .accounts import ProviderAccounts
 from .batch_watcher import BatchWatcher
 from .files import AccountSelector, models_of_file

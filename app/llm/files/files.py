@@ -19,7 +19,7 @@ from ...deployments.deployment import Deployment
 from ...errors import InvalidRequest
 from ...protocols.batch_file import models_of_batch, renamed_batch
 from ...protocols.multipart import Form, Part, form_type, new_boundary, parse_form
-from ...protocols.openai.completions import GATEWAY_FIELDS
+from ...protocols.openai.request import GATEWAY_FIELDS
 from ..upstream.client import Answer
 from .accounts import ProviderAccounts
 from .lists import JsonObject, list_own_rows, read_limit

@@ -20,7 +20,7 @@ from ...protocols.base import Usage
 from ...protocols.dialect import Endpoint, Exchange, InvalidAnswer
 from ...protocols.dialects import exchange_for
 from ...protocols.json_fields import BROKEN_JSON
-from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS
+from ...protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 from ...spend.events import SpendEvent
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import cost_of

@@ -19,7 +19,7 @@ from ...auth.policy import CALLS_OF_GOOGLE
 from ...auth.principal import Principal, current_principal
 from ...auth.roles import Role
 from ...errors import Forbidden, GatewayError, InvalidRequest, PlainDenial
-from ...protocols.openai.completions import OpenAIEndpoint
+from ...protocols.openai.request import OpenAIEndpoint
 from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ...web.own_paths import is_own_path

@@ -13,7 +13,7 @@ from ...auth.principal import current_principal
 from ...deployments.deployment import Deployment
 from ...errors import GatewayError, PlainDenial
 from ...protocols.dialect import Endpoint
-from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS
+from ...protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 from ...services import services
 from ..call import EVENT_STREAM, Reply, add_call_headers, read_call
 

@@ -13,9 +13,9 @@ from ...auth.principal import Principal, current_principal
 from ...deployments.deployment import Deployment
 from ...errors import InvalidRequest
 from ...protocols.json_fields import object_of
-from ...protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS
 from ...protocols.openai.media import IMAGES, MODERATIONS, RERANK, SPEECH
 from ...protocols.openai.params import params_of_mode
+from ...protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 from ...security.masking import masked
 from ...services import services
 from ..token_count import count_tokens

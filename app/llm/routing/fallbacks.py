@@ -1,4 +1,4 @@
-"""Which groups take over from one that failed Pure: values in, a plan out."""
+"""Which groups take over from one that failed. Pure: values in, a plan out."""
 
 from __future__ import annotations
 

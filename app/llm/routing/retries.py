@@ -1,4 +1,4 @@
-"""How often a failed call is tried again, and how long it waits before Pure: values in, a decision out."""
+"""How often a failed call is tried again, and how long it waits before. Pure: values in, a decision out."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ import msgspec
 from ..base import Usage
 from ..dialect import Endpoint
 from ..json_fields import BROKEN_JSON
-from .completions import CHAT, DONE, DONE_FRAME
+from .answers import DONE, DONE_FRAME
+from .request import CHAT
 
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

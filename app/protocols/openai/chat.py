@@ -15,6 +15,7 @@ from ..canonical import ChatAnswer, ChatRequest
 from ..dialect import ChatReader, ChatWriter, ClientRequest, EventDecoder
 from ..sse import SSEDecoder
 from .chat_answer import read_answer, write_answer
+from .chat_events import OpenAIChatReader, OpenAIChatWriter
 from .chat_fields import PATH, refused
 from .chat_messages import read_messages, write_messages
 from .chat_params import (
@@ -26,7 +27,6 @@ from .chat_params import (
     with_defaults,
     write_params,
 )
-from .chat_stream import OpenAIChatReader, OpenAIChatWriter
 
 _encode = msgspec.json.Encoder().encode
 

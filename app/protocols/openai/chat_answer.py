@@ -13,9 +13,9 @@ from ...errors import InvalidRequest
 from ..base import Usage
 from ..canonical import ChatAnswer, Choice, Media, Part, StopReason, Text, ToolResult
 from ..dialect import InvalidAnswer
+from .answers import read_usage
 from .chat_fields import Answer, AnswerChoice
 from .chat_messages import assistant_parts, spoken
-from .completions import read_usage
 
 _answer = msgspec.json.Decoder(Answer).decode
 _encode = msgspec.json.Encoder().encode

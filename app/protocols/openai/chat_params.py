@@ -11,7 +11,7 @@ import msgspec
 from ..canonical import ChatRequest, OutputFormat, ReasoningWish, Tool, ToolChoice
 from ..json_fields import BROKEN_JSON, RawFields
 from .chat_fields import ChatBody, Format, NamedTool, Thinking, ToolDefinition, refused, undecodable
-from .completions import GATEWAY_FIELDS
+from .request import GATEWAY_FIELDS
 
 _any = msgspec.json.Decoder().decode
 _body = msgspec.json.Decoder(ChatBody).decode

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from ...errors import GatewayError
 from ..dialect import AnswerAssembler, ClientRequest, Dialect, Endpoint, Exchange
+from .answers import PING_FRAME, error_frame
 from .assembly import StreamAssembler, is_complete, replay
 from .chat import OpenAIChat
-from .completions import CHAT, COMPLETIONS, PING_FRAME, OpenAIRequest, error_frame
+from .request import CHAT, COMPLETIONS, OpenAIRequest
 
 _AZURE_VERSION = "2024-10-21"
 # Versions of Azure's API whose addresses are those of OpenAI.

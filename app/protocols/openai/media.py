@@ -19,7 +19,7 @@ from ..call_options import read_options
 from ..json_fields import BROKEN_JSON, read_fields
 from ..media_usage import assumed_tokens, seconds_of_files, seconds_of_subtitles, seconds_of_text, used_by
 from ..multipart import Form, form_type, new_boundary, parse_form
-from .completions import GATEWAY_FIELDS, REFUSED_FIELDS, OpenAIEndpoint, OpenAIRequest, refuse_fields
+from .request import GATEWAY_FIELDS, REFUSED_FIELDS, OpenAIEndpoint, OpenAIRequest, refuse_fields
 
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

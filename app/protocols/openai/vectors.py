@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from ..json_fields import BROKEN_JSON
-from .completions import read_usage
+from .answers import read_usage
 
 _encode = msgspec.json.Encoder().encode
 

@@ -13,7 +13,7 @@ from app.auth.principal import Principal
 from app.auth.roles import Role
 from app.errors import Forbidden, InvalidRequest
 from app.llm.caching.cache_keys import MAX_ITEMS, answer_keys, read_controls, scope_of
-from app.protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS, OpenAIEndpoint, OpenAIRequest, parse_request
+from app.protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS, OpenAIEndpoint, OpenAIRequest, parse_request
 from app.settings.response_cache import CacheParams
 
 _MESSAGES = [{"role": "user", "content": "hi", "name": "ann"}]

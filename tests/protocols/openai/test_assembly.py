@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.protocols.base import Usage
 from app.protocols.openai.assembly import StreamAssembler, is_complete, replay, usage_of_answer
-from app.protocols.openai.completions import CHAT, COMPLETIONS, OpenAIEndpoint
+from app.protocols.openai.request import CHAT, COMPLETIONS, OpenAIEndpoint
 
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 _REASONS = st.sampled_from(["stop", "length", "tool_calls"])

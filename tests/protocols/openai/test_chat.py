@@ -25,7 +25,7 @@ from app.protocols.canonical import (
     ToolResult,
 )
 from app.protocols.openai.chat import OpenAIChat
-from app.protocols.openai.completions import CHAT, parse_request
+from app.protocols.openai.request import CHAT, parse_request
 from tests.protocols.conversations import CHATS
 
 CODEC = OpenAIChat()

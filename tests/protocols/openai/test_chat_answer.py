@@ -13,8 +13,8 @@ from app.protocols.base import Usage
 from app.protocols.canonical import ChatAnswer, Choice, Media, Reasoning, Text, ToolCall
 from app.protocols.dialect import InvalidAnswer
 from app.protocols.json_fields import BROKEN_JSON
+from app.protocols.openai.answers import read_usage
 from app.protocols.openai.chat import OpenAIChat
-from app.protocols.openai.completions import read_usage
 from tests.protocols.conversations import ANSWERS
 
 CODEC = OpenAIChat()

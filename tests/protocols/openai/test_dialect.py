@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.protocols.openai.completions import CHAT, COMPLETIONS, EMBEDDINGS
 from app.protocols.openai.dialect import AzureDialect, OpenAIDialect
+from app.protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 
 _BASE = "https://name.example.net"
 _OWN = f"{_BASE}/openai/deployments/own"

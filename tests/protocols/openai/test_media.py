@@ -10,7 +10,6 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.protocols.multipart import Form, Part, form_type, parse_form
-from app.protocols.openai.completions import OpenAIRequest
 from app.protocols.openai.media import (
     IMAGE_EDITS,
     IMAGES,
@@ -21,6 +20,7 @@ from app.protocols.openai.media import (
     TRANSLATIONS,
     MediaEndpoint,
 )
+from app.protocols.openai.request import OpenAIRequest
 
 
 def read(endpoint: MediaEndpoint, path_model: str | None = None, **body: Any) -> OpenAIRequest:

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRequest
 from app.protocols.json_fields import BROKEN_JSON
-from app.protocols.openai.completions import (
-    CHAT,
-    COMPLETIONS,
-    EMBEDDINGS,
-    OpenAIEndpoint,
-    OpenAIRequest,
-    parse_request,
-    read_usage,
-    restamp,
-)
+from app.protocols.openai.answers import read_usage, restamp
+from app.protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS, OpenAIEndpoint, OpenAIRequest, parse_request
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT_BODY: dict[str, Any] = {"model": "m", "messages": MESSAGES}

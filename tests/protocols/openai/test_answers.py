@@ -9,7 +9,7 @@ import pytest
 
 from app.protocols.dialect import ProviderFault
 from app.protocols.json_fields import BROKEN_JSON, error_detail, error_message
-from app.protocols.openai.completions import DONE, DONE_FRAME, StreamRestamper, error_frame
+from app.protocols.openai.answers import DONE, DONE_FRAME, StreamRestamper, error_frame
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 

@@ -26,10 +26,10 @@ from ..canonical import (
 )
 from ..dialect import InvalidAnswer, ProviderFault
 from ..json_fields import error_message
+from .answers import DONE, DONE_FRAME, read_usage
 from .chat_answer import answer_head, finish_reason, identity, stop_reason, write_usage
 from .chat_fields import Call, CalledFunction, ChatMessage, Chunk, ChunkChoice
 from .chat_messages import thinking_block, words
-from .completions import DONE, DONE_FRAME, read_usage
 
 _chunk = msgspec.json.Decoder(Chunk).decode
 _encode = msgspec.json.Encoder().encode

@@ -23,8 +23,8 @@ from app.protocols.canonical import (
 )
 from app.protocols.dialect import InvalidAnswer, ProviderFault
 from app.protocols.json_fields import BROKEN_JSON
+from app.protocols.openai.answers import DONE, DONE_FRAME
 from app.protocols.openai.chat import OpenAIChat
-from app.protocols.openai.completions import DONE, DONE_FRAME
 from tests.protocols.conversations import streams
 from tests.protocols.openai.chunk_grammar import chunks_of
 
