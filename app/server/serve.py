@@ -132,21 +132,21 @@ def _in_a_child(work: Callable[[], None]) -> None:
     if sys.platform != "linux":
         work()  # elsewhere a process that has loaded this much cannot be forked safely
         return
-    heard, said = multiprocessing.Pipe(duplex=False)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
 
     def run() -> None:
         try:
             work()
         except SettingsError as problem:
-            said.send(str(problem))
+            sender.send(str(problem))
         else:
-            said.send(None)
+            sender.send(None)
 
     child = multiprocessing.get_context("fork").Process(target=run)
     child.start()
-    said.close()
+    sender.close()
     try:
-        refusal = heard.recv()
+        refusal = receiver.recv()
     except EOFError:
         child.join()
         raise SettingsError(f"database: preparing it ended with exit code {child.exitcode}") from None

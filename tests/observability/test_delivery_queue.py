@@ -130,7 +130,7 @@ async def test_stopping_waits_no_longer_than_it_may() -> None:
     assert (queue.dropped, len(queue)) == (2, 0)
 
 
-async def test_an_empty_outbox_stops_at_once() -> None:
+async def test_an_empty_queue_stops_at_once() -> None:
     queue = DeliveryQueue("receiver", FakeReceiver().deliver, linger=60)
     queue.start()
     await asyncio.sleep(0)
