@@ -93,7 +93,7 @@ async def test_an_instance_starts_without_its_postgresql_and_finds_it_later(
             proxy.accept()
             assert (await http.get("/health/readiness")).status_code == 200
             assert (await http.get("/key/list", headers=bearer(MASTER_KEY))).status_code == 200
-    assert "serving without it until it answers" in instance.log_text()
+    assert "database unreachable at start" in instance.log_text()
     assert "Traceback" not in instance.log_text()
 
 
