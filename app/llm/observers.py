@@ -80,7 +80,7 @@ class Observer:
         """An admitted call has ended, well or badly."""
 
     def deployment_cooled(self, deployment: Deployment, status: int, seconds: float) -> None:
-        """A failing deployment rests for so long, in this process or because another one said so."""
+        """A failing deployment cools down for so long, in this process or because another one said so."""
 
 
 class Observers(Observer):
