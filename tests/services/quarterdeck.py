@@ -19,7 +19,7 @@ from tests.services.run_directory import RunDirectory
 from tests.services.templates import copy_migrated_sqlite
 from tests.services.waiting import answers, wait_while_alive
 
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 60.0
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGKILL}
 
 
