@@ -1,6 +1,7 @@
 """The suite at other times: `make test-calendar`, with `ARGS="--moment leap-day tests/admin -x"` for a part of it.
 
-What is not ours goes to pytest. The clock of all that the tests start is moved; only PostgreSQL and Redis keep theirs.
+What is not ours goes to pytest. The clock of all that the tests start is moved. PostgreSQL and Redis would keep theirs, so
+the tests that want them are left out, unless `--with-servers` asks for them too.
 """
 
 from __future__ import annotations
@@ -38,15 +39,19 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--quick", action="store_true", dest="is_quick", help="only what looks at days most, on SQLite: about a minute"
     )
+    parser.add_argument(
+        "--with-servers", action="store_true", dest="has_servers", help="also the tests that want PostgreSQL or Redis"
+    )
     options, given = parser.parse_known_args(arguments)
     options.moment = options.moment or names
     return options, given
 
 
-def pytest_arguments(is_quick: bool, given: Sequence[str]) -> list[str]:
+def pytest_arguments(given: Sequence[str], *, is_quick: bool, has_servers: bool) -> list[str]:
+    leaving_out = [] if has_servers else ["-p", "tests.calendar.without_servers"]
     if is_quick:
-        return ["-q", "--durations-min=60", "-p", "tests.calendar.without_servers", *QUICK, *given]
-    return ["-n", "auto", *given]
+        return ["-q", "--durations-min=60", *leaving_out, *QUICK, *given]
+    return ["-n", "auto", *leaving_out, *given]
 
 
 def check_clock(moment: Moment, environment: dict[str, str]) -> None:
@@ -81,7 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     at_once = min(os.cpu_count() or 1, len(options.moment)) if options.is_quick else 1
     with tempfile.TemporaryDirectory(prefix="quarterdeck-clock-") as directory, ThreadPoolExecutor(at_once) as threads:
         Path(directory).chmod(0o755)
-        library, chosen = build_library(Path(directory)), pytest_arguments(options.is_quick, given)
+        library = build_library(Path(directory))
+        chosen = pytest_arguments(given, is_quick=options.is_quick, has_servers=options.has_servers)
         run = partial(run_at, library=library, arguments=chosen, is_quick=options.is_quick, waits=at_once > 1)
         passed = dict(zip(options.moment, threads.map(run, options.moment), strict=True))
     failed = [name for name, has_passed in passed.items() if not has_passed]

@@ -38,8 +38,11 @@ def test_what_is_named_here_is_there() -> None:
 def test_options_of_pytest_go_to_pytest() -> None:
     options, given = parse(["--moment", "leap-day", "tests/admin", "-x", "-k", "spend"])
     assert (options.moment, options.is_quick, given) == (["leap-day"], False, ["tests/admin", "-x", "-k", "spend"])
-    assert pytest_arguments(options.is_quick, given)[-4:] == given
-    assert set(QUICK) < set(pytest_arguments(True, []))
+    assert pytest_arguments(given, is_quick=options.is_quick, has_servers=options.has_servers)[-4:] == given
+    assert set(QUICK) < set(pytest_arguments([], is_quick=True, has_servers=False))
+    left_out = "tests.calendar.without_servers"
+    assert left_out in pytest_arguments([], is_quick=False, has_servers=False)
+    assert left_out not in pytest_arguments([], is_quick=False, has_servers=True)
 
 
 def test_a_quick_run_starts_no_server() -> None:

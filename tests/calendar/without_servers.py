@@ -1,4 +1,4 @@
-"""A plugin of pytest: leave out the tests that want PostgreSQL or Redis, whose start takes longer than a quick run."""
+"""A plugin of pytest: leave out the tests that want PostgreSQL or Redis, which keep their own clock."""
 
 from __future__ import annotations
 
