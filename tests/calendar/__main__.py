@@ -1,7 +1,7 @@
 """The suite at other times: `make test-calendar`, with `ARGS="--moment leap-day tests/admin -x"` for a part of it.
 
-What is not ours goes to pytest. The clock of all that the tests start is moved. PostgreSQL and Redis would keep theirs, so
-the tests that want them are left out, unless `--with-servers` asks for them too.
+What is not ours goes to pytest. The clock of all that the tests start is moved. PostgreSQL and Redis would keep theirs,
+so the tests that want them are left out, unless `--with-servers` asks for them too.
 """
 
 from __future__ import annotations
