@@ -101,6 +101,7 @@ server/demo/announcement.py        server/demo/test_demo.py              Authori
 services.py                        test_app.py                           services
 settings/budgets.py                admin/keys/test_policy.py             upperbound_key_generate_params
 settings/config_keys.py            settings/test_config_file.py          caching_groups
+settings/header_rules.py           security/test_smuggling.py            check_written
 settings/observability.py          observability/test_traces.py          OTEL_EXPORTER_OTLP_ENDPOINT
 settings/sign_in.py                settings/test_settings.py             ui_password
 spend/bulk.py                      spend/test_batch.py                   totals
