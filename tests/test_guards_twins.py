@@ -65,6 +65,7 @@ llm/routes/openai.py               llm/test_fallback_calls.py            include
 llm/upstream/client.py             llm/upstream/test_http_response.py    timeouts
 llm/upstream/errors.py             llm/test_faults.py                    maximum context length
 llm/upstream/http_connection.py    llm/upstream/test_http_client.py      connection
+llm/upstream/inflater.py           security/test_decompression.py        STEP_BYTES
 llm/upstream/raw_answer.py         llm/upstream/test_http_response.py    has_ended
 models/access_group.py             models/test_budget_period.py          ModelAccessGroupBudget
 models/audit.py                    admin/audit/test_routes.py            AuditLog
