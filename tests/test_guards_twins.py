@@ -65,6 +65,7 @@ llm/routes/openai.py               llm/test_fallback_calls.py            include
 llm/upstream/client.py             llm/upstream/test_http_response.py    timeouts
 llm/upstream/errors.py             llm/test_faults.py                    maximum context length
 llm/upstream/http_connection.py    llm/upstream/test_http_client.py      connection
+llm/upstream/inflater.py           security/test_decompression.py        STEP_BYTES
 llm/upstream/raw_answer.py         llm/upstream/test_http_response.py    has_ended
 models/access_group.py             models/test_budget_period.py          ModelAccessGroupBudget
 models/audit.py                    admin/audit/test_routes.py            AuditLog
@@ -101,6 +102,7 @@ server/demo/announcement.py        server/demo/test_demo.py              Authori
 services.py                        test_app.py                           services
 settings/budgets.py                admin/keys/test_policy.py             upperbound_key_generate_params
 settings/config_keys.py            settings/test_config_file.py          caching_groups
+settings/header_rules.py           security/test_smuggling.py            check_written
 settings/observability.py          observability/test_traces.py          OTEL_EXPORTER_OTLP_ENDPOINT
 settings/sign_in.py                settings/test_settings.py             ui_password
 spend/bulk.py                      spend/test_batch.py                   totals

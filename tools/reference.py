@@ -37,7 +37,7 @@ DEPLOYMENT_KEYS = {
     "api_key": "The provider's key. Without one: the provider's usual variable, as `OPENAI_API_KEY`.",
     "api_version": "Version of Azure's API. Without one: `AZURE_API_VERSION`.",
     "organization": "Sent to OpenAI as `OpenAI-Organization`.",
-    "extra_headers": "Headers that every call to the provider carries.",
+    "extra_headers": "Headers that every call to the provider carries; none of framing, of the connection, of a key.",
     "extra_body": "Fields that every call's body carries.",
     "timeout": "Seconds that a call may take; wins over the settings of the router.",
     "stream_timeout": "Seconds of silence after which a stream counts as dead.",

@@ -25,6 +25,8 @@ CONNECT_TIMEOUT, TOTAL_TIMEOUT, TILE_TIMEOUT = 1.5, 5.0, 1.5
 PROBE_AFTER, PROBE_TIMEOUT = 0.9, 0.7
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MAX_DIGITS = 30
+# A megabyte of compressed bytes may stand for a thousand: the console neither asks for them nor reads them.
+_UNCOMPRESSED = {"Accept-Encoding": "identity"}
 _EXPIRED_TYPES = {"expired_key", "token_not_found_in_db"}
 
 
@@ -98,13 +100,15 @@ class WorkerConnection:
             return
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
-                await self._http.get(self.worker.url + "/health/liveliness", timeout=PROBE_TIMEOUT)
+                url = self.worker.url + "/health/liveliness"
+                async with self._http.stream("GET", url, headers=_UNCOMPRESSED, timeout=PROBE_TIMEOUT):
+                    pass  # that it answers is enough: the body is not read
         except (TimeoutError, httpx.HTTPError):
             silent = PROBE_AFTER + PROBE_TIMEOUT
             raise WorkerUnreachable(self.worker, f"no answer within {silent:.1f} s, and none to a probe") from None
 
     async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": "application/json", **_UNCOMPRESSED}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         if self._changed_by and method != "GET":
@@ -112,8 +116,10 @@ class WorkerConnection:
         timeout = httpx.Timeout(TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT)
         url = self.worker.url + path
         async with self._http.stream(method, url, headers=headers, timeout=timeout, **request) as response:
+            if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+                raise WorkerUnreachable(self.worker, "it sends compressed answers, which the console does not ask for")
             body = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
                     raise httpx.RemoteProtocolError("the answer is larger than the console reads")
@@ -158,7 +164,7 @@ class WorkerConnection:
 
 
 def _plain(headers: httpx.Headers) -> dict[str, str]:
-    """Headers of a body that is already decoded."""
+    """Headers of a body that was read already."""
     return {name: value for name, value in headers.items() if name not in ("content-encoding", "content-length")}
 
 

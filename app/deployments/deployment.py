@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
@@ -15,6 +15,7 @@ from ..protocols.dialect import Dialect
 from ..protocols.dialects import DIALECTS
 from ..protocols.providers import Provider, split_model
 from ..security.masking import MASK, is_provider_secret, masked
+from ..settings.header_rules import check_written
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
 
@@ -96,6 +97,11 @@ class Deployment:
     def url(self, endpoint: str) -> str:
         """The provider's address of an endpoint, as `/chat/completions`."""
         return f"{self.api_base}{endpoint}{self.query}"
+
+    @property
+    def connection_owner(self) -> tuple[object, ...]:
+        """Who its connections belong to: they are shared by calls of the same team with the same credential only."""
+        return (self.team_id, *self.headers.items())
 
     @property
     def credentials(self) -> list[str]:
@@ -196,11 +202,14 @@ def _provider_of(params: Mapping[str, Any]) -> tuple[Provider, str]:
 
 
 def _headers(provider: Provider, api_key: str | None, params: Mapping[str, Any]) -> dict[str, str]:
-    headers = {**provider.auth_headers(api_key), **_extra_headers(params)}
+    own = provider.auth_headers(api_key)
     if params.get("organization"):
-        headers["OpenAI-Organization"] = str(params["organization"])
-    _check_headers(headers)
-    return headers
+        own["OpenAI-Organization"] = str(params["organization"])
+    try:
+        check_written(own)
+    except ValueError as problem:
+        raise ValueError(f"litellm_params {problem}") from None
+    return {**own, **extra_headers(params, reserved=own)}
 
 
 def named_credential(params: Mapping[str, Any]) -> str | None:
@@ -287,18 +296,18 @@ def _with_environment(params: Mapping[str, Any], environment: Mapping[str, str])
     return {**params, "api_version": version} if version else params
 
 
-def _extra_headers(params: Mapping[str, Any]) -> dict[str, str]:
-    headers = params.get("extra_headers") or {}
-    if not isinstance(headers, Mapping):
+def extra_headers(params: Mapping[str, Any], *, reserved: Iterable[str] = ()) -> dict[str, str]:
+    """The headers that calls carry beside our own, which are `reserved`. Raises ValueError without a value."""
+    written = params.get("extra_headers") or {}
+    if not isinstance(written, Mapping):
         raise ValueError("litellm_params.extra_headers is not a mapping; write `Name: value` lines below it")
-    return {str(name): str(value) for name, value in headers.items() if value is not None}
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    """Raises ValueError, without the value, for a header that would fail every call."""
-    for name, value in headers.items():
-        if not name or not all(text.isascii() and text.isprintable() for text in (name, value)):
-            raise ValueError(f"litellm_params: the header {name!r} would not be one line of ASCII; correct its value")
+    headers = {str(name): str(value) for name, value in written.items() if value is not None}
+    try:
+        check_written(headers, reserved)
+    except ValueError as problem:
+        raise ValueError(f"litellm_params.extra_headers {problem}") from None
+    # Under the name by which a call says the type of its body: one of the two is sent.
+    return {"Content-Type" if name.lower() == "content-type" else name: value for name, value in headers.items()}
 
 
 def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:

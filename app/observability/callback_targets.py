@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..security.callback_credentials import decrypted_variables, is_allowed
@@ -24,7 +24,7 @@ _TRACES = "/api/public/otel/v1/traces"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One receiver of events. `is_redacted`: it gets neither prompts nor answers."""
+    """One receiver of events. `is_redacted`: it gets neither prompts nor answers. `is_of_caller`: a tenant's own."""
 
     name: str
     kind: Kind
@@ -33,6 +33,7 @@ class Target:
     on_success: bool = True
     on_failure: bool = True
     is_redacted: bool = False
+    is_of_caller: bool = False
 
     def receives(self, is_success: bool) -> bool:
         return self.on_success if is_success else self.on_failure
@@ -140,7 +141,7 @@ def caller_target(entry: Mapping[str, Any], settings: Settings) -> Target | None
             return None
     except ValueError:
         return None
-    return target if is_allowed(target.url, settings.callback_origins) else None
+    return replace(target, is_of_caller=True) if is_allowed(target.url, settings.callback_origins) else None
 
 
 def _first(variables: Mapping[str, str], *names: str) -> str | None:

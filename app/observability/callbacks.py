@@ -102,7 +102,8 @@ class CallbackObserver(Observer):
             if number % _EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
         if pieces:
-            await post_json(self._http, target.url, body_of(target, pieces), target.headers)
+            body = body_of(target, pieces)
+            await post_json(self._http, target.url, body, target.headers, closes=target.is_of_caller)
 
     async def deliver_to_callers(self, batch: Sequence[EndedCall]) -> None:
         """Send events to the receivers of keys and teams, all at once. What a skipped one would get is dropped."""

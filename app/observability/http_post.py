@@ -8,6 +8,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from ..settings.header_rules import check_sent
 from .delivery_queue import DeliveryFailed
 
 _TIMEOUT_SECONDS = 5.0
@@ -24,9 +25,20 @@ def open_client() -> httpx.AsyncClient:
     )
 
 
-async def post_json(http: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """Deliver one body. Raises DeliveryFailed, whose text holds neither address nor credential."""
-    all_headers = {"Content-Type": "application/json", **headers}
+async def post_json(
+    http: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str], *, closes: bool = False
+) -> None:
+    """Deliver one body. Raises DeliveryFailed, whose text holds neither address nor credential.
+
+    `closes`: no other request follows on the connection, as after one whose headers a tenant wrote.
+    """
+    all_headers = _with_content_type(headers)
+    try:
+        check_sent(all_headers)
+    except ValueError:
+        raise DeliveryFailed("a header must not be sent", is_permanent=True) from None
+    if closes:
+        all_headers["Connection"] = "close"
     try:
         async with (
             asyncio.timeout(_TIMEOUT_SECONDS),
@@ -44,3 +56,8 @@ async def post_json(http: httpx.AsyncClient, url: str, body: bytes, headers: Map
     if not 200 <= answer.status_code < 300:
         is_permanent = answer.status_code < 500 and answer.status_code not in _RETRYABLE_STATUSES
         raise DeliveryFailed(f"status {answer.status_code}", is_permanent=is_permanent)
+
+
+def _with_content_type(headers: Mapping[str, str]) -> dict[str, str]:
+    is_given = any(name.lower() == "content-type" for name in headers)
+    return dict(headers) if is_given else {"Content-Type": "application/json", **headers}

@@ -10,11 +10,10 @@ from urllib.parse import urlsplit
 
 from .config_file import duration, http_address
 from .declaration import boolean, mapping, port, positive, setting, text
+from .header_rules import check_written
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 _MAX_NAMES = 50
-# Headers of the connection itself.
-_REFUSED_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -35,11 +34,7 @@ def header_lines(value: Any) -> tuple[tuple[str, str], ...]:
     else:
         pairs = [(name, content) for name, _, content in (line.partition("=") for line in text(value).split(","))]
     headers = tuple((name.strip(), content.strip()) for name, content in pairs if name.strip())
-    for name, content in headers:
-        if not (name.isascii() and content.isascii() and name.isprintable() and content.isprintable()) or ":" in name:
-            raise ValueError("is no list of headers; write name=value,other=value")
-        if name.lower() in _REFUSED_HEADERS:
-            raise ValueError(f"must not set the header {name}")
+    check_written(dict(headers))
     return headers
 
 

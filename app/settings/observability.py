@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from .declaration import boolean, positive, setting, text, whole
+from .header_rules import check_written
 
 # Few, since each is a line per model on every scrape: from a fast first answer to a slow reasoning model.
 LATENCY_BUCKETS = (0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
@@ -40,6 +42,13 @@ def _metrics_config(value: Any) -> Mapping[str, tuple[str, ...] | None]:
         for name in _names(entry.get("metrics") or ()):
             labels_of[name] = None if labels is None else _names(labels)
     return MappingProxyType(labels_of)
+
+
+def _collector_headers(value: Any) -> str:
+    """`name=value,name=value` with percent-encoded values, as the variable is defined."""
+    pairs = (entry.partition("=") for entry in text(value).split(",") if "=" in entry)
+    check_written({name.strip(): unquote(content.strip()) for name, _, content in pairs})
+    return text(value)
 
 
 def _level(value: Any) -> str:
@@ -132,7 +141,7 @@ class ObservabilitySettings:
     )
     otlp_headers: str | None = setting(
         "Headers for the collector, as `name=value,name=value`.",
-        text,
+        _collector_headers,
         env="OTEL_EXPORTER_OTLP_HEADERS",
         is_secret=True,
     )

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from .config_file import http_address, money
 from .declaration import boolean, positive, setting
+from .header_rules import check_written
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _REFERENCE = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +103,10 @@ def _target(value: Any) -> str:
 
 def _headers(value: Any) -> Mapping[str, str]:
     headers = _texts("headers", value)
-    for name, text in headers.items():
-        if not _NAME.fullmatch(name) or not (text.isascii() and text.isprintable()):
-            raise ValueError("a header would not be one line of ASCII")
+    try:
+        check_written(headers)
+    except ValueError as problem:
+        raise ValueError(f"headers {problem}") from None
     return headers
 
 

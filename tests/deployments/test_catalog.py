@@ -164,7 +164,7 @@ def test_prices_come_from_the_deployment_then_its_info_then_its_base_model_then_
 def test_no_secret_is_shown() -> None:
     deployment = build(
         api_key=SECRET,
-        extra_headers={"authorization": SECRET},
+        extra_headers={"x-authorization": SECRET},
         aws_secret_access_key=SECRET,
         vertex_credentials=SECRET,
         password=SECRET,

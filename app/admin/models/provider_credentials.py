@@ -9,7 +9,7 @@ from quart import Blueprint
 from tortoise.exceptions import IntegrityError
 
 from ...auth.principal import current_principal
-from ...deployments.deployment import Deployment, check_address, refuse_references
+from ...deployments.deployment import Deployment, check_address, extra_headers, refuse_references
 from ...errors import Conflict, NotFound
 from ...models import Credential
 from ...services import services
@@ -87,6 +87,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value not in (None, "")}
     try:
         refuse_references(given)
+        extra_headers(given)
         for name in ("api_base", "base_url"):
             if name in given:
                 check_address(given[name])

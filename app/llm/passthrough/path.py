@@ -15,6 +15,7 @@ import msgspec
 from ...errors import InvalidRequest
 from ...protocols.json_fields import read_fields
 from ...protocols.multipart import parse_form
+from ...settings.header_rules import comparable, may_be_set
 
 Pairs = list[tuple[str, str]]
 
@@ -27,10 +28,10 @@ _SEGMENT_CHARACTERS = "-._~!$&'()*+,;=:@"
 # AWS signs the path as it is sent: only unreserved characters stay as they are.
 _UNRESERVED = "-._~"
 
-# Not forwarded: credentials of the caller, hop-by-hop, what our HTTP client sets itself, and headers of proxies.
+# Not forwarded: credentials of the caller, what our HTTP client sets itself, and headers of proxies. What frames a
+# message and what is hop-by-hop is named by header_rules.py.
 _DROPPED_REQUEST_HEADERS = frozenset(
     "authorization x-api-key api-key x-goog-api-key ocp-apim-subscription-key cookie cookie2 proxy-authorization "
-    "connection keep-alive te trailer transfer-encoding upgrade proxy-connection expect host content-length "
     "accept-encoding forwarded via x-real-ip remote-addr true-client-ip cf-connecting-ip x-client-ip x-original-url "
     "x-rewrite-url x-http-method-override x-method-override x-http-method origin referer x-goog-user-project "
     "x-goog-iam-authorization-token x-goog-iap-jwt-assertion x-amz-date x-amz-security-token "
@@ -122,11 +123,14 @@ def forward_request_headers(headers: Iterable[tuple[str, str]], own: Iterable[st
     """
     given = [(name.lower(), value) for name, value in headers]
     hop_by_hop = {item.strip().lower() for name, value in given if name == "connection" for item in value.split(",")}
-    dropped = _DROPPED_REQUEST_HEADERS | hop_by_hop | {name.lower() for name in own if name}
+    dropped = _DROPPED_REQUEST_HEADERS | {comparable(name) for name in (*hop_by_hop, *own) if name}
     return {
         name: value
         for name, value in given
-        if name not in dropped and not name.startswith(_DROPPED_REQUEST_PREFIXES) and is_plain(value)
+        if comparable(name) not in dropped
+        and not comparable(name).startswith(_DROPPED_REQUEST_PREFIXES)
+        and may_be_set(name)
+        and is_plain(value)
     }
 
 

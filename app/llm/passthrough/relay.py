@@ -244,6 +244,7 @@ class PassThrough:
             headers=headers,
             body=_with_upstream_model(call.body, target),
             silence=call.timeout or target.timeout or self._settings.pass_through_timeout,
+            owner=(request.name, target.connection_owner),
         )
 
     async def _with_token(self, target: Target) -> Target:
@@ -270,7 +271,10 @@ class PassThrough:
 
     async def _post_form(self, url: str, form: bytes) -> tuple[int, bytes]:
         headers = {"content-type": "application/x-www-form-urlencoded"}
-        answer = await self._upstream.open_raw("POST", url, [], headers=headers, body=form, silence=_TOKEN_SECONDS)
+        # The form is the credential, and another one each time.
+        answer = await self._upstream.open_raw(
+            "POST", url, [], headers=headers, body=form, silence=_TOKEN_SECONDS, owner=form
+        )
         try:
             body = b""
             while not answer.has_ended() and len(body) < _MAX_BUFFERED_BYTES:

@@ -61,6 +61,11 @@ class Target:
     cost_per_request: Decimal = Decimal(0)
     timeout: float | None = None
 
+    @property
+    def connection_owner(self) -> tuple[object, ...]:
+        """Who its connections belong to: the lending deployment, else the configuration, with its credential."""
+        return (self.source.id if self.source is not None else None, *self.secrets, *self.headers.items())
+
 
 def choose_source(sources: Sequence[CredentialSource], model: str) -> CredentialSource | None:
     """The deployment of this model, else the first one."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from ...deployments.deployment import extra_headers
 from ...settings.pass_through import PassThroughEndpoint
 from .clouds import bedrock_target, vertex_target
 from .path import Pairs, encode_path
@@ -163,8 +164,8 @@ def _address_and_key(
 
 
 def _extra_headers(source: CredentialSource | None) -> dict[str, str]:
-    extra = source.params.get("extra_headers") if source else None
-    return {str(name).lower(): str(value) for name, value in extra.items()} if isinstance(extra, Mapping) else {}
+    """The headers of the lending deployment, which were checked when it was built."""
+    return {name.lower(): value for name, value in extra_headers(source.params).items()} if source else {}
 
 
 def _credentials_in(headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from types import TracebackType
 from urllib.parse import quote
 
@@ -182,7 +182,7 @@ class Upstream:
     ) -> Answer:
         headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
-            answer = await self._http.request(method, url, headers, body, timeouts)
+            answer = await self._http.request(method, url, headers, body, timeouts, owner=deployment.connection_owner)
         except _CONNECTION_PROBLEMS as problem:
             raise transport_error(problem, deployment) from problem
         if not 200 <= answer.status < 300:
@@ -198,14 +198,18 @@ class Upstream:
         headers: Mapping[str, str],
         body: bytes,
         silence: float,
+        owner: Hashable,
     ) -> RawAnswer:
         """Send a request as it is and wait for its status, whatever that is. Raises UpstreamError for no response.
 
         `url` is percent-encoded already, `query` is not. `silence`: seconds without a byte after which it fails.
+        `owner`: whose credential it carries; connections are shared by requests of an equal owner only.
         """
         timeouts = Timeouts(connect=min(_CONNECT_SECONDS, silence), silence=silence)
         try:
-            answer = await self._http.request(method, _with_query(url, query), headers, body or None, timeouts)
+            answer = await self._http.request(
+                method, _with_query(url, query), headers, body or None, timeouts, owner=owner
+            )
         except _CONNECTION_PROBLEMS as problem:
             raise transport_error(problem) from problem
         return RawAnswer(answer)

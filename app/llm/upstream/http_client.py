@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from aiohappyeyeballs import start_connection
 
+from ...settings.header_rules import check_sent
 from .http_connection import HttpConnection
 from .http_response import HttpResponse, Timeouts
 
@@ -25,6 +26,8 @@ _METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 _HAPPY_EYEBALLS_SECONDS = 0.25
 # Not quoted in a path and a query; `%` because both come encoded, or as encoded as they will be.
 _UNQUOTED = "/?%:@!$&'()*+,;=~-._[]"
+# Where a connection leads (host, port, TLS), and whose requests it serves.
+_Pool = tuple[tuple[str, int, bool], Hashable]
 _DEFAULT_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "quarterdeck"}
 
 
@@ -65,20 +68,31 @@ def parse_url(url: str) -> RequestTarget:
 
 
 class HttpClient:
-    """Connections to all providers, each kept open for `idle_seconds` after its last response."""
+    """Connections to all providers, each kept open for `idle_seconds` after its last response.
+
+    A connection serves the requests of one owner: what one tenant makes of it cannot reach the requests of another.
+    """
 
     def __init__(self, idle_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._idle_seconds = idle_seconds
         self._tls = tls
-        self._idle: dict[tuple[str, int, bool], list[HttpConnection]] = {}
-        self._servers: dict[HttpConnection, tuple[str, int, bool]] = {}
+        self._idle: dict[_Pool, list[HttpConnection]] = {}
+        self._pools: dict[HttpConnection, _Pool] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeouts: Timeouts
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: Timeouts,
+        *,
+        owner: Hashable,
     ) -> HttpResponse:
         """Send a request and wait for status and headers.
 
+        `owner`: whose credential the request carries; only requests of an equal owner share a connection.
         Raises OSError when there is no connection or it breaks, TimeoutError, and ValueError for a URL or a header
         that cannot be sent. A caller that is cancelled cuts the connection.
         """
@@ -86,7 +100,8 @@ class HttpClient:
         deadline = None if timeouts.total is None else loop.time() + timeouts.total
         target = parse_url(url)
         head = _head(method, target, headers, body)
-        connection = self._take_idle(target) or await self._open(target, timeouts.connect)
+        pool = (target.server, owner)
+        connection = self._take_idle(pool) or await self._open(pool, target, timeouts.connect)
         answer = connection.send(head, body or b"", is_head=method == "HEAD")
         answer.set_timeouts(deadline, timeouts.silence)
         try:
@@ -98,7 +113,7 @@ class HttpClient:
 
     def close(self) -> None:
         """Abort every connection."""
-        for connection in list(self._servers):
+        for connection in list(self._pools):
             connection.abort()
         self._idle.clear()
         if self._sweep_timer is not None:
@@ -106,9 +121,9 @@ class HttpClient:
 
     # ---- the pool --------------------------------------------------------------------------------------------------
 
-    def _take_idle(self, target: RequestTarget) -> HttpConnection | None:
+    def _take_idle(self, pool: _Pool) -> HttpConnection | None:
         """The one that was used last: the others may time out."""
-        idle = self._idle.get(target.server)
+        idle = self._idle.get(pool)
         while idle:
             connection = idle.pop()
             if connection.is_usable and asyncio.get_running_loop().time() - connection.idle_since < self._idle_seconds:
@@ -117,13 +132,13 @@ class HttpClient:
         return None
 
     def _release(self, connection: HttpConnection) -> None:
-        self._idle.setdefault(self._servers[connection], []).append(connection)
+        self._idle.setdefault(self._pools[connection], []).append(connection)
         if self._sweep_timer is None:
             self._sweep_timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._sweep)
 
     def _remove(self, connection: HttpConnection) -> None:
-        server = self._servers.pop(connection, None)
-        idle = self._idle.get(server) if server is not None else None
+        pool = self._pools.pop(connection, None)
+        idle = self._idle.get(pool) if pool is not None else None
         if idle and connection in idle:
             idle.remove(connection)
 
@@ -131,16 +146,16 @@ class HttpClient:
         """Close connections that were idle for too long, before the provider does so in the middle of a request."""
         loop = asyncio.get_running_loop()
         self._sweep_timer = None
-        for server, idle in list(self._idle.items()):
+        for pool, idle in list(self._idle.items()):
             for connection in [idler for idler in idle if loop.time() - idler.idle_since >= self._idle_seconds]:
                 idle.remove(connection)
                 connection.abort()
             if not idle:
-                del self._idle[server]
+                del self._idle[pool]
         if self._idle:
             self._sweep_timer = loop.call_later(self._idle_seconds, self._sweep)
 
-    async def _open(self, target: RequestTarget, seconds: float) -> HttpConnection:
+    async def _open(self, pool: _Pool, target: RequestTarget, seconds: float) -> HttpConnection:
         loop = asyncio.get_running_loop()
         tls = await self._tls_context() if target.is_tls else None
         async with asyncio.timeout(seconds):
@@ -158,7 +173,7 @@ class HttpClient:
             except BaseException:  # a caller that is cancelled too: nobody else closes it
                 sock.close()
                 raise
-        self._servers[connection] = target.server
+        self._pools[connection] = pool
         return connection
 
     async def _tls_context(self) -> ssl.SSLContext:
@@ -169,14 +184,12 @@ class HttpClient:
 
 
 def _head(method: str, target: RequestTarget, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """The request's head. Raises ValueError for a header that would be more than one line, or cannot be encoded."""
+    """The request's head. Raises ValueError for a header that must not be sent, or cannot be encoded."""
+    check_sent(headers)
     given = {name.lower() for name in headers}
     lines = [f"{method} {target.path_and_query} HTTP/1.1", f"Host: {target.authority}"]
     lines += [f"{name}: {value}" for name, value in _DEFAULT_HEADERS.items() if name not in given]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body or method in _METHODS_WITH_BODY:
         lines.append(f"Content-Length: {len(body or b'')}")
-    text = "\r\n".join(lines) + "\r\n\r\n"
-    if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1 or "\0" in text:
-        raise ValueError("a header of the request is more than one line")
-    return text.encode("latin-1")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

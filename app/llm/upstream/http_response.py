@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .inflater import CODINGS, Inflater, InvalidCompression
+
 # Reading from the network pauses while a slow reader has more than this before it.
 _MAX_UNREAD_BYTES = 256 * 1024
-# Compression is not asked for, but some providers send it. 32: zlib detects gzip or zlib by the header.
-_WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 32, "x-gzip": zlib.MAX_WBITS | 32, "deflate": zlib.MAX_WBITS | 32}
 
 
 class InvalidResponse(ConnectionError):
@@ -33,7 +32,7 @@ class HttpResponse:
         "_abort",
         "_chunks",
         "_deadline",
-        "_decompressor",
+        "_inflater",
         "_loop",
         "_previous_waiting_since",
         "_problem",
@@ -62,7 +61,7 @@ class HttpResponse:
         self._unread_bytes = 0
         self._problem: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._decompressor: zlib._Decompress | None = None
+        self._inflater: Inflater | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._silence_timer: asyncio.TimerHandle | None = None
         self._silence = 0.0
@@ -93,6 +92,11 @@ class HttpResponse:
 
         Raises OSError for a connection that breaks and TimeoutError, after everything that arrived before.
         """
+        if self._inflater is not None:
+            return await self._read_inflated(self._inflater)
+        return await self._read_chunks()
+
+    async def _read_chunks(self) -> bytes:
         while not self._chunks:
             if self._problem is not None:
                 raise self._problem
@@ -106,6 +110,24 @@ class HttpResponse:
         self._unread_bytes = 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    async def _read_inflated(self, inflater: Inflater) -> bytes:
+        """One step of what the body stands for. Others get a turn before each: thousands may follow one another."""
+        while True:
+            if not inflater.has_more:
+                data = await self._read_chunks()
+                if not data:
+                    return b""
+                inflater.add(data)
+            await asyncio.sleep(0)
+            try:
+                made = inflater.step()
+            except InvalidCompression as refusal:
+                problem = InvalidResponse(str(refusal))
+                self.fail(problem)
+                raise problem from None
+            if made:
+                return made
+
     def ignore_last_chunk(self) -> None:
         """What was read last is no content: the provider counts as silent since before it."""
         self._waiting_since = self._previous_waiting_since
@@ -113,7 +135,7 @@ class HttpResponse:
     @property
     def has_ended(self) -> bool:
         """Whether everything was read."""
-        return self.is_complete and not self._chunks
+        return self.is_complete and not self._chunks and not (self._inflater is not None and self._inflater.has_more)
 
     def close(self) -> None:
         """Abort the connection unless the whole response has arrived: an unread one must stop costing."""
@@ -149,18 +171,14 @@ class HttpResponse:
         self.raw_headers = headers
         coding = (self.header("content-encoding") or "identity").strip().lower()
         if coding not in ("identity", ""):
-            if coding not in _WINDOW_BITS:
+            if coding not in CODINGS:
                 raise InvalidResponse("the body is compressed in a way that was not asked for")
-            self._decompressor = zlib.decompressobj(_WINDOW_BITS[coding])
+            self._inflater = Inflater()
         self.status = status
         self._wake()
 
     def add(self, data: bytes) -> None:
-        """A chunk of the body. Raises InvalidResponse when it cannot be decompressed."""
-        if self._decompressor is not None:
-            data = self._decompress(data)
-        if not data:
-            return
+        """A chunk of the body, compressed as it may be."""
         self._chunks.append(data)
         self._unread_bytes += len(data)
         if self._unread_bytes > _MAX_UNREAD_BYTES:
@@ -179,13 +197,6 @@ class HttpResponse:
         self._problem = problem
         self._finish()
         self._abort()
-
-    def _decompress(self, data: bytes) -> bytes:
-        assert self._decompressor is not None
-        try:
-            return self._decompressor.decompress(data)
-        except zlib.error:
-            raise InvalidResponse("the body is not compressed in the way that its header says") from None
 
     def _finish(self) -> None:
         if self._deadline is not None:

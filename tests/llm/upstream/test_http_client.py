@@ -26,7 +26,7 @@ async def body_of(answer: HttpResponse) -> bytes:
 
 
 async def post(client: HttpClient, url: str, body: bytes | None = b"{}", **headers: str) -> bytes:
-    return await body_of(await client.request("POST", url, headers, body, TIMEOUTS))
+    return await body_of(await client.request("POST", url, headers, body, TIMEOUTS, owner="o"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_a_caller_says_wins_and_an_empty_post_has_a_length(run: Run) -> Non
             assert b"quarterdeck" not in provider.requests[0]
             assert b"*/*" not in provider.requests[0]
             assert b"Content-Length: 0" in provider.requests[0]
-            await body_of(await client.request("GET", provider.url, {}, None, TIMEOUTS))
+            await body_of(await client.request("GET", provider.url, {}, None, TIMEOUTS, owner="o"))
             assert b"Content-Length" not in provider.requests[1]
             client.close()
 
@@ -121,7 +121,7 @@ def test_an_answer_that_was_not_read_gives_its_connection_back_once_it_has_arriv
     async def test() -> None:
         async with serving(saying(OK)) as provider:
             client = HttpClient(4)
-            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS)
+            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS, owner="o")
             answer.close()
             await post(client, provider.url)
             assert provider.connections == 1
@@ -182,7 +182,7 @@ def test_an_answer_before_the_request_was_sent_whole_counts(run: Run) -> None:
         too_large = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
         async with serving(saying(too_large), reads_body=False) as provider:
             client = HttpClient(4)
-            answer = await client.request("POST", provider.url, {}, b"x" * 50_000_000, TIMEOUTS)
+            answer = await client.request("POST", provider.url, {}, b"x" * 50_000_000, TIMEOUTS, owner="o")
             assert (answer.status, await body_of(answer)) == (413, b"no")
             await provider.wait_for_disconnects()
             client.close()
@@ -228,7 +228,12 @@ def test_who_does_not_shake_hands_is_given_up(run: Run) -> None:
         async with serving(silent) as provider:
             with pytest.raises(TimeoutError):
                 await HttpClient(4).request(
-                    "POST", provider.url.replace("http:", "https:"), {}, b"{}", Timeouts(connect=0.2, total=5)
+                    "POST",
+                    provider.url.replace("http:", "https:"),
+                    {},
+                    b"{}",
+                    Timeouts(connect=0.2, total=5),
+                    owner="o",
                 )
 
     run(test())

@@ -24,7 +24,7 @@ async def answer_of(script: Script, timeouts: Timeouts = TIMEOUTS, method: str =
     async with serving(script) as provider:
         client = HttpClient(4)
         try:
-            answer = await client.request(method, provider.url, {}, b"{}", timeouts)
+            answer = await client.request(method, provider.url, {}, b"{}", timeouts, owner="o")
             return answer, await body_of(answer)
         finally:
             client.close()
@@ -41,7 +41,7 @@ def test_a_piece_can_be_read_before_the_next_one_is_sent(run: Run) -> None:
 
         async with serving(script) as provider:
             client = HttpClient(4)
-            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS)
+            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS, owner="o")
             assert (await answer.read(), answer.has_ended) == (b"hello", False)
             may_finish.set()
             assert await body_of(answer) == b"!"
@@ -155,7 +155,7 @@ def test_a_provider_that_closes_before_it_answers_is_one_too(run: Run, said: byt
 def test_what_came_before_a_cut_can_be_read(run: Run, head: bytes) -> None:
     async def test() -> None:
         async with serving(saying(head, ends=True)) as provider:
-            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", TIMEOUTS)
+            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", TIMEOUTS, owner="o")
             await asyncio.sleep(0.1)
             assert await answer.read() == b"abcde"
             with pytest.raises(ConnectionResetError):
@@ -172,7 +172,7 @@ def test_each_timeout_ends_the_wait(run: Run, pieces: list[bytes], timeouts: Tim
         async with serving(saying(*pieces)) as provider:
             started = time.monotonic()
             with pytest.raises(TimeoutError):
-                await body_of(await HttpClient(4).request("POST", provider.url, {}, b"{}", timeouts))
+                await body_of(await HttpClient(4).request("POST", provider.url, {}, b"{}", timeouts, owner="o"))
             assert 0.15 < time.monotonic() - started < 2
             await provider.wait_for_disconnects()
 
@@ -191,7 +191,9 @@ def test_a_provider_that_goes_on_speaking_is_not_silent(run: Run) -> None:
 def test_a_provider_whose_words_say_nothing_is_silent(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(CHUNKED, *[b"1\r\n:\r\n"] * 200)) as provider:
-            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", Timeouts(connect=5, silence=0.2))
+            answer = await HttpClient(4).request(
+                "POST", provider.url, {}, b"{}", Timeouts(connect=5, silence=0.2), owner="o"
+            )
             started = time.monotonic()
             with pytest.raises(TimeoutError):
                 while await answer.read():
@@ -205,7 +207,7 @@ def test_time_that_the_reader_takes_is_not_the_provider_s_silence(run: Run) -> N
     async def test() -> None:
         async with serving(saying(CHUNKED + b"1\r\nx\r\n", b"1\r\ny\r\n0\r\n\r\n")) as provider:
             client = HttpClient(4)
-            answer = await client.request("POST", provider.url, {}, b"{}", Timeouts(connect=5, silence=0.1))
+            answer = await client.request("POST", provider.url, {}, b"{}", Timeouts(connect=5, silence=0.1), owner="o")
             await asyncio.sleep(0.4)
             assert await body_of(answer) == b"xy"
             client.close()
@@ -227,7 +229,7 @@ def test_a_slow_reader_holds_the_provider_up(run: Run) -> None:
 
         async with serving(script) as provider:
             client = HttpClient(4)
-            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS)
+            answer = await client.request("POST", provider.url, {}, b"{}", TIMEOUTS, owner="o")
             await asyncio.sleep(0.3)
             assert sent < size / 2, "the rest must wait at the provider, not in our memory"
             assert len(await body_of(answer)) == size
@@ -239,7 +241,7 @@ def test_a_slow_reader_holds_the_provider_up(run: Run) -> None:
 def test_closing_an_answer_tells_the_provider_to_stop(run: Run) -> None:
     async def test() -> None:
         async with serving(saying(CHUNKED, b"1\r\nx\r\n")) as provider:
-            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", TIMEOUTS)
+            answer = await HttpClient(4).request("POST", provider.url, {}, b"{}", TIMEOUTS, owner="o")
             await answer.read()
             answer.close()
             await provider.wait_for_disconnects()
