@@ -128,3 +128,15 @@ async def test_an_id_of_another_team_s_model_is_no_model_to_others(
     assert text_of(await worker.chat(team.calls, "openai/gpt-4o")) == "of the team"
     assert text_of(await worker.chat(await worker.new_key(), "openai/gpt-4o")) == "Hello world"
     assert upstream.requests[-1].model == "gpt-4o"
+
+
+async def test_a_team_s_model_gets_no_grant_by_its_name(worker: LiveWorker, upstream: ScriptedUpstream) -> None:
+    """`chat` falls back on `premium` for whoever may call `chat`, not for a team that calls its own model so."""
+    poor = await new_team(worker, "poor", models=["chat"])
+    assert (await worker.chat(poor.calls, "premium")).status_code == 403
+    await poor.new_model("chat", {**MOCKED, "mock_response": "litellm.InternalServerError"})
+    assert (await worker.chat(poor.calls, "chat", headers=ONCE)).status_code == 500
+    assert upstream.requests == []
+    granted = await new_team(worker, "granted", models=["chat", "premium"])
+    await granted.new_model("chat", {**MOCKED, "mock_response": "litellm.InternalServerError"})
+    assert text_of(await worker.chat(granted.calls, "chat", headers=ONCE)) == "Hello world"
