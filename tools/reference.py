@@ -51,7 +51,8 @@ DEPLOYMENT_KEYS = {
     "max_retries": "Another name of `num_retries`.",
     "cooldown_time": "Seconds that it cools down after failures; 0 is never.",
     "keepalive_seconds": "Seconds of silence in a stream after which a comment is sent.",
-    "input_cost_per_token": "USD per token of the prompt; wins over the bundled prices.",
+    "input_cost_per_token": "USD per token of the prompt; wins over the bundled prices. "
+    "Every price is zero or more; at most 10 per token, 1000 per other unit.",
     "output_cost_per_token": "USD per token of the answer.",
     "cache_read_input_token_cost": "USD per token of the prompt that the provider had cached.",
     "cache_creation_input_token_cost": "USD per token of the prompt that the provider caches.",

@@ -106,9 +106,9 @@ class DeploymentCatalog:
         if members:
             return members
         deployment = self._by_id.get(model)
-        if deployment is not None:
-            is_visible = deployment.team_id in (None, team_id) and not deployment.provider.is_pass_through_only
-            return (deployment,) if is_visible else ()
+        # What is not for this caller does not exist: its id must not take a wildcard's model away from others.
+        if deployment is not None and deployment.team_id in (None, team_id):
+            return () if deployment.provider.is_pass_through_only else (deployment,)
         return self._wildcards.matching(model)
 
     def belongs_to_team(self, model: str, team_id: str | None) -> bool:
@@ -153,7 +153,13 @@ class DeploymentCatalog:
         return values
 
     async def add(
-        self, model_name: str, params: Mapping[str, Any], info: Mapping[str, Any], created_by: str
+        self,
+        model_name: str,
+        params: Mapping[str, Any],
+        info: Mapping[str, Any],
+        created_by: str,
+        *,
+        is_team_made: bool = False,
     ) -> StoredDeployment:
         """Check, encrypt and store a deployment; it serves after the next `reload`. Raises ValueError when wrong."""
         deployment = self.check(model_name, params, info)
@@ -162,6 +168,7 @@ class DeploymentCatalog:
             model_name=model_name,
             litellm_params=self.encrypt(params),
             model_info={**info, "id": deployment.id},
+            is_team_made=is_team_made,
             created_by=created_by,
             updated_by=created_by,
         )
@@ -199,6 +206,7 @@ class DeploymentCatalog:
                     credentials=self._credentials,
                     is_stored=True,
                     is_blocked=row.blocked,
+                    is_team_made=row.is_team_made,
                 )
             except (ValueError, TypeError, AttributeError) as problem:  # another version may have stored another shape
                 log.error("stored deployment skipped", model_id=row.model_id, reason=str(problem))
@@ -245,7 +253,8 @@ class DeploymentCatalog:
         self._by_name = {name: tuple(members) for name, members in by_name.items()}
         self._wildcards = WildcardGroups(self._by_name.items())
         self._by_team = {name: tuple(members) for name, members in by_team.items()}
-        self._by_id = {deployment.id: deployment for deployment in self.all()}
+        # Of two with one id the configuration's counts, and of stored ones the older.
+        self._by_id = {deployment.id: deployment for deployment in reversed(self.all())}
 
 
 def _configured_credentials(settings: Settings) -> Credentials:

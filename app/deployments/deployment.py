@@ -36,7 +36,10 @@ _MIN_CREDENTIAL_LENGTH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One provider target behind a model name. Seconds for times, USD per token for prices."""
+    """One provider target behind a model name. Seconds for times, USD per token for prices.
+
+    `is_team_made`: an admin of its team made it, so that neither its prices nor what it says of usage may bill others.
+    """
 
     id: str
     model_name: str
@@ -68,6 +71,7 @@ class Deployment:
     is_stored: bool = False
     is_blocked: bool = False
     team_id: str | None = None
+    is_team_made: bool = False
 
     @property
     def public_name(self) -> str:
@@ -129,6 +133,7 @@ def build_deployment(
     credentials: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     is_stored: bool = False,
     is_blocked: bool = False,
+    is_team_made: bool = False,
 ) -> Deployment:
     """Check and complete one deployment. Raises ValueError with what is wrong and what to write instead.
 
@@ -160,10 +165,11 @@ def build_deployment(
         **_routing_fields(params, info),
         context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
-        prices=custom_prices(params) or custom_prices(info) or _listed_prices(provider, info, upstream_model),
+        prices=_prices(params, info) or _listed_prices(provider, info, upstream_model),
         is_stored=is_stored,
         is_blocked=is_blocked or info.get("blocked") is True,
         team_id=str(info["team_id"]) if info.get("team_id") else None,
+        is_team_made=is_team_made,
     )
 
 
@@ -246,6 +252,12 @@ def refuse_references(params: Mapping[str, Any]) -> None:
         raise ValueError(
             "os.environ/ is resolved in the configuration file only; send the value itself, it is encrypted"
         )
+
+
+def _prices(params: Mapping[str, Any], info: Mapping[str, Any]) -> Prices | None:
+    """Its own prices, None when it sets none. Both places are checked, also when the first one decides."""
+    of_params, of_info = custom_prices(params), custom_prices(info)
+    return of_params or of_info
 
 
 def _listed_prices(provider: Provider, info: Mapping[str, Any], upstream_model: str) -> Prices | None:

@@ -92,7 +92,24 @@ class Admission:
         end_user = await self._end_user(request)
         is_free = all(_is_free(deployment) for deployment in request.deployments)
         scopes = () if is_free else self._scopes(request, end_user)
-        return await self._budgets.reserve(scopes, self._limits(request, end_user), request.estimate, request.tokens)
+        limits = self._limits(request, end_user)
+        if any(deployment.is_team_made for deployment in request.deployments):
+            return await self._reserve_for_team(request, scopes, limits)
+        return await self._budgets.reserve(scopes, limits, request.estimate, request.tokens)
+
+    async def _reserve_for_team(
+        self, request: AdmissionRequest, scopes: Sequence[BudgetScope], limits: Sequence[RateLimit]
+    ) -> Reservation:
+        """Hold what is the team's own: prices and usage are what the team says, so that no others may pay by them.
+
+        Where another deployment of the group answers, its attempt holds the rest.
+        """
+        own_scopes = [scope for scope in scopes if scope.is_of_team]
+        own_limits = [limit for limit in limits if limit.is_of_team]
+        reservation = await self._budgets.reserve(own_scopes, own_limits, request.estimate, request.tokens)
+        reservation.shared_scopes = [scope for scope in scopes if not scope.is_of_team]
+        reservation.shared_limits = [limit for limit in limits if not limit.is_of_team]
+        return reservation
 
     async def _end_user(self, request: AdmissionRequest) -> EndUserFacts:
         if not request.end_user:
@@ -155,13 +172,22 @@ class AttemptAdmission:
             settings.enforces_deployment_limits or settings.routing_strategy == "usage-based-routing-v2"
         )
 
-    async def admit(self, deployment: Deployment, estimate: Callable[[], Decimal], tokens: int) -> Reservation | None:
-        """Hold an attempt's estimate and its place, None where nothing bounds it. Raises NoRoom."""
-        scope = self._shared.of_provider(deployment.provider.name)
+    async def admit(
+        self, deployment: Deployment, call: Reservation, estimate: Callable[[], Decimal], tokens: int
+    ) -> Reservation | None:
+        """Hold an attempt's estimate and its place, None where nothing bounds it. Raises NoRoom.
+
+        `call`: what the call holds. Its shared part is for attempts to hold, unless the team prices this deployment.
+        """
         limit = self._limit(deployment)
-        if scope is None and limit is None:
+        scopes: list[BudgetScope] = []
+        limits = [limit] if limit is not None else []
+        if not deployment.is_team_made:
+            provider = self._shared.of_provider(deployment.provider.name)
+            scopes = [*([provider] if provider is not None else ()), *call.shared_scopes]
+            limits += call.shared_limits
+        if not scopes and not limits:
             return None
-        scopes, limits = ([scope] if scope else []), ([limit] if limit else [])
         try:
             return await self._budgets.reserve(scopes, limits, estimate(), tokens)
         except (BudgetExceeded, TooManyRequests) as full:

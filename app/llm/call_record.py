@@ -232,7 +232,7 @@ class CallRecord:
         return call_event(
             self._call,
             Usage() if self._is_cache_hit else usage,
-            self.spend.reservation,
+            access_groups=self.spend.access_groups,
             start_time=self.timing.started_at,
             first_chunk_time=self.timing.first_chunk_at,
             cost=cost,
@@ -242,6 +242,7 @@ class CallRecord:
             provider=deployment.provider.name if deployment else "",
             api_base=deployment.api_base if deployment else None,
             windows=self.spend.windows,
+            is_team_priced=deployment is not None and deployment.is_team_made,
             is_cache_hit=self._is_cache_hit,
             cache_key=self.cache_key,
             metadata=metadata,

@@ -26,14 +26,15 @@ FREE = Cost(Decimal(0), Decimal(0), Decimal(0))
 class CallSpend:
     """What one call holds of budgets and limits, until it is settled by what it used.
 
-    `cost` None: not known yet, or the model has no price. `windows`: what the cost counts in beside own budgets.
+    `cost` None: not known yet, or the model has no price. `windows` and `access_groups`: what the cost counts in beside
+    own budgets.
     """
 
-    __slots__ = ("_attempt", "cost", "reservation", "windows")
+    __slots__ = ("_attempt", "access_groups", "cost", "reservation", "windows")
 
     def __init__(self, reservation: Reservation) -> None:
         self.reservation = reservation
-        self.windows = windows_of(reservation)
+        self.windows, self.access_groups = windows_of(reservation), access_groups_of(reservation)
         # What the running attempt holds of its provider's budget and its deployment's limits.
         self._attempt: Reservation | None = None
         self.cost: Cost | None = None
@@ -41,7 +42,8 @@ class CallSpend:
     def move(self, reservation: Reservation) -> None:
         """Another group takes over: what is held for the call is held there from now on."""
         self.reservation.settle(Decimal(0))
-        self.reservation, self.windows = reservation, windows_of(reservation)
+        self.reservation = reservation
+        self.windows, self.access_groups = windows_of(reservation), access_groups_of(reservation)
 
     def hold_attempt(self, reservation: Reservation | None) -> None:
         """The next attempt holds this as well."""
@@ -61,7 +63,9 @@ class CallSpend:
 
     def _settle_attempt(self, cost: Decimal, tokens: int) -> None:
         if self._attempt is not None:
-            self.windows = [*self.windows, *windows_of(self._attempt)] if cost else self.windows
+            if cost:
+                self.windows = [*self.windows, *windows_of(self._attempt)]
+                self.access_groups = [*self.access_groups, *access_groups_of(self._attempt)]
             self._attempt.settle(cost, tokens)
             self._attempt = None
 
@@ -75,7 +79,12 @@ def windows_of(reservation: Reservation) -> list[SpendWindow]:
     ]
 
 
-def call_event(call: Call, usage: Usage, reservation: Reservation, **facts: Any) -> SpendEvent:
+def access_groups_of(reservation: Reservation) -> list[str]:
+    """The access groups whose budgets a call's cost counts in."""
+    return [scope.id for scope in reservation.scopes if scope.kind == "access_group"]
+
+
+def call_event(call: Call, usage: Usage, **facts: Any) -> SpendEvent:
     """A call that ends now: who called and what was used; the rest are fields of the event."""
     return spend_event(
         usage,
@@ -85,7 +94,6 @@ def call_event(call: Call, usage: Usage, reservation: Reservation, **facts: Any)
         call_type=call.endpoint.call_type,
         endpoint=call.endpoint.path,
         end_time=datetime.now(UTC),
-        access_groups=[scope.id for scope in reservation.scopes if scope.kind == "access_group"],
         end_user=call.end_user[:_NAME_LENGTH],
         session_id=call.session_id[:_NAME_LENGTH] if call.session_id else None,
         call_id=call.call_id[:_NAME_LENGTH],

@@ -204,11 +204,13 @@ class Gateway:
         except UpstreamError as error:
             last = error
         plan = fallbacks_for(last, group.name, request.options, self._settings)
+        # A team that names a model of its own like one with fallbacks gets no grant for these by it.
+        is_granted = not plan.is_client_supplied and not any(member.is_team_made for member in group.deployments)
         for target in plan.targets:
             if not self._may_fall_back(routed, target):
                 continue
             try:
-                return await self._fall_back(routed, target, is_configured=not plan.is_client_supplied)
+                return await self._fall_back(routed, target, is_granted=is_granted)
             except UpstreamError as error:
                 last = error
             except GatewayError:
@@ -219,13 +221,16 @@ class Gateway:
         name = self._catalog.group_of(target.model, routed.call.principal.team_id)
         return name not in routed.tried and routed.record.fallbacks < self._settings.max_fallbacks
 
-    async def _fall_back(self, routed: RoutedCall, target: FallbackTarget, *, is_configured: bool) -> Reply:
-        """Let a fallback's group answer, within the budgets and limits that hold for it."""
+    async def _fall_back(self, routed: RoutedCall, target: FallbackTarget, *, is_granted: bool) -> Reply:
+        """Let a fallback's group answer, within the budgets and limits that hold for it.
+
+        `is_granted`: the configuration sends the call there, so the caller needs no grant of its own.
+        """
         request = routed.request.replaced(target.fields)
         group = self._group_of(routed.call, target.model)
         asked = self._admission_request(routed.call, request, target.model, group)
         routed.tried.add(group.name)
-        routed.record.fall_back(group.name, await self._admission.admit(asked, is_fallback=is_configured))
+        routed.record.fall_back(group.name, await self._admission.admit(asked, is_fallback=is_granted))
         return await self._serve(routed, group, request)
 
     async def _try_group(self, routed: RoutedCall, group: Group, request: ClientRequest) -> Reply:
@@ -294,7 +299,10 @@ class Gateway:
     async def _attempt(self, routed: RoutedCall, deployment: Deployment, request: ClientRequest) -> Reply:
         record = routed.record
         reservation = await self._attempt_admission.admit(
-            deployment, lambda: _estimate(request, (deployment,)), request.estimated_prompt_tokens
+            deployment,
+            record.spend.reservation,
+            lambda: _estimate(request, (deployment,)),
+            request.estimated_prompt_tokens,
         )
         record.start_attempt(deployment, reservation)
         try:

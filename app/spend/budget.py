@@ -28,12 +28,17 @@ class ModelBudgetExceeded(BudgetExceeded):
 
 @dataclass(slots=True)
 class Reservation:
-    """What one running call holds. `settle` it; only the first time counts."""
+    """What one running call holds. `settle` it; only the first time counts.
+
+    `shared_scopes`, `shared_limits`: not held here, but by each attempt that others than the caller's team pay for.
+    """
 
     scopes: Sequence[BudgetScope]
     limits: Sequence[RateLimit]
     _hold: Hold | None
     _is_open: bool = True
+    shared_scopes: Sequence[BudgetScope] = ()
+    shared_limits: Sequence[RateLimit] = ()
 
     def settle(self, cost: Decimal, tokens: int = 0) -> None:
         """Replace what was held by what was used; nothing for a call that never ran."""

@@ -64,6 +64,8 @@ class SpendEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     windows: list[SpendWindow] = []
     metadata: dict[str, Any] = {}
     status: str = "success"
+    # A deployment that a team made and prices: only the team's own totals grow.
+    is_team_priced: bool = False
 
     @property
     def duration_ms(self) -> int:
@@ -78,6 +80,8 @@ class SpendEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             yield "team", self.team_id
             if self.user_id:
                 yield "member", member_id(self.team_id, self.user_id)
+        if self.is_team_priced:
+            return
         if self.organization_id:
             yield "organization", self.organization_id
         if self.end_user:

@@ -46,8 +46,10 @@ _BYTES_PER_TOKEN = 4
 _MAX_COMPLETION_TOKENS = 10_000_000
 # What providers take for calls that they may answer within a day.
 _BATCH_SHARE = Decimal("0.5")
-# Beyond it the cost of a call would have more digits than the database stores, and could not be settled.
-_MAX_PER_TOKEN = 1000
+# Beyond them a price is a mistake or an attack. The dearest models take less than a thousandth of a dollar per token.
+_MAX_PER_TOKEN, _MAX_PER_UNIT = 10, 1000
+# Every name of a price, also of those that are not read here: none may hold what is no amount.
+_PRICE_NAME = re.compile(r"_cost_per_|_token_cost|_cost$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,11 @@ class Cost:
 def custom_prices(params: Mapping[str, Any]) -> Prices | None:
     """Prices of a deployment's own parameters (USD per token or unit), or None when it sets none.
 
-    Raises ValueError for an amount that is none.
+    Raises ValueError for an amount that is none: negative, infinite, not a number, or beyond every price there is.
     """
+    for name, value in params.items():
+        if value is not None and not isinstance(value, Mapping | list | tuple) and _PRICE_NAME.search(str(name)):
+            _amount(str(name), value)
     names = (
         "input_cost_per_token",
         "output_cost_per_token",
@@ -165,8 +170,9 @@ def _amount(name: str, value: Any) -> Decimal:
         amount = Decimal(str(value))
     except ArithmeticError:
         raise ValueError(f"{name} is not an amount in USD, as 0.0000025") from None
-    if not amount.is_finite() or not 0 <= amount <= _MAX_PER_TOKEN:
-        raise ValueError(f"{name} must be zero or more USD, and at most {_MAX_PER_TOKEN}")
+    most = _MAX_PER_TOKEN if "token" in name else _MAX_PER_UNIT
+    if not amount.is_finite() or not 0 <= amount <= most:
+        raise ValueError(f"{name} must be zero or more USD, and at most {most}")
     return amount
 
 

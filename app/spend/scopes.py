@@ -14,6 +14,12 @@ ScopeName = tuple[str, str]
 # Between the parts of a name; no id that a person writes holds it.
 _UNIT_SEPARATOR = "\x1f"
 _MAX_NAME = 700
+# Whose budgets and limits are a team's own. What others share (organization, tag, end user, access group, provider,
+# instance) is not for a team to bill by prices of its own.
+_TEAM_SCOPES = frozenset(("key", "user", "team", "member"))
+_TEAM_LIMITS = frozenset(
+    ("api_key", "user", "team", "team_member", "model_per_key", "model_per_team", "tag_per_key"),
+)
 _ZERO = Decimal(0)
 
 
@@ -62,6 +68,11 @@ class BudgetScope:
         object.__setattr__(self, "counter", BudgetCounter(name, self.max_budget, self.spend))
 
     @property
+    def is_of_team(self) -> bool:
+        """Whether it is the team's, or of somebody in it."""
+        return self.kind in _TEAM_SCOPES
+
+    @property
     def is_window(self) -> bool:
         """Whether its spend is kept apart from the holder's own."""
         return self.starts_at is not None
@@ -86,6 +97,11 @@ class RateLimit:
     def __post_init__(self) -> None:
         name = counter_name(self.descriptor, self.id, self.model)
         object.__setattr__(self, "limit", Limit(name, self.rpm, self.tpm, self.parallel))
+
+    @property
+    def is_of_team(self) -> bool:
+        """Whether it is the team's, or of somebody in it."""
+        return self.descriptor in _TEAM_LIMITS
 
     @property
     def says_something(self) -> bool:

@@ -176,7 +176,7 @@ class Totals:
             if kind in self._entity_days:
                 self._add_to_entity(kind, id, (day, *what), event, duration_ms, is_first=kind not in seen)
                 seen.add(kind)
-        if event.organization_id and event.user_id:
+        if event.organization_id and event.user_id and not event.is_team_priced:
             member = (event.organization_id, event.user_id)
             self._organization_members[member] = self._organization_members.get(member, 0) + cost
         last = self._last_active.get(key)

@@ -11,6 +11,7 @@ from app.spend.events import SpendEvent, SpendWindow
 from app.spend.scopes import member_id
 from tests.spend.ledgers import KEY_HASH, NOON, event
 
+TEAM_PRICED = {"is_team_priced": True}
 ALICE = [("key", KEY_HASH), ("user", "alice"), ("team", "research"), ("member", member_id("research", "alice"))]
 
 
@@ -25,6 +26,7 @@ ALICE = [("key", KEY_HASH), ("user", "alice"), ("team", "research"), ("member", 
         ({"end_user": "customer"}, [*ALICE, ("end_user", "customer")]),
         ({"tags": ["b", "a", "b", ""]}, [*ALICE, ("tag", "b"), ("tag", "a")]),
         ({"access_groups": ["fast", "fast"]}, [*ALICE, ("access_group", "fast")]),
+        ({"organization_id": "acme", "end_user": "c", "tags": ["a"], "access_groups": ["g"], **TEAM_PRICED}, ALICE),
     ],
 )
 def test_a_call_adds_to_each_scope_once(fields: dict[str, Any], scopes: list[tuple[str, str]]) -> None:

@@ -61,6 +61,18 @@ async def test_an_organization_and_its_member_add_up(instance: SpendInstance) ->
     assert (await days_of(instance))["organization", "acme", KEY_HASH] == (3 * PRICE, 3)
 
 
+async def test_what_a_team_prices_adds_nothing_to_its_organization(instance: SpendInstance) -> None:
+    with instance.database.active():
+        await Organization.create(organization_id="acme")
+        await OrganizationMembership.create(organization_id="acme", user_id="alice")
+    instance.ledger.record(event(organization_id="acme", is_team_priced=True))
+    await instance.ledger.flush()
+    with instance.database.active():
+        assert (await Organization.get(organization_id="acme")).spend == 0
+        assert (await OrganizationMembership.get(organization_id="acme")).spend == 0
+    assert "organization" not in {kind for kind, *_ in await days_of(instance)}
+
+
 async def test_an_end_user_is_made_with_the_first_spend_that_names_it(instance: SpendInstance) -> None:
     for number in range(2):
         instance.ledger.record(event(number, end_user="customer"))

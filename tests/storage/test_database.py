@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tortoise import Tortoise
 
-from app.models import VirtualKey
+from app.models import StoredDeployment, User, VirtualKey
 from app.settings import Settings
 from app.settings.config_file import SettingsError
 from app.storage.database import Database, postgres_credentials, sqlite_path
@@ -100,6 +100,26 @@ async def test_an_instance_does_not_start_on_postgresql_that_is_behind(
     assert finished.returncode == 2
     assert finished.stdout.strip().endswith("run: quarterdeck migrate")
     assert "Traceback" not in finished.stdout
+
+
+async def test_models_that_admins_of_teams_made_are_known_after_an_upgrade(database_url: str, tmp_path: Path) -> None:
+    """By their author: nothing said it before. Who is an admin of the instance, or not known, made none for a team."""
+    authors = {"of-master-key": "default_user_id", "of-admin": "ada", "of-nobody": None, "of-team": "tom"}
+    async with opened(database_url) as database:
+        with database.active():
+            await User.create(user_id="ada", user_role="proxy_admin")
+            await User.create(user_id="tom", user_role="internal_user")
+            for id, author in authors.items():
+                await StoredDeployment.create(model_id=id, model_name=id, litellm_params="", created_by=author)
+        for statement in (
+            "ALTER TABLE deployment DROP COLUMN is_team_made",
+            "DELETE FROM tortoise_migrations WHERE name = '0004_team_made_models'",
+        ):
+            await database.execute_many(statement, [()])
+    assert migrate(database_url, tmp_path).stdout.splitlines()[0] == "applied 0004_team_made_models"
+    async with opened(database_url) as database:
+        with database.active():
+            assert [row.model_id async for row in StoredDeployment.filter(is_team_made=True)] == ["of-team"]
 
 
 async def _shape(database: Database) -> dict[str, list[Any]]:

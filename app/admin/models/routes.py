@@ -16,7 +16,7 @@ from ...services import services
 from ...web.fields import Table, bad_request, flag, identifier, json_object, may_exist, read_body, takes, text
 from ..audit.trail import MODELS, record_change
 from ..changes import VERSION, change_row, delete_row, expected_version, row_written, transaction, write_row
-from .rows import check_may_manage, check_target, deployment_row, need_team
+from .rows import check_may_change, check_may_manage, check_target, deployment_row, need_team
 
 blueprint = Blueprint("admin_models", __name__)
 
@@ -47,13 +47,16 @@ async def create_model() -> Answer:
     if not name:
         raise bad_request("model_name must not be empty", "model_name")
     check_target(principal, params)
-    info = {**_written(info), "id": _new_id(info.get("id"))}
+    # An id is a name that everybody may call: nobody but admins of the instance chooses one.
+    info = {**_written(info), "id": _new_id(info.get("id")) if principal.is_admin else str(uuid.uuid4())}
     if team_id is not None:
         await need_team(team_id)
         info, name = {**info, "team_public_model_name": name}, _internal_name(team_id)
     try:
         async with transaction():
-            row = await services().deployments.add(name, params, info, principal.user_id or "")
+            row = await services().deployments.add(
+                name, params, info, principal.user_id or "", is_team_made=not principal.is_admin
+            )
             row_written(row)
             if sent.get("blocked") and principal.is_admin:
                 await write_row(row, {"blocked": True})
@@ -124,12 +127,14 @@ async def patch_model(model_id: str) -> Answer:
 async def _update(model_id: str, sent: Mapping[str, Any], unknown: GatewayError) -> Answer:
     principal = current_principal()
     row = await _need(model_id, unknown)
-    await check_may_manage(principal, row.model_info.get("team_id"))
+    await check_may_change(principal, row)
     before = _params_of(row)
     params = _merged(before, sent.get("litellm_params") or {})
     name, info = await _identity_after(row, sent)
     _check_change(row, (before, params), name, info)
-    columns = {"model_name": name, "model_info": info, "updated_by": principal.user_id}
+    columns: Answer = {"model_name": name, "model_info": info, "updated_by": principal.user_id}
+    if info.get("team_id") != row.model_info.get("team_id"):
+        columns["is_team_made"] = False  # the admin who moves it takes it over
     if params != before:
         columns["litellm_params"] = services().deployments.encrypt(params)
     # Without a version of the caller's: the one that was merged with, or a change in between would be lost.
@@ -251,7 +256,7 @@ async def _one_of_body() -> StoredDeployment:
 @takes(body=_ONE)
 async def delete_model() -> Answer:
     row = await _one_of_body()
-    await check_may_manage(current_principal(), row.model_info.get("team_id"))
+    await check_may_change(current_principal(), row)
     async with transaction():
         await delete_row(row)
         await record_change("deleted", MODELS, row.model_id, before=row.to_json())

@@ -11,7 +11,7 @@ from ...auth.model_access import allows
 from ...auth.principal import Principal, current_principal
 from ...deployments.catalog import Deployment
 from ...errors import Forbidden, NotFound
-from ...models import Team, TeamMembership
+from ...models import StoredDeployment, Team, TeamMembership
 from ...models.columns import json_value
 from ...services import services
 from ...web.fields import bad_request
@@ -91,6 +91,14 @@ async def check_may_manage(principal: Principal, team_id: str | None) -> None:
         raise Forbidden(f"user not allowed to change models, role= {principal.role.value}")
 
 
+async def check_may_change(principal: Principal, row: StoredDeployment) -> None:
+    """Raises 403 unless the caller is an admin, or the team that the caller administers made this model itself.
+
+    What an admin of the instance made for a team is the instance's: its prices, limits, address and credential.
+    """
+    await check_may_manage(principal, row.model_info.get("team_id") if row.is_team_made else None)
+
+
 async def need_team(team_id: str) -> None:
     """Raises 404 for a team that does not exist."""
     if not await Team.exists(team_id=team_id):
@@ -104,6 +112,9 @@ def check_target(principal: Principal, params: Mapping[str, Any]) -> None:
     """
     if principal.is_admin:
         return
+    if params.get("use_in_pass_through"):
+        # Relayed calls bill the shared budgets, and may fall back on the credentials of the environment.
+        raise _for_admins("lend a credential to pass-through", "litellm_params.use_in_pass_through")
     if params.get("litellm_credential_name"):
         raise _for_admins("refer to a shared credential", "litellm_params.litellm_credential_name")
     if not params.get("api_key") and params.get("mock_response") is None:

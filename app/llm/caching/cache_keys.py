@@ -6,7 +6,7 @@ request have the same key, whatever the order of the JSON keys in the body.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -147,18 +147,22 @@ def scope_of(principal: Principal, scope: str) -> str:
 
 
 def answer_keys(
-    request: ClientRequest, *, group: str, scope: str, namespace: str, tags: Sequence[str] = ()
+    request: ClientRequest, *, group: str, owners: Iterable[str], scope: str, namespace: str, tags: Sequence[str] = ()
 ) -> list[str]:
     """The key of a request's answer; for embeddings one for each item of the input.
 
-    `group`: the model group that the name stands for. `tags`: those that decide which of its deployments answers. No
-    key for a body that cannot be encoded in one way only, as one with numbers out of range.
+    `group`: the model group that the name stands for, and `owners` the teams whose deployments it consists of ("" for
+    shared ones): what a team's own model says is never what the shared one of that name says, whatever the scope.
+    `tags`: those that decide which of its deployments answers. No key for a body that cannot be encoded in one way
+    only, as one with numbers out of range.
     """
     item_name = request.endpoint.required if request.endpoint is EMBEDDINGS else ""
     fields = {name: raw for name, raw in request.fields.items() if name not in _FIELDS_NOT_IN_KEY and name != item_name}
     try:
         values = {name: _any(raw) for name, raw in fields.items()}
-        digest = sha256(_canonical([namespace, scope, request.endpoint.path, group, sorted(tags), values]))
+        digest = sha256(
+            _canonical([namespace, scope, request.endpoint.path, group, sorted(owners), sorted(tags), values])
+        )
         items = input_items(_any(request.fields[item_name])) if item_name else None
     except (*BROKEN_JSON, OverflowError):
         return []

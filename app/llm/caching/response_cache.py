@@ -121,9 +121,10 @@ class ResponseCache:
         keys = answer_keys(
             request,
             group=cached_call.group,
+            owners={deployment.team_id or "" for deployment in cached_call.deployments},
             scope=scope_of(call.principal, self.params.scope),
             namespace=cached_call.controls.namespace,
-            tags=call.tags if self._has_tag_filtering else (),
+            tags=(*call.principal.tags, *call.tags) if self._has_tag_filtering else (),
         )
         if not keys:
             return await cached_call.serve(request)

@@ -144,13 +144,16 @@ class BatchBilling:
             model_group=found.group,
             provider=account.provider.name,
             api_base=account.api_base,
+            is_team_priced=account.is_team_made or (source is not None and source.is_team_made),
         )
         return self._counted(event, caller, found.group)
 
     def _counted(self, event: SpendEvent, caller: Principal, group: str) -> SpendEvent:
-        """The event with the windows and access groups that it counts in."""
+        """The event with the windows and access groups that it counts in; only the team's own of what a team prices."""
         whose = set(event.scopes())
         own = [scope for scope in caller.scopes if (scope.kind, scope.id) in whose and scope.model in ("", group)]
+        if event.is_team_priced:
+            return replaced(event, windows=windows_of(Reservation(own, (), None)))
         shared = [*self._shared.of_call(caller.tags, self._catalog.access_groups_of(group, caller.team_id))]
         provider = self._shared.of_provider(event.provider)
         scopes = [*own, *shared, *([provider] if provider is not None else [])]

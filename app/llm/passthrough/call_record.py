@@ -14,7 +14,7 @@ from ...spend.events import SpendEvent
 from ...spend.ledger import SpendLedger
 from ...spend.pricing import Cost, Prices, cost_of, listed_prices
 from ..call import Call
-from ..call_spend import call_event, windows_of
+from ..call_spend import access_groups_of, call_event, windows_of
 from ..observers import EndedCall, Observer
 from .sources import Target
 from .usage import UsageScanner
@@ -117,7 +117,7 @@ class PassThroughRecord:
         return call_event(
             self._call,
             usage,
-            self._reservation,
+            access_groups=access_groups_of(self._reservation),
             start_time=self._started_at,
             first_chunk_time=self._first_chunk_at if is_stream else None,
             cost=cost,

@@ -210,17 +210,18 @@ async def test_a_model_of_a_team_serves_that_team_only(admin: Caller, instance: 
 
 async def test_an_admin_of_a_team_manages_its_models(admin: Caller, alice: Caller, bob: Caller) -> None:
     await _team(admin, "t1", "alice")
-    assert (await _new(alice, **OURS, model_info={"team_id": "t1"})).status_code == 200
+    id = (await _new(alice, **OURS, model_info={"team_id": "t1"})).json()["model_id"]
+    assert id != "dyn-1"  # an id is generated for who is no admin of the instance
     assert (await _new(bob, id="x", **OURS, model_info={"team_id": "t1"})).status_code == 403
-    renamed = await _patch(alice, "dyn-1", model_name="better", litellm_params={"rpm": 5})
+    renamed = await _patch(alice, id, model_name="better", litellm_params={"rpm": 5})
     assert (renamed.status_code, renamed.json()["model_info"]["team_public_model_name"]) == (200, "better")
-    assert (await _patch(bob, "dyn-1", model_name="x")).status_code == 403
+    assert (await _patch(bob, id, model_name="x")).status_code == 403
     await _team(admin, "t2")
-    assert (await _patch(alice, "dyn-1", model_info={"team_id": "t2"})).status_code == 403
-    assert (await _patch(alice, "dyn-1", model_info={"team_id": None})).status_code == 403
-    assert (await alice.post("/model/block", id="dyn-1")).status_code == 403
-    assert (await bob.post("/model/delete", id="dyn-1")).status_code == 403
-    assert (await alice.post("/model/delete", id="dyn-1")).status_code == 200
+    assert (await _patch(alice, id, model_info={"team_id": "t2"})).status_code == 403
+    assert (await _patch(alice, id, model_info={"team_id": None})).status_code == 403
+    assert (await alice.post("/model/block", id=id)).status_code == 403
+    assert (await bob.post("/model/delete", id=id)).status_code == 403
+    assert (await alice.post("/model/delete", id=id)).status_code == 200
 
 
 async def test_an_admin_moves_a_model_to_a_team_and_back(admin: Caller, instance: Quart) -> None:
@@ -251,10 +252,10 @@ async def test_a_team_sends_no_key_of_the_instance_and_reaches_nothing_inside(ad
     for params in refused:
         answer = await _new(alice, id="x", **params, model_info=team)
         assert answer.status_code == 403, answer.text
-    await _new(admin, **OURS, model_info=team)
+    id = (await _new(alice, **OURS, model_info=team)).json()["model_id"]
     for params in ({"api_base": "https://evil.example/v1"}, {"model": "groq/x"}, {"api_key": None}):
-        assert (await _patch(alice, "dyn-1", litellm_params=params)).status_code == 403
-    assert (await _patch(alice, "dyn-1", litellm_params={"api_key": "sk-new"})).status_code == 200
+        assert (await _patch(alice, id, litellm_params=params)).status_code == 403
+    assert (await _patch(alice, id, litellm_params={"api_key": "sk-new"})).status_code == 200
 
 
 async def test_an_admin_of_a_team_reaches_no_provider_on_this_machine(admin: Caller, alice: Caller) -> None:

@@ -25,7 +25,7 @@ def request(body: Any = None, endpoint: OpenAIEndpoint = CHAT, **changes: Any) -
 
 
 def keys(call: OpenAIRequest, **who: Any) -> list[str]:
-    return answer_keys(call, **{"group": "chat", "scope": "team:a", "namespace": "", **who})
+    return answer_keys(call, **{"group": "chat", "owners": [""], "scope": "team:a", "namespace": "", **who})
 
 
 def key(body: Any = None, **changes: Any) -> str:
@@ -93,8 +93,10 @@ def test_whatever_else_a_body_says_is_in_the_key(changes: dict[str, Any]) -> Non
     assert key(**changes) != key()
 
 
-@pytest.mark.parametrize("who", [{"group": "other"}, {"scope": "team:b"}, {"namespace": "n"}, {"tags": ["t"]}])
-def test_the_model_the_scope_the_namespace_and_deciding_tags_are_in_the_key(who: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "who", [{"group": "other"}, {"owners": ["t"]}, {"scope": "team:b"}, {"namespace": "n"}, {"tags": ["t"]}]
+)
+def test_the_model_its_owners_the_scope_the_namespace_and_deciding_tags_are_in_the_key(who: dict[str, Any]) -> None:
     assert keys(request(), **who) != keys(request())
 
 
