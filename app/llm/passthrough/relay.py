@@ -33,7 +33,7 @@ from .aws_signature import signed_headers
 from .call_record import Outcome, PassThroughRecord, prices_by_name
 from .path import Pairs, forward_response_headers, redacted, redacted_bytes, requested_models
 from .sources import CredentialSource, Target
-from .targets import PREFIXES, configured_target, target_of
+from .targets import PREFIXES, configured_target, path_spellings, target_of
 from .usage import UsageScanner
 from .vertex_token import VertexTokens, read_service_account
 
@@ -133,6 +133,7 @@ class PassThrough:
         self._observer.call_started(call)
         provider = PREFIXES[request.name].provider if request.endpoint is None else ""
         try:
+            call.principal.refuse_denied_pass_through(path_spellings(request.name, request.segments))
             models = requested_models(provider, request.segments, request.headers, call.body)
             reservation = await self._admission.admit_pass_through(self._admission_requests(call, provider, models))
         except GatewayError as error:
@@ -144,6 +145,10 @@ class PassThrough:
         )
         try:
             record.target = target = self._target(call, request, model)
+            if request.endpoint is None:
+                # Once more as it is sent: a project, a version or a model of ours was put into the path.
+                sent = target.path.strip("/").split("/")
+                call.principal.refuse_denied_pass_through(path_spellings(request.name, sent))
             target = await self._with_token(target)
             answer = await self._open(call, request, target)
         except GatewayError as error:

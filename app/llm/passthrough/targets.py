@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ...settings.pass_through import PassThroughEndpoint
 from .clouds import bedrock_target, vertex_target
+from .ownership import fully_decoded
 from .path import Pairs, encode_path
 from .sources import CredentialSource, Target, checked_base, choose_source, first_variable, missing_credential
 
@@ -106,6 +107,25 @@ PREFIXES: Mapping[str, Prefix] = {
         source_providers=("hosted_vllm", "vllm"),
     ),
 }
+
+
+def path_spellings(name: str, segments: Sequence[str]) -> list[str]:
+    """The paths of this instance that lead to the same one of a provider, fully decoded.
+
+    With every alias of the prefix, with and without the version, for Vertex AI without project and location as well:
+    a route that is denied in one spelling is denied in all. `name`: the prefix, or the path of a configured endpoint.
+    """
+    prefix = PREFIXES.get(name)
+    parts = "/".join(map(fully_decoded, segments)).split("/")
+    if prefix is None:
+        return ["/".join((name, *parts)).rstrip("/")]
+    has_version = re.fullmatch(r"v\d\w*", parts[0]) is not None
+    unversioned = parts[1:] if has_version else parts
+    forms = [parts, unversioned, [prefix.version or "v1", *unversioned]]
+    if prefix.provider == "vertex_ai" and unversioned[:1] == ["projects"] and unversioned[2:3] == ["locations"]:
+        forms.append(unversioned[4:])
+    aliases = [alias for alias, other in PREFIXES.items() if other is prefix]
+    return ["/".join(("", alias, *form)) for alias in aliases for form in forms]
 
 
 def target_of(
