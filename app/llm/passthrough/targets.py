@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from ...security.masking import is_plain_parameter
 from ...settings.pass_through import PassThroughEndpoint
 from .clouds import bedrock_target, vertex_target
 from .ownership import fully_decoded
 from .path import Pairs, encode_path
 from .sources import CredentialSource, Target, checked_base, choose_source, first_variable, missing_credential
 
-# Headers of a configured endpoint that hold no credential, and query parameters that may hold one.
+# Headers of a configured endpoint that hold no credential.
 _PLAIN_HEADER = re.compile("accept.*|content-.*|user-agent|.*-version|.*-beta")
-_SECRET_PARAMETER = re.compile("key|auth|token|secret|sig|password|pwd|code", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,7 @@ def configured_target(endpoint: PassThroughEndpoint, segments: tuple[str, ...], 
     merged = {**dict(target_query), **endpoint.query}
     sent_names = {name for name, _ in query}
     headers = {name.lower(): value for name, value in endpoint.headers.items()}
-    secrets = (*_credentials_in(headers), *(value for name, value in merged.items() if _SECRET_PARAMETER.search(name)))
+    secrets = (*_credentials_in(headers), *(value for name, value in merged.items() if not is_plain_parameter(name)))
     path = parts.path.rstrip("/")
     return Target(
         provider=parts.hostname or "",
