@@ -15,6 +15,7 @@ from ..protocols.dialect import Dialect
 from ..protocols.dialects import DIALECTS
 from ..protocols.providers import Provider, split_model
 from ..security.masking import MASK, is_provider_secret, is_secret, masked, masked_texts
+from ..security.public_address import may_be_public
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
 
@@ -68,6 +69,8 @@ class Deployment:
     prices: Prices | None = None
     is_stored: bool = False
     is_blocked: bool = False
+    # An admin of its team made it, and no admin of the instance: it may be called at public addresses only.
+    is_team_made: bool = False
     team_id: str | None = None
 
     @property
@@ -141,6 +144,7 @@ def build_deployment(
     credentials: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     is_stored: bool = False,
     is_blocked: bool = False,
+    is_team_made: bool = False,
 ) -> Deployment:
     """Check and complete one deployment. Raises ValueError with what is wrong and what to write instead.
 
@@ -152,6 +156,8 @@ def build_deployment(
     written, params = params, _with_credential(params, credentials)
     provider, upstream_model = _provider_of(params)
     api_base, api_key = _target(provider, params, environment)
+    if is_team_made and not may_be_public(api_base):
+        raise ValueError("litellm_params.api_base is not a public address; only an admin of the instance names others")
     dialect = DIALECTS[provider.dialect]
     api_base, query = dialect.address(api_base, upstream_model, _with_environment(params, environment))
     # Of what was written: a credential that gets another value leaves the deployments what they are.
@@ -175,6 +181,7 @@ def build_deployment(
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
         prices=custom_prices(params) or custom_prices(info) or _listed_prices(provider, info, upstream_model),
         is_stored=is_stored,
+        is_team_made=is_team_made,
         is_blocked=is_blocked or info.get("blocked") is True,
         team_id=str(info["team_id"]) if info.get("team_id") else None,
     )

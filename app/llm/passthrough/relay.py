@@ -208,6 +208,7 @@ class PassThrough:
             for deployment in self._catalog.all()
             if deployment.provider.name in source_providers
             and not deployment.is_blocked
+            and not deployment.is_team_made  # its address and its account's token_uri were chosen by a team
             and deployment.team_id in (None, call.principal.team_id)
             and str(deployment.params.get("use_in_pass_through", "")).lower() == "true"
         ]

@@ -11,12 +11,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from aiohappyeyeballs import start_connection
 
+from ...security.public_address import is_public_ip
 from .http_connection import HttpConnection
 from .http_response import HttpResponse, Timeouts
 
@@ -28,6 +29,10 @@ _UNQUOTED = "/?%:@!$&'()*+,;=~-._[]"
 _DEFAULT_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "quarterdeck"}
 
 
+class PrivateAddress(OSError):
+    """The address of a team leads into a private network, to this machine or to a cloud's metadata."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
     """A URL as a request needs it: the server, its `Host` header, and the request target (path and query)."""
@@ -37,10 +42,13 @@ class RequestTarget:
     is_tls: bool
     authority: str
     path_and_query: str
+    # Whoever chose the address may reach the public Internet only.
+    is_public_only: bool = False
 
     @property
-    def server(self) -> tuple[str, int, bool]:
-        return self.host, self.port, self.is_tls
+    def server(self) -> tuple[str, int, bool, bool]:
+        """What connections are shared by: one to a private address serves nobody who may not open it."""
+        return self.host, self.port, self.is_tls, self.is_public_only
 
 
 @lru_cache(maxsize=1024)
@@ -70,21 +78,28 @@ class HttpClient:
     def __init__(self, idle_seconds: float, tls: ssl.SSLContext | None = None) -> None:
         self._idle_seconds = idle_seconds
         self._tls = tls
-        self._idle: dict[tuple[str, int, bool], list[HttpConnection]] = {}
-        self._servers: dict[HttpConnection, tuple[str, int, bool]] = {}
+        self._idle: dict[tuple[str, int, bool, bool], list[HttpConnection]] = {}
+        self._servers: dict[HttpConnection, tuple[str, int, bool, bool]] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeouts: Timeouts
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: Timeouts,
+        *,
+        is_public_only: bool = False,
     ) -> HttpResponse:
-        """Send a request and wait for status and headers.
+        """Send a request and wait for status and headers. `is_public_only`: refuse to connect to a private address.
 
         Raises OSError when there is no connection or it breaks, TimeoutError, and ValueError for a URL or a header
         that cannot be sent. A caller that is cancelled cuts the connection.
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeouts.total is None else loop.time() + timeouts.total
-        target = parse_url(url)
+        target = replace(parse_url(url), is_public_only=True) if is_public_only else parse_url(url)
         head = _head(method, target, headers, body)
         connection = self._take_idle(target) or await self._open(target, timeouts.connect)
         answer = connection.send(head, body or b"", is_head=method == "HEAD")
@@ -145,6 +160,9 @@ class HttpClient:
         tls = await self._tls_context() if target.is_tls else None
         async with asyncio.timeout(seconds):
             addresses = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            # The connection is made to these very addresses: the name is not asked again.
+            if target.is_public_only and not all(is_public_ip(str(address[4][0])) for address in addresses):
+                raise PrivateAddress("the name resolves to an address that is not public")
             sock = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS, interleave=1)
             try:
                 # A model may think for longer than a firewall remembers an idle connection.
