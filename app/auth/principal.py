@@ -6,7 +6,7 @@ Which route demands what is the policy table's business (app/auth/policy.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -104,9 +104,16 @@ class Principal:
 
     def refuse_pass_through(self, path: str) -> None:
         """403 when the key or its team may not relay to this path."""
-        is_denied = _covered(self.denied_pass_through_routes, path)
-        if is_denied or any(entries and not _covered(entries, path) for entries in self.pass_through_routes):
-            raise PlainDenial(f"This key is not allowed to use the pass-through route {path}", status=403)
+        self.refuse_denied_pass_through((path,))
+        if any(entries and not _covered(entries, path) for entries in self.pass_through_routes):
+            raise _pass_through_denial(path)
+
+    def refuse_denied_pass_through(self, paths: Iterable[str]) -> None:
+        """403 when the key may not relay to one of these spellings of a path (`denied_passthrough_routes`)."""
+        entries = tuple(entry.lower().rstrip("/") for entry in self.denied_pass_through_routes)
+        for path in paths if entries else ():
+            if _covered(entries, path.lower().rstrip("/")):
+                raise _pass_through_denial(path)
 
     def refuse_route(self, path: str, group: str) -> None:
         """403 when the key is limited to other routes (`allowed_routes`)."""
@@ -117,6 +124,10 @@ class Principal:
             f"{list(self.allowed_routes)}. Tried to call route: {path}",
             status=403,
         )
+
+
+def _pass_through_denial(path: str) -> PlainDenial:
+    return PlainDenial(f"This key is not allowed to use the pass-through route {path}", status=403)
 
 
 def _covered(entries: tuple[str, ...], path: str) -> bool:

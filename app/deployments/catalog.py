@@ -229,9 +229,10 @@ class DeploymentCatalog:
                     log.error("deployment skipped", model_name=row["model_name"], missing_credential=name)
             except ValueError as problem:
                 where = f"{self._settings.config_path}: model_list[{index}] ({row['model_name']})"
+                reason = self._settings.without_secrets(str(problem))
                 if is_start:
-                    raise SettingsError(f"{where}: {problem}") from None
-                log.error("deployment skipped", entry=where, reason=str(problem))
+                    raise SettingsError(f"{where}: {reason}") from None
+                log.error("deployment skipped", entry=where, reason=reason)
 
     def _configured_deployment(self, row: Mapping[str, Any]) -> Deployment:
         params = {**{key: row[key] for key in ("rpm", "tpm", "weight") if key in row}, **row["litellm_params"]}

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from ..protocols.dialect import Dialect
 from ..protocols.dialects import DIALECTS
 from ..protocols.providers import Provider, split_model
-from ..security.masking import MASK, is_provider_secret, masked
+from ..security.masking import MASK, is_provider_secret, is_secret, masked, masked_texts
+from ..security.public_address import may_be_public
 from ..settings.header_rules import check_written
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
@@ -38,7 +39,8 @@ _MIN_CREDENTIAL_LENGTH = 8
 class Deployment:
     """One provider target behind a model name. Seconds for times, USD per token for prices.
 
-    `is_team_made`: an admin of its team made it, so that neither its prices nor what it says of usage may bill others.
+    `is_team_made`: an admin of its team made it, so neither its prices nor its usage may bill others, and it
+    is called at public addresses only.
     """
 
     id: str
@@ -51,6 +53,8 @@ class Deployment:
     params: Mapping[str, Any] = field(repr=False)
     model_info: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    # Names of defaults that nobody is shown: those of `extra_body` and of the shared credential.
+    secret_defaults: frozenset[str] = frozenset()
     query: str = ""
     weight: float | None = None
     rpm: float | None = None
@@ -70,8 +74,8 @@ class Deployment:
     prices: Prices | None = None
     is_stored: bool = False
     is_blocked: bool = False
-    team_id: str | None = None
     is_team_made: bool = False
+    team_id: str | None = None
 
     @property
     def public_name(self) -> str:
@@ -121,7 +125,23 @@ class Deployment:
 
     def public_params(self) -> dict[str, Any]:
         """Its parameters without anything that could hold a secret."""
-        return {name: masked(value) for name, value in self.params.items() if not is_provider_secret(name)}
+        own = {name: masked(value) for name, value in self.params.items() if not is_provider_secret(name)}
+        # A provider of one's own may want its credential in the body, under any name.
+        extra = self.params.get("extra_body")
+        return own if extra is None else {**own, "extra_body": masked_texts(extra)}
+
+    def public_defaults(self) -> dict[str, Any]:
+        """Its defaults for the request body, with the values masked that could be secrets."""
+        return {
+            name: masked_texts(value)
+            if name in self.secret_defaults
+            else masked({name: value}, is_secret=_is_default_secret)[name]
+            for name, value in self.defaults.items()
+        }
+
+
+def _is_default_secret(name: str, value: Any) -> bool:
+    return is_secret(name, value) or (isinstance(value, str) and is_provider_secret(name))
 
 
 def build_deployment(
@@ -145,6 +165,8 @@ def build_deployment(
     written, params = params, _with_credential(params, credentials)
     provider, upstream_model = _provider_of(params)
     api_base, api_key = _target(provider, params, environment)
+    if is_team_made and not may_be_public(api_base):
+        raise ValueError("litellm_params.api_base is not a public address; only an admin of the instance names others")
     dialect = DIALECTS[provider.dialect]
     api_base, query = dialect.address(api_base, upstream_model, _with_environment(params, environment))
     # Of what was written: a credential that gets another value leaves the deployments what they are.
@@ -161,15 +183,16 @@ def build_deployment(
         params=MappingProxyType(dict(written)),
         model_info=MappingProxyType({**info, "id": identity, "db_model": is_stored}),
         defaults=MappingProxyType(_body_defaults(params)),
+        secret_defaults=frozenset((*(params.get("extra_body") or ()), *(params.keys() - written.keys()))),
         query=query,
         **_routing_fields(params, info),
         context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
         prices=_prices(params, info) or _listed_prices(provider, info, upstream_model),
         is_stored=is_stored,
+        is_team_made=is_team_made,
         is_blocked=is_blocked or info.get("blocked") is True,
         team_id=str(info["team_id"]) if info.get("team_id") else None,
-        is_team_made=is_team_made,
     )
 
 
@@ -294,9 +317,9 @@ def check_address(base: Any) -> None:
         # An invalid port or a label that is too long would fail each call with an error that is not a provider's.
         _, labels = parts.port, (parts.hostname or "").rstrip(".").split(".")
     except ValueError:
-        raise ValueError(f"litellm_params.api_base {base!r} is not an address; check its port") from None
+        raise ValueError("litellm_params.api_base is not an address; check its port") from None
     if parts.scheme not in ("http", "https") or not all(0 < len(label) < 64 for label in labels):
-        raise ValueError(f"litellm_params.api_base {base!r} is not an address; it starts with http:// or https://")
+        raise ValueError("litellm_params.api_base is not an address; it starts with http:// or https://")
     if parts.username or parts.password or parts.query or parts.fragment:
         # The address is shown in headers and logs.
         raise ValueError("litellm_params.api_base holds more than an address; put a credential into api_key")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ..security.callback_credentials import decrypted_variables, is_allowed
+from ..security.callback_credentials import decrypted_variables
 from ..settings import Settings
-from ..settings.callbacks import header_lines
+from ..settings.callbacks import header_lines, is_allowed
 from ..settings.config_file import http_address
 
 Kind = Literal["langfuse", "events"]

@@ -7,10 +7,9 @@ variables with masks as values. Pure functions over plain JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ..settings.callbacks import origin
 from .credentials import decrypt, encrypt
 from .masking import MASK
 
@@ -21,7 +20,6 @@ ENCRYPTED = "sealed_credentials"
 TYPES = ("success", "failure", "success_and_failure")
 
 _PURPOSE = "team callbacks"
-_ADDRESS_WORDS = ("host", "url", "endpoint", "base", "address")
 _MAX_ENTRIES = 40
 
 
@@ -99,19 +97,3 @@ def entries_of_old_form(old: Any) -> list[dict[str, Any]]:
         }
         for name in dict.fromkeys([*success, *failure])
     ]
-
-
-def refused_address(values: Mapping[str, str], allowed: Collection[str]) -> str | None:
-    """The first variable that points to a host which the operator did not allow; None when there is none."""
-    for name, value in values.items():
-        is_address = "://" in value or any(word in name.lower() for word in _ADDRESS_WORDS)
-        if is_address and value and not is_allowed(value, allowed):
-            return name
-    return None
-
-
-def is_allowed(address: str, allowed: Collection[str]) -> bool:
-    try:
-        return origin(address) in allowed
-    except ValueError:
-        return False

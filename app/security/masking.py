@@ -6,8 +6,9 @@ A secret is told by its name, by a password inside an address or, in a text, by 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 # What stands in place of a secret. Sent back as the value of a setting it means: leave the secret as it is.
 MASK = "****"
@@ -29,6 +30,8 @@ _SECRET_WORDS = (
     "cookie",
     "_token",
     "headers",
+    "extra_body",
+    "query_params",
     "webhook",
     "database_url",
     "redis_url",
@@ -53,17 +56,20 @@ _SECRET_TEXTS = (
     ),
     re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
 )
+# Parameters of an address that say how to answer, and no more.
+_PLAIN_PARAMETERS = frozenset({"api-version", "api_version", "version", "alt"})
+_SECRET_PARAMETER = re.compile(r"([?&][^=&\s]*(?:key|auth|token|secret|sig|passw|pwd|code)[^=&\s]*=)[^&\s'\"]+", re.I)
 _PASSWORD_IN_ADDRESS = re.compile(r"(\w://[^\s:/@]*:)[^\s@/]+@")
 
 
 def is_secret(name: str, value: Any) -> bool:
     """Whether a setting of this name and value is kept encrypted and never shown.
 
-    Numbers and flags are no secrets, whatever their name; an address with a password in it is one.
+    Numbers and flags are no secrets, whatever their name; an address with a password or a query in it is one.
     """
     if not value or isinstance(value, bool | int | float):
         return False
-    return (isinstance(value, str) and _has_password(value)) or _sounds_secret(name, (*_PRICES, *_LIMITS))
+    return (isinstance(value, str) and _has_credential(value)) or _sounds_secret(name, (*_PRICES, *_LIMITS))
 
 
 def is_audit_secret(name: str, value: Any) -> bool:
@@ -91,10 +97,23 @@ def _sounds_secret(name: str, unless: Iterable[str] = ()) -> bool:
     return any(word in lower.replace("-", "_") for word in _SECRET_WORDS)
 
 
-def _has_password(address: str) -> bool:
-    """Whether an address names somebody who signs in, as `redis://user:password@host`."""
+def _has_credential(address: str) -> bool:
+    """Whether an address signs in, as `redis://user:password@host`, or has a query that may: `https://host/?key=…`."""
     authority = address.partition("://")[2].partition("/")[0]
-    return ":" in authority.rpartition("@")[0]
+    return ":" in authority.rpartition("@")[0] or bool(authority and secret_parameters(address))
+
+
+def secret_parameters(address: str) -> list[str]:
+    """The values of an address's query that may be credentials: all but those that are known to be none."""
+    try:
+        query = urlsplit(address).query if "?" in address else ""
+    except ValueError:
+        return [address.partition("?")[2]]
+    return [value for name, value in parse_qsl(query) if not is_plain_parameter(name)]
+
+
+def is_plain_parameter(name: str) -> bool:
+    return name.lower() in _PLAIN_PARAMETERS
 
 
 def is_encrypted(value: Any) -> bool:
@@ -116,8 +135,60 @@ def masked(value: Any, *, is_whole: bool = False, is_secret: Callable[[str, Any]
     return [masked(item, is_secret=is_secret) for item in value] if isinstance(value, list) else value
 
 
+def masked_texts(value: Any) -> Any:
+    """The same JSON with every text masked: numbers and flags are no secrets."""
+    if isinstance(value, Mapping):
+        return {name: masked_texts(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked_texts(item) for item in value]
+    return MASK if isinstance(value, str) and value else value
+
+
 def masked_text(text: str) -> str:
     """The same text with its keys, tokens, header values and passwords in addresses masked, told by their looks."""
     for pattern in _SECRET_TEXTS:
         text = pattern.sub(rf"\1{MASK}", text)
-    return _PASSWORD_IN_ADDRESS.sub(rf"\1{MASK}@", text) if "://" in text else text
+    if "://" not in text:
+        return text
+    return _SECRET_PARAMETER.sub(rf"\1{MASK}", _PASSWORD_IN_ADDRESS.sub(rf"\1{MASK}@", text))
+
+
+# ---- values that are known -----------------------------------------------------------------------------------------
+
+# A shorter value may be part of any word: it is masked in quotes only.
+_MIN_UNQUOTED = 4
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text of a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
+def secret_texts(value: Any, is_secret: Callable[[str, Any], bool] = is_secret) -> Iterator[str]:
+    """The texts of a JSON value that stand under the name of a secret, or are secrets themselves."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from texts_in(item) if is_secret(str(name), item) else secret_texts(item, is_secret)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secret_texts(item, is_secret)
+
+
+def without_values(text: str, values: Iterable[str]) -> str:
+    """The same text with each of these values masked, in any of the spellings that a message may give it."""
+    spellings = {form for value in values for form in (value, value.strip(), value.lower(), repr(value)[1:-1]) if form}
+    # Of a value `provider/model` a message may name one half.
+    parts = {part for form in spellings for part in form.split("/") if part} - spellings
+    for spelling in sorted(spellings | parts, key=len, reverse=True):
+        escaped = re.escape(spelling)
+        is_word = len(spelling) >= _MIN_UNQUOTED and spelling not in parts
+        pattern = rf"(?<!\w){escaped}(?!\w)" if is_word else rf"(?<=['\"]){escaped}(?=['\"])"
+        text = re.sub(pattern, MASK, text)
+    return text

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..security.masking import is_secret, masked_text, without_values
 from .budgets import BudgetSettings
 from .callbacks import CallbackSettings
 from .config_file import (
@@ -219,6 +220,11 @@ class Settings(
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_path: str = "environment"
     warnings: tuple[str, ...] = ()
+    secret_values: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def without_secrets(self, text: str) -> str:
+        """A message about the configuration with the values masked that came from variables or are secrets."""
+        return masked_text(without_values(text, self.secret_values))
 
     @property
     def is_control_plane(self) -> bool:
@@ -270,10 +276,10 @@ def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, ove
     env = dict(os.environ if environ is None else environ)
     path = config_path or env.get("CONFIG_FILE_PATH") or ("config.yaml" if Path("config.yaml").is_file() else None)
     file = read_config_file(Path(path), env) if path else ConfigFile.empty(env)
-    values: dict[str, Any] = {}
-    for item in declared_settings():
-        given = overrides.get(item.name)
-        values[item.name] = _value_of(item, file) if given is None else _parsed(item, given, f"--{item.name}")
+    try:
+        values = _values_of(file, overrides)
+    except SettingsError as problem:
+        raise SettingsError(without_values(str(problem), file.secret_values)) from None
     if not values["database_url"]:
         # Three slashes may be read as relative: an absolute path has four.
         path = values["state_dir"] / "quarterdeck.db"
@@ -287,7 +293,17 @@ def _read(config_path: str | Path | None, environ: Mapping[str, str] | None, ove
         environment=MappingProxyType(file.environment),
         config_path=file.name,
         warnings=tuple(file.warnings),
+        secret_values=file.secret_values,
     )
+
+
+def _values_of(file: ConfigFile, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Every declared setting by its name; what the command line says wins."""
+    values: dict[str, Any] = {}
+    for item in declared_settings():
+        given = overrides.get(item.name)
+        values[item.name] = _value_of(item, file) if given is None else _parsed(item, given, f"--{item.name}")
+    return values
 
 
 def _redis_of_parts(environment: Mapping[str, str]) -> str | None:
@@ -315,7 +331,9 @@ def _parsed(item: Field[Any], raw: Any, source: str) -> Any:
     try:
         return item.metadata["parse"](raw)
     except ValueError as problem:
-        shown = "the value" if item.metadata["is_secret"] else repr(raw)
+        # A list or a mapping may hold anything, as a header with a credential: the problem says which entry it is.
+        is_shown = isinstance(raw, str | int | float) and not (item.metadata["is_secret"] or is_secret(item.name, raw))
+        shown = repr(raw) if is_shown else "the value"
         raise SettingsError(f"{source}: {shown} {problem}") from None
 
 

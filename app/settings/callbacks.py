@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -14,6 +14,8 @@ from .header_rules import check_written
 
 _USUAL_PORTS = {"http": 80, "https": 443}
 _MAX_NAMES = 50
+# Parts of names of variables that hold addresses.
+_ADDRESS_WORDS = ("host", "url", "endpoint", "base", "address")
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -75,6 +77,22 @@ def service_address(value: Any) -> str:
     address = http_address(value)
     origin(address)
     return address
+
+
+def refused_address(values: Mapping[str, str], allowed: Collection[str]) -> str | None:
+    """The first variable that points to a host which the operator did not allow; None when there is none."""
+    for name, value in values.items():
+        is_address = "://" in value or any(word in name.lower() for word in _ADDRESS_WORDS)
+        if is_address and value and not is_allowed(value, allowed):
+            return name
+    return None
+
+
+def is_allowed(address: str, allowed: Collection[str]) -> bool:
+    try:
+        return origin(address) in allowed
+    except ValueError:
+        return False
 
 
 def origins(value: Any) -> tuple[str, ...]:

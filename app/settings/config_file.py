@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -20,11 +20,13 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import yaml
 
+from ..security.masking import is_provider_secret, is_secret, masked_text, secret_texts, texts_in, without_values
 from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _REFERENCE = "os.environ/"
+_REFERENCE_IN_TEXT = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 _SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 _DURATION = re.compile(r"^\s*(\d+)\s*(s|m|h|d|w)\s*$")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -34,7 +36,14 @@ _WORKER_KEYS = {"worker_id", "name", "url", "labels", "environment"}
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used. The message is one line for the person who starts the instance."""
+    """The configuration cannot be used. The message is one line for the person who starts the instance.
+
+    It ends in logs of platforms that many can read, so what looks like a secret in it is masked; what is known to
+    be one, the reader of the file takes out (`secret_values`).
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked_text(message))
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class ConfigFile:
     model_list: tuple[Mapping[str, Any], ...] = ()
     credential_list: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     warnings: list[str] = field(default_factory=list)
+    secret_values: frozenset[str] = field(default=frozenset(), repr=False)
 
     @classmethod
     def empty(cls, environment: dict[str, str]) -> ConfigFile:
@@ -76,7 +86,16 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     document = _read_mapping(path, path.parent, seen=())
     environment = dict(environ)
     environment.update(_environment_variables(path.name, document, environment))
-    resolved = _resolve(document, environment)
+    secret_values = frozenset(_secret_values(document, environment))
+    try:
+        return _checked_file(path, _resolve(document, environment), environment, secret_values)
+    except SettingsError as problem:
+        raise SettingsError(without_values(str(problem), secret_values)) from None
+
+
+def _checked_file(
+    path: Path, resolved: dict[str, Any], environment: dict[str, str], secret_values: frozenset[str]
+) -> ConfigFile:
     _move_callback_settings(resolved)
     for section in _SECTIONS:
         if not isinstance(resolved.get(section) or {}, dict):
@@ -88,6 +107,7 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
         workers=_workers(path.name, resolved.get("worker_registry")),
         model_list=_model_list(path.name, resolved.get("model_list")),
         credential_list=_credential_list(path.name, resolved.get("credential_list")),
+        secret_values=secret_values,
     )
     file.warnings.extend([*_warn_of_keys(path.name, resolved), *_warn_of_variables(environment)])
     return file
@@ -155,6 +175,26 @@ def _resolve(value: Any, environ: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_resolve(item, environ) for item in value]
     return value
+
+
+def _secret_values(document: dict[str, Any], environment: Mapping[str, str]) -> Iterator[str]:
+    """What no message may repeat: values of variables that the file names, and those under the names of secrets."""
+    resolved = _resolve(document, environment)
+    yield from _referenced(document, environment)
+    yield from texts_in(resolved.get("environment_variables"))
+    yield from secret_texts({section: resolved.get(section) for section in _SECTIONS})
+    for list_name, key in (("model_list", "litellm_params"), ("credential_list", "credential_values")):
+        rows = resolved.get(list_name)
+        for row in rows if isinstance(rows, list) else ():
+            params = row.get(key) if isinstance(row, dict) else None
+            yield from secret_texts(params, lambda name, value: is_provider_secret(name) or is_secret("", value))
+
+
+def _referenced(value: Any, environment: Mapping[str, str]) -> Iterator[str]:
+    """The values of all `os.environ/NAME` in a file, inside longer texts too."""
+    for text in texts_in(value):
+        for name in _REFERENCE_IN_TEXT.findall(text) if _REFERENCE in text else ():
+            yield environment.get(name) or ""
 
 
 def _workers(name: str, rows: Any) -> tuple[WorkerEntry, ...]:

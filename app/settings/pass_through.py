@@ -6,16 +6,18 @@ Pure: the reader of one entry of `general_settings.pass_through_endpoints`, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .config_file import http_address, money
 from .declaration import boolean, positive, setting
 from .header_rules import check_written
+
+_Read = TypeVar("_Read")
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -30,7 +32,7 @@ class PassThroughEndpoint:
     """
 
     path: str
-    target: str
+    target: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_public: bool = False
@@ -69,7 +71,7 @@ def read_endpoint(row: Any) -> PassThroughEndpoint:
     try:
         return PassThroughEndpoint(
             path=path,
-            target=_target(row.get("target")),
+            target=_named("target", _target, row.get("target")),
             headers=_headers(row.get("headers")),
             query=_texts("default_query_params", row.get("default_query_params")),
             is_public=not _flag(row, "auth", default=True),
@@ -77,19 +79,29 @@ def read_endpoint(row: Any) -> PassThroughEndpoint:
             forwards_headers=_flag(row, "forward_headers"),
             merges_query=_flag(row, "merge_query_params"),
             cost_per_request=_cost(row.get("cost_per_request")),
-            timeout=None if row.get("timeout") is None else positive(row["timeout"]),
+            timeout=None if row.get("timeout") is None else _named("timeout", positive, row["timeout"]),
             methods=_methods(row.get("methods")),
         )
     except ValueError as problem:
         raise ValueError(f"has an entry for {path} that cannot be used: {problem}") from None
 
 
+def _named(name: str, read: Callable[[Any], _Read], value: Any) -> _Read:
+    """What a reader makes of one field. Raises ValueError that names the field and does not repeat its value."""
+    try:
+        return read(value)
+    except ValueError as problem:
+        raise ValueError(f"{name} {problem}") from None
+
+
 def _path(value: Any) -> str:
-    path = value.rstrip("/") if isinstance(value, str) else ""
+    """The path without the slash at its end; one without a slash in front gets it."""
+    path = value.strip().rstrip("/") if isinstance(value, str) else ""
+    path = f"/{path}" if path and not path.startswith("/") else path
     if not path.startswith("/") or "//" in path or not path.isascii() or not path.isprintable():
         raise ValueError("has an entry without a path; write `path: /v1/rerank`")
     if any(character in path for character in "?#\\%<>{} ") or {".", ".."} & set(path.split("/")):
-        raise ValueError(f"has the path {path!r}, which is no plain path; write `path: /v1/rerank`")
+        raise ValueError("has a path that is no plain path; write `path: /v1/rerank`")
     return path
 
 
@@ -97,7 +109,7 @@ def _target(value: Any) -> str:
     target = http_address(value)
     parts = urlsplit(target)
     if parts.username or parts.password or parts.fragment:
-        raise ValueError("target holds more than an address; put a credential into headers")
+        raise ValueError("holds more than an address; put a credential into headers")
     return target
 
 
@@ -122,11 +134,11 @@ def _texts(name: str, value: Any) -> Mapping[str, str]:
 
 def _flag(row: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
     value = row.get(name)
-    return default if value is None else boolean(value)
+    return default if value is None else _named(name, boolean, value)
 
 
 def _cost(value: Any) -> Decimal:
-    amount = Decimal(0) if value is None else money(value)
+    amount = Decimal(0) if value is None else _named("cost_per_request", money, value)
     if amount > 1_000_000:
         raise ValueError("cost_per_request is more than 1000000 USD")
     return amount

@@ -58,6 +58,10 @@ class LiveWorker:
     async def new_key(self, **body: Any) -> str:
         return str((await self.manage("/key/generate", **body))["key"])
 
+    async def new_admin_key(self) -> str:
+        """A key of an admin of the instance."""
+        return str((await self.manage("/user/new", user_role="proxy_admin", auto_create_key=True))["key"])
+
     async def key_info(self, key: str) -> dict[str, Any]:
         answer = await self.http.get(f"{self.url}/key/info", params={"key": key}, headers=self.admin)
         assert answer.status_code == 200, answer.text

@@ -11,9 +11,9 @@ from app.security.callback_credentials import (
     encrypted_entry,
     entries_of_old_form,
     masked_metadata,
-    refused_address,
     stored_entries,
 )
+from app.settings.callbacks import refused_address
 
 SALT = "salt-of-the-entries"
 

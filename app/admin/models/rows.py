@@ -13,6 +13,7 @@ from ...deployments.catalog import Deployment
 from ...errors import Forbidden, NotFound
 from ...models import StoredDeployment, Team, TeamMembership
 from ...models.columns import json_value
+from ...security.public_address import may_be_public
 from ...services import services
 from ...web.fields import bad_request
 from ..teams.access import TeamPermissions, permissions_over
@@ -161,6 +162,5 @@ def _is_public(address: str) -> bool:
     except ValueError as problem:
         raise bad_request(f"litellm_params.api_base: {problem}", "litellm_params.api_base") from None
     host = (parts.hostname or "").rstrip(".").lower()
-    last = host.rpartition(".")[2]
-    is_name = "." in host and ":" not in host and last.isalpha()
-    return parts.scheme == "https" and is_name and last not in ("local", "localhost", "internal", "lan", "home", "corp")
+    is_name = "." in host and ":" not in host and host.rpartition(".")[2].isalpha()
+    return parts.scheme == "https" and is_name and may_be_public(address)

@@ -16,11 +16,10 @@ from ...security.callback_credentials import (
     decrypted_variables,
     encrypted_entry,
     entries_of_old_form,
-    refused_address,
 )
 from ...security.masking import MASK
 from ...services import services
-from ...settings.callbacks import header_lines
+from ...settings.callbacks import header_lines, refused_address
 from ...web.fields import bad_request
 
 _MAX_CALLBACKS = 20

@@ -14,7 +14,7 @@ from quart import Blueprint, current_app
 
 from ...errors import PlainDenial
 from ...security.encrypted_settings import has_mask
-from ...security.masking import masked
+from ...security.masking import MASK, masked
 from ...settings.config_file import http_address
 from ...settings.pass_through import read_endpoint
 from ...web.fields import (
@@ -60,6 +60,8 @@ def _target() -> Field:
     read_text = text(2000).read
 
     def read(value: Any) -> str:
+        if value == MASK:
+            return MASK
         try:
             return http_address(read_text(value))
         except ValueError as problem:
@@ -170,10 +172,10 @@ def _refuse_moved_secrets(was: dict[str, Any], row: dict[str, Any], sent: dict[s
     """A credential stays with the host that it was given for: who moves the target sends it again."""
     before, after = (urlsplit(str(endpoint.get("target"))) for endpoint in (was, row))
     is_moved = (before.scheme, before.netloc) != (after.scheme, after.netloc)
-    headers = sent.get("headers")
-    is_kept = "headers" not in sent or has_mask(headers)
-    if is_moved and was.get("headers") and is_kept:
-        raise bad_request("The target has another host: send its headers again", "headers")
+    for name in ("headers", "default_query_params"):
+        is_kept = name not in sent or has_mask(sent[name])
+        if is_moved and was.get(name) and is_kept:
+            raise bad_request(f"The target has another host: send its {name} again", name)
 
 
 @blueprint.delete("/config/pass_through_endpoint")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from ...auth.model_access import allows
-from ...deployments.catalog import Deployment, DeploymentCatalog
+from ...deployments.catalog import DeploymentCatalog
 from ...errors import GatewayError, UpstreamError
 from ...protocols.base import Usage
 from ...protocols.json_fields import error_message
@@ -32,8 +32,8 @@ from ..upstream.raw_answer import RawAnswer
 from .aws_signature import signed_headers
 from .call_record import Outcome, PassThroughRecord, prices_by_name
 from .path import Pairs, forward_response_headers, redacted, redacted_bytes, requested_models
-from .sources import CredentialSource, Target
-from .targets import PREFIXES, configured_target, target_of
+from .sources import Target, source_of
+from .targets import PREFIXES, configured_target, path_spellings, target_of
 from .usage import UsageScanner
 from .vertex_token import VertexTokens, read_service_account
 
@@ -133,6 +133,7 @@ class PassThrough:
         self._observer.call_started(call)
         provider = PREFIXES[request.name].provider if request.endpoint is None else ""
         try:
+            call.principal.refuse_denied_pass_through(path_spellings(request.name, request.segments))
             models = requested_models(provider, request.segments, request.headers, call.body)
             reservation = await self._admission.admit_pass_through(self._admission_requests(call, provider, models))
         except GatewayError as error:
@@ -144,6 +145,10 @@ class PassThrough:
         )
         try:
             record.target = target = self._target(call, request, model)
+            if request.endpoint is None:
+                # Once more as it is sent: a project, a version or a model of ours was put into the path.
+                sent = target.path.strip("/").split("/")
+                call.principal.refuse_denied_pass_through(path_spellings(request.name, sent))
             target = await self._with_token(target)
             answer = await self._open(call, request, target)
         except GatewayError as error:
@@ -199,26 +204,16 @@ class PassThrough:
             return replace(configured_target(request.endpoint, request.segments, request.query), model=model)
         source_providers = PREFIXES[request.name].source_providers
         sources = [
-            self._source(deployment)
+            source_of(deployment, self._catalog.params_of(deployment))
             for deployment in self._catalog.all()
             if deployment.provider.name in source_providers
             and not deployment.is_blocked
-            and not deployment.is_team_made
+            and not deployment.is_team_made  # its address and its account's token_uri were chosen by a team
             and deployment.team_id in (None, call.principal.team_id)
             and str(deployment.params.get("use_in_pass_through", "")).lower() == "true"
         ]
         environment = self._settings.environment
         return target_of(request.name, request.segments, request.query, model, environment, sources)
-
-    def _source(self, deployment: Deployment) -> CredentialSource:
-        return CredentialSource(
-            id=deployment.id,
-            model_name=deployment.public_name,
-            upstream_model=deployment.upstream_model,
-            params=self._catalog.params_of(deployment),
-            prices=deployment.prices,
-            is_stored=deployment.is_stored,
-        )
 
     # ---- request ---------------------------------------------------------------------------------------------------
 

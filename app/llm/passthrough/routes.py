@@ -24,7 +24,7 @@ from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ...web.own_paths import is_own_path
 from ..call import Call, add_call_headers, read_call
-from .ownership import shared_account_resource
+from .ownership import is_model_call, shared_reference
 from .path import forward_request_headers, read_query, safe_segments
 from .relay import RelayRequest, RelayResponse
 from .targets import PREFIXES
@@ -52,7 +52,9 @@ def _provider_view(name: str) -> Callable[..., Awaitable[Response]]:
             query=read_query(request.query_string),
             headers=_headers(),
         )
-        return await _run(await _call(current_principal(), f"/{name}/{{endpoint}}"), relay_request)
+        call = await _call(current_principal(), f"/{name}/{{endpoint}}")
+        _refuse_shared_references(call.principal, call.body)
+        return await _run(call, relay_request)
 
     relay.__name__ = f"relay_to_{name.replace('-', '_dash_')}"
     relay.__doc__ = f"Relay a call below /{name} to its provider, with the gateway's credential."
@@ -105,13 +107,24 @@ async def _relay_configured(endpoint: PassThroughEndpoint, services: Services) -
 
 
 def _refuse_shared_resources(principal: Principal, provider: str, segments: tuple[str, ...]) -> None:
-    """Only admins may use what all callers share; /v1/files and /v1/batches keep tenants apart."""
-    shared = shared_account_resource(provider, request.method, segments)
-    if shared is not None and not principal.is_admin:
+    """Only admins may reach what all callers share; /v1/files and /v1/batches keep tenants apart."""
+    if not principal.is_admin and not is_model_call(provider, request.method, segments):
         raise Forbidden(
-            f"'{shared}' belong to the gateway's account at the provider, which all callers share: for admins only. "
+            f"{request.method} {request.path} is none of the calls of models that every key may relay: it can reach "
+            "what all callers of the gateway's account at the provider share, which is for admins only. "
             "Use /v1/files and /v1/batches of the gateway.",
             param="path",
+        )
+
+
+def _refuse_shared_references(principal: Principal, body: bytes) -> None:
+    """The same for what a body names by its id: an id that leaked must not open another tenant's conversation."""
+    name = None if principal.is_admin else shared_reference(body)
+    if name is not None:
+        raise Forbidden(
+            f"The field '{name}' names something that is stored in the gateway's account at the provider, which all "
+            "callers share: for admins only. Send the content itself.",
+            param=name,
         )
 
 

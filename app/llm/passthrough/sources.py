@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from ...deployments.deployment import Deployment
 from ...errors import GatewayError
 from ...spend.pricing import Prices
 from .aws_signature import AwsCredentials
@@ -35,6 +36,18 @@ class CredentialSource:
     def text(self, name: str) -> str | None:
         value = self.params.get(name)
         return str(value).strip() if value not in (None, "") else None
+
+
+def source_of(deployment: Deployment, params: Mapping[str, Any]) -> CredentialSource:
+    """A deployment that lends its credential. `params` are in the clear."""
+    return CredentialSource(
+        id=deployment.id,
+        model_name=deployment.public_name,
+        upstream_model=deployment.upstream_model,
+        params=params,
+        prices=deployment.prices,
+        is_stored=deployment.is_stored,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from ...deployments.deployment import extra_headers
+from ...security.masking import is_plain_parameter
 from ...settings.pass_through import PassThroughEndpoint
 from .clouds import bedrock_target, vertex_target
+from .ownership import fully_decoded
 from .path import Pairs, encode_path
 from .sources import CredentialSource, Target, checked_base, choose_source, first_variable, missing_credential
 
-# Headers of a configured endpoint that hold no credential, and query parameters that may hold one.
+# Headers of a configured endpoint that hold no credential.
 _PLAIN_HEADER = re.compile("accept.*|content-.*|user-agent|.*-version|.*-beta")
-_SECRET_PARAMETER = re.compile("key|auth|token|secret|sig|password|pwd|code", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,25 @@ PREFIXES: Mapping[str, Prefix] = {
 }
 
 
+def path_spellings(name: str, segments: Sequence[str]) -> list[str]:
+    """The paths of this instance that lead to the same one of a provider, fully decoded.
+
+    With every alias of the prefix, with and without the version, for Vertex AI without project and location as well:
+    a route that is denied in one spelling is denied in all. `name`: the prefix, or the path of a configured endpoint.
+    """
+    prefix = PREFIXES.get(name)
+    parts = "/".join(map(fully_decoded, segments)).split("/")
+    if prefix is None:
+        return ["/".join((name, *parts)).rstrip("/")]
+    has_version = re.fullmatch(r"v\d\w*", parts[0]) is not None
+    unversioned = parts[1:] if has_version else parts
+    forms = [parts, unversioned, [prefix.version or "v1", *unversioned]]
+    if prefix.provider == "vertex_ai" and unversioned[:1] == ["projects"] and unversioned[2:3] == ["locations"]:
+        forms.append(unversioned[4:])
+    aliases = [alias for alias, other in PREFIXES.items() if other is prefix]
+    return ["/".join(("", alias, *form)) for alias in aliases for form in forms]
+
+
 def target_of(
     name: str,
     segments: tuple[str, ...],
@@ -191,7 +211,7 @@ def configured_target(endpoint: PassThroughEndpoint, segments: tuple[str, ...], 
     merged = {**dict(target_query), **endpoint.query}
     sent_names = {name for name, _ in query}
     headers = {name.lower(): value for name, value in endpoint.headers.items()}
-    secrets = (*_credentials_in(headers), *(value for name, value in merged.items() if _SECRET_PARAMETER.search(name)))
+    secrets = (*_credentials_in(headers), *(value for name, value in merged.items() if not is_plain_parameter(name)))
     path = parts.path.rstrip("/")
     return Target(
         provider=parts.hostname or "",

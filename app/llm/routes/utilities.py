@@ -16,7 +16,6 @@ from ...protocols.json_fields import object_of
 from ...protocols.openai.media import IMAGES, MODERATIONS, RERANK, SPEECH
 from ...protocols.openai.params import params_of_mode
 from ...protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
-from ...security.masking import masked
 from ...services import services
 from ..token_count import count_tokens
 from .openai import read_body, refuse_unfit_keys
@@ -80,7 +79,7 @@ async def transform_request() -> Response:
     asked = endpoint.read(msgspec.json.encode(given), None, "application/json")
     principal = current_principal()
     deployment = _deployment(principal, asked.model)
-    sent = asked.upstream_body(deployment.upstream_model, masked(dict(deployment.defaults)))
+    sent = asked.upstream_body(deployment.upstream_model, deployment.public_defaults())
     return jsonify(
         {
             "raw_request_api_base": deployment.url(endpoint.path) if principal.can_read_all else None,

@@ -182,7 +182,15 @@ class Upstream:
     ) -> Answer:
         headers = {"Content-Type": content_type, **deployment.headers} if body is not None else deployment.headers
         try:
-            answer = await self._http.request(method, url, headers, body, timeouts, owner=deployment.connection_owner)
+            answer = await self._http.request(
+                method,
+                url,
+                headers,
+                body,
+                timeouts,
+                owner=deployment.connection_owner,
+                is_public_only=deployment.is_team_made,
+            )
         except _CONNECTION_PROBLEMS as problem:
             raise transport_error(problem, deployment) from problem
         if not 200 <= answer.status < 300:

@@ -11,12 +11,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from aiohappyeyeballs import start_connection
 
+from ...security.public_address import is_public_ip
 from ...settings.header_rules import check_sent
 from .http_connection import HttpConnection
 from .http_response import HttpResponse, Timeouts
@@ -26,9 +27,13 @@ _METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 _HAPPY_EYEBALLS_SECONDS = 0.25
 # Not quoted in a path and a query; `%` because both come encoded, or as encoded as they will be.
 _UNQUOTED = "/?%:@!$&'()*+,;=~-._[]"
-# Where a connection leads (host, port, TLS), and whose requests it serves.
-_Pool = tuple[tuple[str, int, bool], Hashable]
+# Where a connection leads (host, port, TLS, public addresses only), and whose requests it serves.
+_Pool = tuple[tuple[str, int, bool, bool], Hashable]
 _DEFAULT_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "quarterdeck"}
+
+
+class PrivateAddress(OSError):
+    """The address of a team leads into a private network, to this machine or to a cloud's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,13 @@ class RequestTarget:
     is_tls: bool
     authority: str
     path_and_query: str
+    # Whoever chose the address may reach the public Internet only.
+    is_public_only: bool = False
 
     @property
-    def server(self) -> tuple[str, int, bool]:
-        return self.host, self.port, self.is_tls
+    def server(self) -> tuple[str, int, bool, bool]:
+        """What connections are shared by: one to a private address serves nobody who may not open it."""
+        return self.host, self.port, self.is_tls, self.is_public_only
 
 
 @lru_cache(maxsize=1024)
@@ -89,8 +97,9 @@ class HttpClient:
         timeouts: Timeouts,
         *,
         owner: Hashable,
+        is_public_only: bool = False,
     ) -> HttpResponse:
-        """Send a request and wait for status and headers.
+        """Send a request and wait for status and headers. `is_public_only`: refuse to connect to a private address.
 
         `owner`: whose credential the request carries; only requests of an equal owner share a connection.
         Raises OSError when there is no connection or it breaks, TimeoutError, and ValueError for a URL or a header
@@ -98,7 +107,7 @@ class HttpClient:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeouts.total is None else loop.time() + timeouts.total
-        target = parse_url(url)
+        target = replace(parse_url(url), is_public_only=True) if is_public_only else parse_url(url)
         head = _head(method, target, headers, body)
         pool = (target.server, owner)
         connection = self._take_idle(pool) or await self._open(pool, target, timeouts.connect)
@@ -160,6 +169,9 @@ class HttpClient:
         tls = await self._tls_context() if target.is_tls else None
         async with asyncio.timeout(seconds):
             addresses = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            # The connection is made to these very addresses: the name is not asked again.
+            if target.is_public_only and not all(is_public_ip(str(address[4][0])) for address in addresses):
+                raise PrivateAddress("the name resolves to an address that is not public")
             sock = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS, interleave=1)
             try:
                 # A model may think for longer than a firewall remembers an idle connection.

@@ -36,7 +36,7 @@ async def test_answers_come_back_as_they_are_but_for_cookies(relay: LiveWorker, 
     assert "sandbox" in answer.headers["content-security-policy"]
     await send(relay, await relay.new_key(), "/openai/models", "GET")
     assert "cookie" not in upstream.requests[1].headers
-    moved = await send(relay, key, "/openai/moved", "GET")
+    moved = await send(relay, key, "/openai/models/moved", "GET")
     assert (moved.status_code, len(upstream.requests)) == (302, 3)
 
 
@@ -91,7 +91,7 @@ async def test_leaving_before_the_usage_or_not_asking_for_it_is_not_free(
 
 
 async def test_what_is_read_again_is_not_billed_again(relay: LiveWorker, upstream: ScriptedUpstream) -> None:
-    key = await relay.new_key()
+    key = await relay.new_admin_key()
     body = {"model": "gpt-4o", "usage": {"input_tokens": 10, "output_tokens": 7}}
     upstream.plan(Reply(body=body), Reply(body={**body, "background": True}))
     for _ in range(2):
@@ -118,7 +118,7 @@ async def test_unchecked_model_names_do_not_fill_the_metrics(relay: LiveWorker, 
     key = await relay.new_key()
     for number in range(3):
         upstream.plan(Reply(body={"data": []}))
-        answer = await send(relay, key, "/openai/v1/models", json={"model": f"anything-{number}"})
+        answer = await send(relay, key, "/openai/v1/models", "GET", json={"model": f"anything-{number}"})
         assert answer.status_code == 200
     metrics = await relay.http.get(f"{relay.url}/metrics", headers=relay.admin)
     assert "anything-" not in metrics.text and "/openai/{endpoint}" in metrics.text
@@ -127,7 +127,7 @@ async def test_unchecked_model_names_do_not_fill_the_metrics(relay: LiveWorker, 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "HEAD"])
 async def test_every_method_is_relayed(relay: LiveWorker, upstream: ScriptedUpstream, method: str) -> None:
     upstream.plan(Reply(raw=b"" if method == "HEAD" else b"{}"))
-    answer = await send(relay, await relay.new_key(), "/openai/v1/videos/a-1", method)
+    answer = await send(relay, await relay.new_admin_key(), "/openai/v1/videos/a-1", method)
     assert answer.status_code == 200
     assert [(request.method, request.path) for request in upstream.requests] == [(method, "/v1/videos/a-1")]
 

@@ -60,10 +60,10 @@ async def test_the_credential_is_replaced_and_none_of_the_caller_s_is_forwarded(
 @pytest.mark.parametrize(
     ("path", "arrives", "header", "value"),
     [
-        ("/openai/v1/chatkit", "/v1/chatkit", "authorization", f"Bearer {OPENAI_KEY}"),
+        ("/openai/v1/embeddings", "/v1/embeddings", "authorization", f"Bearer {OPENAI_KEY}"),
         ("/openai_passthrough/responses", "/v1/responses", "authorization", f"Bearer {OPENAI_KEY}"),
         ("/anthropic/v1/messages", "/v1/messages", "x-api-key", OTHERS["ANTHROPIC_API_KEY"]),
-        ("/azure/openai/deployments/d/x", "/openai/deployments/d/x", "api-key", OTHERS["AZURE_API_KEY"]),
+        ("/azure/openai/v1/responses", "/openai/v1/responses", "api-key", OTHERS["AZURE_API_KEY"]),
     ],
 )
 async def test_each_provider_gets_its_own_credential(
@@ -228,7 +228,8 @@ async def test_blocked_keys_routes_limits_and_budgets_hold(relay: LiveWorker, up
     assert (await send(relay, caller, "/openai/models", "GET")).status_code == 200
     bound = await relay.new_key(allowed_passthrough_routes=["/openai/*"], denied_passthrough_routes=["/openai/v2/*"])
     found = [
-        (await send(relay, bound, f"/{path}/models", "GET")).status_code for path in ("openai", "openai/v2", "azure")
+        (await send(relay, bound, f"/{path}/models", "GET")).status_code
+        for path in ("openai", "openai/v2", "azure/openai")
     ]
     assert found == [200, 403, 403]
     limited = await relay.new_key(rpm_limit=1)

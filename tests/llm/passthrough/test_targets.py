@@ -145,4 +145,4 @@ def test_the_headers_of_a_configured_endpoint_are_its_secrets() -> None:
 def test_a_credential_is_a_secret_whatever_it_is_called() -> None:
     row = {"path": "/x", "target": "https://a.example?sig=one&lang=en", "headers": {"X-Functions": "two"}}
     target = configured_target(read_endpoint({**row, "default_query_params": {"API_KEY": "three"}}), (), [])
-    assert target.secrets == ("two", "one", "three")
+    assert target.secrets == ("two", "one", "en", "three")

@@ -45,7 +45,7 @@ def test_a_url_says_where_to_go_and_what_to_ask_for(
     url: str, server: tuple[str, int, bool], authority: str, path_and_query: str
 ) -> None:
     parsed = parse_url(url)
-    assert (parsed.server, parsed.authority, parsed.path_and_query) == (server, authority, path_and_query)
+    assert (parsed.server[:3], parsed.authority, parsed.path_and_query) == (server, authority, path_and_query)
 
 
 @pytest.mark.parametrize("url", ["ftp://a/", "a/b", "http:///v1", "http://a:99999/", "file:///etc/passwd"])
