@@ -22,6 +22,7 @@ admin/instance/route_list.py       admin/test_dashboard_calls.py         /routes
 admin/instance/site_images.py      admin/settings/test_dashboard.py      /get_favicon
 admin/instance/unsupported.py      admin/test_dashboard_calls.py         /get/latest_release_info
 admin/keys/fields.py               web/test_fields.py                    key_columns
+admin/keys/grants.py               security/test_grants.py               OfNewKeys
 admin/models/access_groups.py      admin/models/test_model_access_groups.py  /v1/unified_access_group
 admin/models/rows.py               admin/models/test_routes.py           token_uri
 admin/organizations/access.py      admin/organizations/test_routes.py    litellm_budget_table

@@ -79,6 +79,7 @@ T POST /key/generate {"team_id": "crew", "user_id": "A"} 400
 T POST /team/crew/member/U/reset_spend {"reset_to": 0, "team_id": "acme-team"} 200 404
 O PATCH /organization/update {"organization_id": "rival", "organization_alias": "mine"}
 O POST /organization/member_add {"organization_id": "rival", "member": {"user_id": "O", "role": "org_admin"}}
+O POST /organization/member_add {"organization_id": "acme", "member": {"user_id": "I", "role": "internal_user"}}
 O PATCH /organization/member_update {"organization_id": "rival", "user_id": "O", "role": "org_admin"}
 O DELETE /organization/member_delete {"organization_id": "rival", "user_id": "O"}
 O GET /organization/info {"organization_id": "rival"}
@@ -130,7 +131,7 @@ T POST /key/generate {"team_id": "crew"}
 T GET /team/crew/callback {}
 O PATCH /organization/update {"organization_id": "acme", "organization_alias": "Acme"}
 O GET /organization/info {"organization_id": "acme"}
-O POST /organization/member_add {"organization_id": "acme", "member": {"user_id": "I", "role": "internal_user"}}
+O POST /organization/member_add {"organization_id": "acme", "member": {"user_id": "newcomer", "role": "internal_user"}}
 O POST /team/new {"team_id": "acme-2", "organization_id": "acme"}
 O POST /team/update {"team_id": "acme-2", "team_alias": "Second"}
 O POST /team/delete {"team_ids": ["acme-2"]}

@@ -22,6 +22,7 @@ from ..changes import VERSION, change_row, expected_version, row_written, transa
 from .access import KeyAccess, check_may_set, limited_to_calls, refused
 from .changes import change_key, check_unused, custom_secret, find_key, key_answer, need_key
 from .fields import CHANGED_KEY
+from .grants import check_may_learn_secret, guarded_version, tightened
 from .policy import refuse_custom_secret, within_ceilings
 from .routes import refuse_session
 
@@ -62,8 +63,11 @@ async def _regenerated(given: str, sent: dict[str, Any]) -> Answer:
     secret = custom_secret(chosen, "new_key") if chosen else new_virtual_key()
     await check_may_set(principal, sent, key)
     fields = limited_to_calls(principal, within_ceilings(sent), key, shows_secret=True)
+    await check_may_learn_secret(principal, key)
+    fields = await tightened(principal, fields, key)
     fields.pop("version", None)
-    key = await _with_new_secret(key, secret, fields, principal, grace=grace, version=expected_version(sent))
+    version = guarded_version(principal, sent, key)
+    key = await _with_new_secret(key, secret, fields, principal, grace=grace, version=version)
     return {**key_answer(key, secret), "duration": sent.get("duration")}
 
 
@@ -135,8 +139,9 @@ async def reset_spend(key: str) -> Answer:
     await services().ledger.flush()
     row = await need_key(key)
     refuse_session(row)
-    if not await KeyAccess(principal).administers(row):
-        raise refused("Only an admin of this instance or of the key's team may reset its spend")
+    access = KeyAccess(principal)
+    if not await access.administers(row) or (access.owns(row) and not principal.is_admin):
+        raise refused("Only an admin of this instance or of the key's team may reset its spend, not its owner")
     if sent["reset_to"] > row.spend:
         raise bad_request(f"reset_to ({sent['reset_to']}) must not be above the key's spend ({row.spend})", "reset_to")
     previous = row.spend

@@ -31,8 +31,9 @@ from ...web.fields import (
 )
 from ..changes import VERSION, expected_version, transaction
 from .access import KeyAccess, check_may_set, check_permission, is_team_admin, limited_to_calls, refused
-from .changes import block_key, change_key, delete_keys, find_key, issue_key, key_answer, need_key
+from .changes import block_key, change_key, delete_keys, find_key, key_answer, need_key
 from .fields import CHANGED_KEY, NEW_KEY
+from .grants import guarded_version, issue_within, tightened, write_own_spend
 from .policy import ruled_new_key, within_ceilings
 
 blueprint = Blueprint("admin_keys", __name__)
@@ -48,15 +49,17 @@ _SERVICE_ACCOUNT = "/key/service-account/generate"
 @takes(body=NEW_KEY)
 async def generate_key() -> Answer:
     principal = current_principal()
-    sent = await ruled_new_key(principal, await read_body())
+    named = await read_body()
+    sent = await ruled_new_key(principal, named)
     if not principal.is_admin and not await is_team_admin(principal, sent.get("team_id")):
         sent["user_id"] = sent.get("user_id") or principal.user_id
     await check_may_set(principal, sent)
-    return await _issued(sent, principal)
+    return await _issued(sent, principal, named)
 
 
-async def _issued(sent: dict[str, Any], principal: Principal) -> Answer:
-    key, secret = await issue_key(limited_to_calls(principal, sent), principal)
+async def _issued(sent: dict[str, Any], principal: Principal, named: Mapping[str, Any]) -> Answer:
+    await write_own_spend(principal)
+    key, secret = await issue_within(principal, sent, named=named)
     return {**key_answer(key, secret), "duration": sent.get("duration")}
 
 
@@ -65,18 +68,17 @@ async def _issued(sent: dict[str, Any], principal: Principal) -> Answer:
 async def generate_service_account_key() -> Answer:
     """A key of a team and of nobody in it: it stays when people leave."""
     principal = current_principal()
-    sent = await read_body()
-    if not sent.get("team_id"):
+    named = await read_body()
+    if not named.get("team_id"):
         raise PlainDenial(
             "team_id is required for service account keys. Please specify `team_id` in the request body.", status=400
         )
-    sent = await ruled_new_key(principal, sent)
+    sent = await ruled_new_key(principal, named)
     sent.pop("user_id", None)
     await check_may_set(principal, sent, route=_SERVICE_ACCOUNT)
     account = sent.get("key_alias") or str(uuid.uuid4())
-    return await _issued(
-        {**sent, "metadata": {**(sent.get("metadata") or {}), "service_account_id": account}}, principal
-    )
+    metadata = {**(sent.get("metadata") or {}), "service_account_id": account}
+    return await _issued({**sent, "metadata": metadata}, principal, named)
 
 
 @blueprint.post("/key/update")
@@ -87,11 +89,16 @@ async def update_key() -> Answer:
     given = sent.pop("key", None)
     key = await need_key(given) if given else await _key_by_alias(sent.pop("key_alias", None))
     await KeyAccess(principal).check_may_change([key], action="change", route="/key/update")
+    key = await _changed(key, sent, principal, version=guarded_version(principal, sent, key))
+    return {**key.to_json(), "key": given or key.token}
+
+
+async def _changed(key: VirtualKey, sent: dict[str, Any], principal: Principal, *, version: int | None) -> VirtualKey:
+    """Write what the caller may write. Raises 400, 403, 404 and 409."""
     refuse_session(key)
     await check_may_set(principal, sent, key)
-    fields = limited_to_calls(principal, sent, key)
-    key = await change_key(key, fields, principal, version=expected_version(sent))
-    return {**key.to_json(), "key": given or key.token}
+    fields = await tightened(principal, limited_to_calls(principal, sent, key), key)
+    return await change_key(key, fields, principal, version=version)
 
 
 def refuse_session(key: VirtualKey) -> None:
@@ -153,6 +160,8 @@ async def _set_blocked(route: str, *, is_blocked: bool) -> Answer:
     sent = await read_body()
     key = await need_key(sent["key"])
     access = KeyAccess(principal)
+    if access.owns(key) and not is_blocked and not principal.is_admin:
+        raise refused("Nobody but a proxy admin unblocks a key of their own")
     if not await access.administers(key):
         role = await access.in_team(key.team_id)
         if not role.is_member:
@@ -243,7 +252,4 @@ async def update_keys() -> Answer:
 async def _updated(item: Mapping[str, Any], principal: Principal) -> Answer:
     sent = within_ceilings(read_fields(item, _ITEM))
     key = await need_key(sent.pop("key"))
-    refuse_session(key)
-    await check_may_set(principal, sent, key)
-    version = expected_version({"version": sent["version"]}) if sent.get("version") else None
-    return (await change_key(key, sent, principal, version=version)).to_json()
+    return (await _changed(key, sent, principal, version=sent.get("version"))).to_json()

@@ -17,7 +17,7 @@ from ...web.fields import Table, bad_request, email, identifier, money, one_of, 
 from ..audit.trail import BUDGETS, ORGANIZATIONS, USERS, record_change
 from ..changes import change_row, create_row, delete_row, delete_rows, save_row, transaction
 from ..teams.members import shown_user
-from ..users.access import refuse_reserved_id
+from ..users.access import is_home, refuse_reserved_id
 from .access import check_may_administer, membership_json, need_organization_row, organization_rows
 from .routes import OWN_BUDGET
 
@@ -74,7 +74,11 @@ def _check_members(members: list[Answer]) -> None:
 
 
 async def _user_of(member: Mapping[str, Any], organization_id: str, principal: Principal) -> User:
-    """The user, created when there is none. Raises 403 for an admin of the instance, whom only its admins may add."""
+    """The user, created when there is none. Raises 403 for somebody whom only an admin of the instance may add.
+
+    Who is here already has not asked to be in the organization, and its admins see and bound whoever is in it. They
+    bring in new people, who are invited, and back those who were made for it.
+    """
     user_id, address = member.get("user_id"), member.get("user_email")
     user = await User.get_or_none(user_id=user_id) if user_id else await User.get_or_none(user_email=address)
     if user is None:
@@ -82,6 +86,8 @@ async def _user_of(member: Mapping[str, Any], organization_id: str, principal: P
         return await _created(user_id or str(uuid.uuid4()), address, member.get("role"), organization_id)
     if not principal.is_admin and user.user_role in READERS:
         raise Forbidden("Only a proxy admin may add an admin or admin viewer of the instance", param="member")
+    if not principal.is_admin and not is_home(principal, user):
+        raise Forbidden("Only a proxy admin may add a user who was not made for this organization", param="member")
     return user
 
 

@@ -17,6 +17,8 @@ _LOW_ROLES = (None, Role.INTERNAL_USER.value, Role.INTERNAL_USER_VIEWER.value)
 # With one of these somebody could sign in as the user, and be them in other places too.
 _IDENTITY = ("password", "user_email", "sso_user_id")
 _WRITES_FOR_ALL = ("permissions", "blocked")
+# What admins of an organization see of a member who was not made for it.
+_PUBLIC = ("user_id", "user_email", "user_alias", "user_role", "version")
 
 
 async def organizations_of(user_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
@@ -61,8 +63,11 @@ async def check_may_change_users(principal: Principal, users: Iterable[User], se
             raise refused("Nobody but a proxy admin changes their own limits", param="user_id")
         homes = {row["organization_id"] for row in memberships[user.user_id]}
         # An organization may take in anybody, which must not make them its admins' to change or delete.
-        is_ours = user.organization_id in principal.organizations
-        if not is_ours or not homes <= set(principal.organizations) or user.user_role not in _LOW_ROLES:
+        if (
+            not is_home(principal, user)
+            or not homes <= set(principal.organizations)
+            or user.user_role not in _LOW_ROLES
+        ):
             raise refused("Only users of an organization that you administer can be changed or deleted")
 
 
@@ -91,6 +96,19 @@ def sees_all_of(principal: Principal, user_id: str) -> bool:
     return principal.can_read_all or user_id == principal.user_id
 
 
+def is_home(principal: Principal, user: User) -> bool:
+    """Whether a user was made for an organization that the caller administers."""
+    return user.organization_id is not None and user.organization_id in principal.organizations
+
+
+def seen_user(principal: Principal, user: User) -> dict[str, Any]:
+    """A user's row as far as the caller may see it: of others' people who they are, all else as of a new user."""
+    row = user.to_json()
+    if sees_all_of(principal, user.user_id) or is_home(principal, user):
+        return row
+    return {**User(user_id=user.user_id).to_json(), **{name: row[name] for name in _PUBLIC}}
+
+
 def seen_teams(principal: Principal, user_id: str) -> Q:
     """The condition of the teams of a user that the caller may see."""
     return Q() if sees_all_of(principal, user_id) else Q(organization_id__in=principal.organizations)
@@ -104,7 +122,7 @@ def seen_keys(principal: Principal, user: User, team_ids: Iterable[str]) -> Q:
     if sees_all_of(principal, user.user_id):
         return Q()
     condition = Q(team_id__in=list(team_ids)) | Q(organization_id__in=principal.organizations)
-    if user.organization_id in principal.organizations:
+    if is_home(principal, user):
         condition |= Q(team_id__isnull=True, organization_id__isnull=True)
     return condition
 

@@ -16,8 +16,8 @@ from ...services import services
 from ...web.fields import bad_request, read_fields
 from ..audit.trail import USERS, record_change
 from ..changes import create_row, transaction
-from ..keys.access import limited_to_calls
-from ..keys.changes import issue_key, key_answer
+from ..keys.changes import key_answer
+from ..keys.grants import issue_within, write_own_spend
 from ..keys.policy import within_ceilings
 from ..settings.sections import read_section
 from ..teams.rows import MEMBER_BUDGET
@@ -53,6 +53,7 @@ async def create_user(sent: Mapping[str, Any], organizations: list[str], princip
     team_ids = [team["team_id"] for team in teams]
     await _check_teams([*team_ids, *filter(None, [sent.get("team_id")])])
     await _check_organizations(organizations)
+    await write_own_spend(principal)
     async with transaction():
         # The first organization is the one that a user is made for, whose admins may change and delete them.
         home = {"organization_id": organizations[0]} if organizations else {}
@@ -111,6 +112,5 @@ async def _first_key(sent: Mapping[str, Any], user: User, principal: Principal) 
         return {"key": "", "token": None, "token_id": None, "key_name": None, "expires": None}
     fields = {name: sent[name] for name in OF_KEY if name in sent}
     fields = within_ceilings({**fields, "user_id": user.user_id, "models": user.models}, is_new=True)
-    fields = limited_to_calls(principal, fields)
-    key, secret = await issue_key(fields, principal)
+    key, secret = await issue_within(principal, fields, named=sent)
     return key_answer(key, secret)

@@ -16,7 +16,7 @@ from ...models import OrganizationMembership, Team, TeamMembership, User, Virtua
 from ...web.fields import Table, identifier, listed, read_query, takes, text
 from ..keys.access import administered_teams
 from ..paging import order_of, page_field, read_capped_page, rows_of, size_field
-from .access import organizations_of, seen_memberships
+from .access import is_home, organizations_of, seen_memberships, seen_user
 
 blueprint = Blueprint("admin_user_list", __name__)
 
@@ -84,6 +84,10 @@ def _query(params: dict[str, Any]) -> QuerySet[Any]:
     for parameter, column in (("user_ids", "user_id"), ("sso_user_ids", "sso_user_id")):
         if params[parameter]:
             query = query.filter(**{f"{column}__in": params[parameter]})
+    principal = current_principal()
+    if params["sso_user_ids"] and not principal.can_read_all:
+        # Of others' people it is not theirs to see, so not theirs to guess.
+        query = query.filter(organization_id__in=principal.organizations)
     if params["team"]:
         members = TeamMembership.filter(team_id=params["team"])
         query = query.filter(user_id__in=Subquery(members.values("user_id")))
@@ -112,7 +116,7 @@ async def _shown(users: Sequence[User]) -> list[Answer]:
     principal = current_principal()
     user_ids = [user.user_id for user in users]
     counts = (
-        VirtualKey.filter(VirtualKey.not_of_sessions(), user_id__in=user_ids)
+        VirtualKey.filter(VirtualKey.not_of_sessions(), _seen_keys(principal, users), user_id__in=user_ids)
         .annotate(count=Count("token"))
         .group_by("user_id")
         .values("user_id", "count")
@@ -122,13 +126,26 @@ async def _shown(users: Sequence[User]) -> list[Answer]:
     organizations = await organizations_of(user_ids)
     return [
         {
-            **user.to_json(),
+            **seen_user(principal, user),
             "teams": teams.get(user.user_id, []),
             "organization_memberships": seen_memberships(principal, user.user_id, organizations[user.user_id]),
             "key_count": keys.get(user.user_id, 0),
         }
         for user in users
     ]
+
+
+def _seen_keys(principal: Principal, users: Sequence[User]) -> Q:
+    """The condition of the keys that count: of people who were not made for the caller's organization, its own."""
+    if principal.can_read_all:
+        return Q()
+    own = Team.filter(organization_id__in=principal.organizations)
+    home = [user.user_id for user in users if is_home(principal, user) or user.user_id == principal.user_id]
+    return (
+        Q(user_id__in=home)
+        | Q(organization_id__in=principal.organizations)
+        | Q(team_id__in=Subquery(own.values("team_id")))
+    )
 
 
 @blueprint.get("/user/filter/ui")

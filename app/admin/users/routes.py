@@ -43,6 +43,7 @@ from .access import (
     seen_keys,
     seen_memberships,
     seen_teams,
+    seen_user,
 )
 from .creation import check_email, create_user, organizations_in, with_user_defaults
 from .fields import CHANGED_USER, NEW_USER, ROLES, user_columns
@@ -187,7 +188,7 @@ async def user_info() -> Answer:
     keys = await VirtualKey.filter(seen, user_id=user_id).order_by("-created_at").limit(_MAX_KEYS)
     return {
         "user_id": user_id,
-        "user_info": {**user.to_json(), **await _memberships(user), "teams": list(aliases)},
+        "user_info": {**seen_user(current_principal(), user), **await _memberships(user), "teams": list(aliases)},
         "keys": [{**key.to_json(), "team_alias": aliases.get(key.team_id or "")} for key in keys],
         "teams": [team_json(team) for team in teams],
     }
@@ -206,7 +207,7 @@ async def user_info_flat() -> Answer:
     if user is None:
         raise PlainDenial(f"User not found: {user_id}", status=404)
     teams = [team.team_id for team in await _teams_of(user.user_id)]
-    return {**user.to_json(), **await _memberships(user), "teams": teams}
+    return {**seen_user(current_principal(), user), **await _memberships(user), "teams": teams}
 
 
 # ---- many in one call ------------------------------------------------------------------------------------------------

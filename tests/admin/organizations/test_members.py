@@ -63,8 +63,10 @@ async def test_admins_of_an_organization_manage_its_members_only(admin: Caller, 
     await new_organization(admin)
     await new_organization(admin, "other")
     olga = await organization_admin(admin)
-    added = await olga.post(_ADD, organization_id="acme", member={"user_id": "alice", "role": "org_admin"})
+    new = {"user_id": "u0", "role": "org_admin"}
+    added = await olga.post(_ADD, organization_id="acme", member=new)
     assert added.status_code == 200
+    assert (await olga.post(_ADD, organization_id="acme", member={"user_id": "alice"})).status_code == 403
     assert set(added.json()["updated_users"][0]) == {"user_id", "user_email", "user_alias"}
     assert (await olga.post(_ADD, organization_id="other", member={"user_id": "alice"})).status_code == 403
     assert (await olga.post(_ADD, organization_id="acme", member={"user_id": "vera"})).status_code == 403

@@ -85,9 +85,10 @@ async def test_they_change_and_delete_users_of_theirs(admin: Caller, olga: Calle
     assert (await olga.post("/user/delete", user_ids=["ben"])).json() == 1
 
 
-async def test_whom_they_merely_took_in_is_not_theirs(admin: Caller, olga: Caller, bob: Caller) -> None:
+async def test_whom_others_took_in_is_not_theirs(admin: Caller, olga: Caller, bob: Caller) -> None:
     member = {"role": "internal_user", "user_id": "bob"}
-    assert (await olga.post("/organization/member_add", organization_id="acme", member=member)).status_code == 200
+    assert (await olga.post("/organization/member_add", organization_id="acme", member=member)).status_code == 403
+    assert (await admin.post("/organization/member_add", organization_id="acme", member=member)).status_code == 200
     assert (await olga.post("/user/update", user_id="bob", max_budget=9)).status_code == 403
     assert (await olga.post("/user/delete", user_ids=["bob"])).status_code == 403
 
