@@ -39,8 +39,7 @@ _MIN_CREDENTIAL_LENGTH = 8
 class Deployment:
     """One provider target behind a model name. Seconds for times, USD per token for prices.
 
-    `is_team_made`: an admin of its team made it, so neither its prices nor its usage may bill others, and it
-    is called at public addresses only.
+    `is_team_made`: an admin of its team made it. It bills nobody else, and is called at public addresses only.
     """
 
     id: str

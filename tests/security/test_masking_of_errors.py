@@ -57,7 +57,7 @@ def endpoint(**change: Any) -> dict[str, Any]:
         ({"auth": "os.environ/HIDDEN"}, "auth is not a yes or no"),
         ({"timeout": "os.environ/HIDDEN"}, "timeout is not a number"),
         ({"methods": ["os.environ/HIDDEN"]}, "methods is not a list"),
-        ({"headers": {"Authorization": "os.environ/LINES"}}, "a header would not be one line"),
+        ({"headers": {"Authorization": "os.environ/LINES"}}, "to a value that would not be one line"),
         ({"headers": "os.environ/HIDDEN"}, "headers is not a mapping"),
         ({"cost_per_request": "os.environ/HIDDEN"}, "cost_per_request is not an amount"),
     ],
