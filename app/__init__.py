@@ -52,7 +52,7 @@ from .storage.database import DATABASE_AWAY, Database
 from .web.cross_origin import answer_origin
 from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from .web.forwarded import behind_proxies
-from .web.request_body import DrainingRequest, wait_until_sent
+from .web.request_body import AdmittedHTTPConnection, DrainingRequest, refuse_body, wait_until_sent
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +65,7 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     app = Quart(__name__, static_folder=None, template_folder="../templates")
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
     app.request_class = DrainingRequest
+    app.asgi_http_class = AdmittedHTTPConnection
     app.json.sort_keys = False  # type: ignore[attr-defined]
     services, upstream = _build_services(app, settings, base or settings)
     app.extensions[EXTENSION] = services
@@ -98,6 +99,7 @@ def _mount_routes(app: Quart, services: Services, settings: Settings) -> Accesse
     )
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
+    app.after_request(_let_client_finish)
     if "llm" not in closed_groups(settings):
         serve_configured_endpoints(app)
     return accesses
@@ -201,7 +203,7 @@ def _add_error_handlers(app: Quart) -> None:
 
 async def _render(problem: Exception) -> Response:
     error = to_gateway_error(problem, request.path)
-    await wait_until_sent(request)
+    refuse_body(request)
     response = jsonify(error_body(error, request.path))
     response.status_code = error.status
     response.headers.extend(error.headers)
@@ -211,4 +213,9 @@ async def _render(problem: Exception) -> Response:
 async def _add_security_headers(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    return response
+
+
+async def _let_client_finish(response: Response) -> Response:
+    await wait_until_sent(request)
     return response
