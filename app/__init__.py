@@ -52,7 +52,8 @@ from .storage.database import DATABASE_AWAY, Database
 from .web.cross_origin import answer_origin
 from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from .web.forwarded import behind_proxies
-from .web.request_body import DrainingRequest, wait_until_sent
+from .web.request_body import AdmittedHTTPConnection, DrainingRequest, refuse_body, wait_until_sent
+from .web.upgrades import refuse_websockets
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ def create_app(settings: Settings, base: Settings | None = None) -> Quart:
     app = Quart(__name__, static_folder=None, template_folder="../templates")
     app.config["MAX_CONTENT_LENGTH"] = int(settings.max_request_size_mb * 1024 * 1024)
     app.request_class = DrainingRequest
+    app.asgi_http_class = AdmittedHTTPConnection
     app.json.sort_keys = False  # type: ignore[attr-defined]
     services, upstream = _build_services(app, settings, base or settings)
     app.extensions[EXTENSION] = services
@@ -98,19 +100,20 @@ def _mount_routes(app: Quart, services: Services, settings: Settings) -> Accesse
     )
     _add_error_handlers(app)
     app.after_request(_add_security_headers)
+    app.after_request(_let_client_finish)
     if "llm" not in closed_groups(settings):
         serve_configured_endpoints(app)
     return accesses
 
 
 def _with_middleware(app: Quart, services: Services, accesses: Accesses, settings: Settings) -> ASGIApp:
-    """The app as servers call it, from the outside in: the database, the addresses behind proxies, the fast path."""
+    """The app as servers call it, from the outside in: upgrades, database, addresses behind proxies, fast path."""
     serves_fast_path = settings.serves_fast_path and "llm" not in closed_groups(settings)
     shares_with_origins = settings.control_plane_origin is not None
     inner: ASGIApp = app.asgi_app
     inner = FastPath(app, services, accesses, shares_with_origins=shares_with_origins) if serves_fast_path else inner
     inner = behind_proxies(inner, settings.trusted_proxy_ranges) if settings.trusted_proxy_ranges else inner
-    return services.database.bind(inner)
+    return refuse_websockets(services.database.bind(inner))
 
 
 def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Services, Upstream]:
@@ -201,7 +204,7 @@ def _add_error_handlers(app: Quart) -> None:
 
 async def _render(problem: Exception) -> Response:
     error = to_gateway_error(problem, request.path)
-    await wait_until_sent(request)
+    refuse_body(request)
     response = jsonify(error_body(error, request.path))
     response.status_code = error.status
     response.headers.extend(error.headers)
@@ -211,4 +214,9 @@ async def _render(problem: Exception) -> Response:
 async def _add_security_headers(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    return response
+
+
+async def _let_client_finish(response: Response) -> Response:
+    await wait_until_sent(request)
     return response

@@ -14,6 +14,7 @@ from quart import Quart, g, request
 from ..errors import Forbidden, InvalidRequest, PlainDenial, Unauthenticated
 from ..logs import bind_request
 from ..services import Services, services
+from ..web.request_body import CONSOLE_BODY_BYTES, PUBLIC_BODY_BYTES, admit_body
 from .key_directory import MASTER_KEY_HASH
 from .policy import GROUP_ACCESS, ROUTES, Access, Refusal
 from .principal import Principal, key_from
@@ -46,7 +47,7 @@ def access_of_routes(app: Quart, route_groups: Mapping[str, str]) -> dict[tuple[
 
 
 def guard(app: Quart, accesses: Mapping[tuple[str, str], Access | str]) -> None:
-    """Check every request to a known route before its view runs."""
+    """Check every request to a known route before its view runs, and before its body is read."""
 
     @app.before_request
     async def admit() -> None:
@@ -60,6 +61,9 @@ def guard(app: Quart, accesses: Mapping[tuple[str, str], Access | str]) -> None:
             bind_request(str(uuid.uuid4()))
         if isinstance(access, Access) and not access.is_public:
             g.principal = await _admitted(access)
+            admit_body(request)
+        else:
+            admit_body(request, CONSOLE_BODY_BYTES if isinstance(access, str) else PUBLIC_BODY_BYTES)
 
 
 async def _admitted(access: Access) -> Principal:

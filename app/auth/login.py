@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,7 +65,7 @@ async def form_login() -> Response:
     try:
         token = await _sign_in(form.get("username", ""), form.get("password", ""))
     except TooManyRequests as refusal:
-        page = "<!doctype html><title>Sign in</title><p>Too many failed sign-in attempts. Try again later.</p>"
+        page = f"<!doctype html><title>Sign in</title><p>{refusal.message}</p>"
         return Response(page, status=429, headers=refusal.headers, content_type="text/html; charset=utf-8")
     return _with_cookie(redirect(_landing(), 303), token)
 
@@ -81,7 +82,7 @@ async def start_worker_login() -> Response:
     """A right password earns a code, not a session. `code_challenge` (ours, RFC 7636 S256) binds it to who asked."""
     _refuse_without_control_plane()
     body = await _json_object()
-    token = await _sign_in(_field(body, "username"), _field(body, "password"))
+    token = await _sign_in(_field(body, "username"), _field(body, "password"), via_console=True)
     payload = {"token": token, "redirect_url": _landing(), "challenge": _field(body, "code_challenge") or None}
     return jsonify({"code": await services().login_codes.issue(payload), "expires_in": LIFETIME_SECONDS})
 
@@ -125,29 +126,38 @@ def _verifies(payload: dict[str, Any], verifier: str) -> bool:
     return challenge is None or same_secret(pkce_challenge(verifier), challenge)
 
 
-async def _sign_in(username: str, password: str) -> str:
+async def _sign_in(username: str, password: str, *, via_console: bool = False) -> str:
     """A session token for the right name and password. Raises 401 or, for a throttled caller, 429."""
-    address = request.remote_addr
-    async with services().login_throttle.turn(address, username):
-        await services().login_throttle.refuse_blocked(address, username)
-        user = await _user_of(username, password)
-        if user is None:
-            await services().login_throttle.count_failure(address, username)
-            raise Unauthenticated(
-                "Invalid credentials used to access UI. Check the user name and the password.",
-                param="invalid_credentials",
-            )
-        await services().login_throttle.forget(address, username)
-    return await open_session(user)
+    address, throttle = request.remote_addr, services().login_throttle
+    is_admin = _is_built_in_admin(username, password)
+    # Who proves to be the admin without a thread of its own need not queue for one.
+    with nullcontext() if is_admin else throttle.place(address):
+        async with throttle.turn(address, username):
+            await throttle.refuse_blocked(address, username, via_console=via_console)
+            user = await _built_in_admin() if is_admin else await _user_of(username, password)
+            if user is None:
+                await throttle.count_failure(address, username, via_console=via_console)
+                raise Unauthenticated(
+                    "Invalid credentials used to access UI. Check the user name and the password.",
+                    param="invalid_credentials",
+                )
+            await throttle.forget(address, username)
+        return await open_session(user)
+
+
+def _is_built_in_admin(username: str, password: str) -> bool:
+    settings = services().settings
+    is_right = same_secret(username, settings.ui_username) & same_secret(password, settings.admin_password)
+    return is_right and not settings.disable_env_credential_login
+
+
+async def _built_in_admin() -> User:
+    user, _ = await User.update_or_create(defaults={"user_role": Role.PROXY_ADMIN.value}, user_id=ADMIN_USER_ID)
+    return user
 
 
 async def _user_of(username: str, password: str) -> User | None:
-    """The user behind right credentials: the built-in admin, or a row with a password."""
-    settings = services().settings
-    is_admin = same_secret(username, settings.ui_username) & same_secret(password, settings.admin_password)
-    if is_admin and not settings.disable_env_credential_login:
-        user, _ = await User.update_or_create(defaults={"user_role": Role.PROXY_ADMIN.value}, user_id=ADMIN_USER_ID)
-        return user
+    """The user of a row with this password."""
     email = username.lower()
     # No row has such a name, and a database would not even take the question.
     is_possible = 0 < len(email) <= 255 and "\x00" not in email

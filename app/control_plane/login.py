@@ -57,15 +57,16 @@ async def _sign_in_at(worker: Worker, username: str, password: str) -> Credentia
     """One guess of this person at a time, so that many at once are counted too. Raises TooManyRequests, WorkerError."""
     person, address = f"{worker.worker_id} {username}", request.remote_addr
     throttle = services().console_throttle
-    async with throttle.turn(address, person):
-        await throttle.refuse_blocked(address, person)
-        try:
-            credential = await open_client(worker).login(username, password)
-        except WorkerRefused as error:
-            if error.status == 401:
-                await throttle.count_failure(address, person)
-            raise
-        await throttle.forget(address, person)
+    with throttle.place(address):
+        async with throttle.turn(address, person):
+            await throttle.refuse_blocked(address, person)
+            try:
+                credential = await open_client(worker).login(username, password)
+            except WorkerRefused as error:
+                if error.status == 401:
+                    await throttle.count_failure(address, person)
+                raise
+            await throttle.forget(address, person)
     return credential
 
 
@@ -101,7 +102,11 @@ async def _refused(error: WorkerRefused, form_values: dict[str, str]) -> Respons
 
 
 async def _too_many(worker: Worker, seconds: int, form_values: dict[str, str]) -> Response:
-    problem = f"Too many failed sign-ins at {worker.name}. Try again in {-(-seconds // 60)} min."
+    problem = (
+        f"Too many sign-ins at {worker.name} at once. Try again in a moment."
+        if seconds < 10
+        else f"Too many failed sign-ins at {worker.name}. Try again in {-(-seconds // 60)} min."
+    )
     response = await _login_page(status=429, problem=problem, **form_values)
     response.headers["Retry-After"] = str(seconds)
     return response

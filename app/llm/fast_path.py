@@ -24,7 +24,7 @@ from ..protocols.dialect import Endpoint
 from ..protocols.openai.request import CHAT, COMPLETIONS, EMBEDDINGS
 from ..services import Services
 from ..web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
-from ..web.request_body import DRAIN_SECONDS
+from ..web.request_body import DRAIN_BYTES, DRAIN_SECONDS
 from .call import EVENT_STREAM, Reply, add_call_headers, read_call
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -200,10 +200,11 @@ class ClientConnection:
 
     async def wait_until_sent(self) -> None:
         """Read what is left of a body that nobody wants, within bounds: a server closes on unread data."""
+        dropped_bytes = 0
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._is_sent:
-                    await self._next_piece()
+                while not self._is_sent and dropped_bytes <= DRAIN_BYTES:
+                    dropped_bytes += len(await self._next_piece())
         except TimeoutError:
             return
 

@@ -10,6 +10,7 @@ from .. import create_app
 from ..logs import configure_logging
 from ..settings import Settings, load_exported_settings
 from ..storage.stored_settings import with_stored_overrides
+from .upgrades import ignore_h2c_upgrades
 
 
 def create() -> Quart:
@@ -24,6 +25,7 @@ def build(settings: Settings) -> Quart:
 
     Needs a database that is prepared. Raises SettingsError for a deployment that cannot work.
     """
+    ignore_h2c_upgrades()
     app = create_app(with_stored_overrides(settings), base=settings)
     spare_what_stays()
     return app

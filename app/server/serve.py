@@ -29,6 +29,7 @@ from ..services import EXTENSION
 from ..settings import Settings, export_settings, load_database_settings, load_settings
 from ..settings.config_file import SettingsError
 from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
+from ..storage.private_files import keep_state_private
 from ..version import VERSION
 from .asgi import build, create, spare_what_stays
 
@@ -60,6 +61,7 @@ def serve(options: ServeOptions) -> int:
     _refuse_busy_port(settings)
     _allow_many_files()
     DeploymentCatalog(settings, Database(settings))  # refuses what cannot work, before anything is written
+    _keep_state_private(settings)
     _in_a_child(lambda: asyncio.run(_prepare_database(settings)))
     TotalsFiles(settings).clear()
     print(describe(settings), flush=True)
@@ -82,6 +84,14 @@ def serve(options: ServeOptions) -> int:
         return hypercorn.run.run(config)
     asyncio.run(_serve(build(settings), config))
     return 0
+
+
+def _keep_state_private(settings: Settings) -> None:
+    try:
+        keep_state_private(settings.state_dir)
+    except OSError as problem:
+        # Who writes there says so as well, and an instance goes on without its journal.
+        log.warning("state directory unusable", path=str(settings.state_dir), reason=problem.strerror)
 
 
 async def _serve(app: Quart, config: hypercorn.config.Config) -> None:

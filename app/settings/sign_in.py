@@ -62,7 +62,7 @@ class SignInSettings:
     )
     trusted_proxy_ranges: tuple[Network, ...] | None = setting(
         "Reverse proxies whose X-Forwarded-For is believed, as `[10.0.0.0/8]`; `[]`: clients connect directly. "
-        "Declared, sign-in counts failures per address as well.",
+        "Sign-in counts failures per address as well: per public address, and per any once this is declared.",
         network_ranges,
         yaml="general_settings.trusted_proxy_ranges",
     )

@@ -28,6 +28,7 @@ from tortoise.transactions import in_transaction
 
 from ..settings import Settings
 from ..settings.config_file import SettingsError
+from .private_files import create_private
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ class Database:
         """Load the models; connections are made when they are first needed."""
         if self.is_sqlite:
             path = sqlite_path(self.url)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_private(path)
             # A file that cannot be opened raises here, and not in a thread of the driver.
             sqlite3.connect(path).close()
         with self.active():

@@ -356,9 +356,9 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_secure_over_https(
 
 
 async def test_many_guesses_at_once_do_not_hold_up_other_work(worker: Instance) -> None:
-    bodies = [{"username": f"user-{number}", "password": "guess"} for number in range(40)]
+    bodies = [{"username": f"user-{number}", "password": "guess"} for number in range(16)]
     guesses = [asyncio.create_task(worker.http.post("/v2/login", json=body)) for body in bodies]
     await asyncio.sleep(0.2)
     await asyncio.to_thread(int)  # where the address of a provider is looked up
-    assert sum(guess.done() for guess in guesses) < 20
+    assert sum(guess.done() for guess in guesses) < 12
     assert {answer.status_code for answer in await asyncio.gather(*guesses)} == {401}

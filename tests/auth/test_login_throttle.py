@@ -19,6 +19,8 @@ from tests.auth.instance import ADMIN, Instance, client_of
 SETTINGS = Settings(failed_login_limit=10, failed_login_window=60, failed_login_block=300)
 DIRECT = replace(SETTINGS, trusted_proxy_ranges=())
 HERE = "203.0.113.7"
+# What a platform's router, a container network or a console may call from.
+SHARED = ["10.0.0.1", "172.17.0.1", "192.168.1.1", "100.64.0.1", "fd00::1", "::ffff:10.0.0.1", "127.0.0.1", None]
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -55,21 +57,34 @@ async def test_six_wrong_passwords_of_one_name_block_the_pair(cache: Cache) -> N
     assert not await seconds_blocked(throttle, "203.0.113.8", "alice")
 
 
-async def test_many_names_do_not_shut_out_who_may_share_a_proxy(cache: Cache) -> None:
+@pytest.mark.parametrize("address", SHARED)
+async def test_many_names_do_not_shut_out_who_may_share_a_proxy(address: str | None) -> None:
     for is_console in (False, True):
-        throttle = LoginThrottle(SETTINGS, cache, is_console=is_console)
+        throttle = LoginThrottle(SETTINGS, MemoryCache(), is_console=is_console)
         for number in range(30):
-            await throttle.count_failure(HERE, f"user-{number}")
-        assert not await seconds_blocked(throttle, HERE, "alice")
+            await throttle.count_failure(address, f"user-{number}")
+        assert not await seconds_blocked(throttle, address, "alice")
 
 
-async def test_many_names_block_a_source_that_is_a_persons_address(cache: Cache) -> None:
-    throttle = LoginThrottle(DIRECT, cache, is_console=True)
+@pytest.mark.parametrize(
+    ("settings", "address"), [(SETTINGS, HERE), (SETTINGS, "2001:db8::1"), (DIRECT, HERE), (DIRECT, "192.168.1.1")]
+)
+async def test_many_names_block_a_source_that_is_a_persons_address(
+    cache: Cache, settings: Settings, address: str
+) -> None:
+    throttle = LoginThrottle(settings, cache, is_console=True)
     for number in range(10):
-        assert not await seconds_blocked(throttle, HERE, f"user-{number}")
-        await throttle.count_failure(HERE, f"user-{number}")
-    assert await seconds_blocked(throttle, HERE, "somebody else")
+        assert not await seconds_blocked(throttle, address, f"user-{number}")
+        await throttle.count_failure(address, f"user-{number}")
+    assert await seconds_blocked(throttle, address, "somebody else")
     assert not await seconds_blocked(throttle, "203.0.113.8", "somebody else")
+
+
+async def test_strangers_at_a_console_do_not_shut_it_out_of_a_worker() -> None:
+    throttle = LoginThrottle(SETTINGS, MemoryCache())
+    for number in range(30):
+        await throttle.count_failure(HERE, f"user-{number}", via_console=True)
+    assert not await seconds_blocked(throttle, HERE, "alice")
 
 
 async def test_the_console_stops_a_stranger_before_the_worker_shuts_out_everyone(cache: Cache) -> None:

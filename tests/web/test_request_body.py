@@ -8,7 +8,7 @@ import pytest
 from quart import Quart
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.web.request_body import DRAIN_SECONDS, DrainingBody, DrainingRequest, wait_until_sent
+from app.web.request_body import DRAIN_SECONDS, DrainingBody, DrainingRequest, refuse_body, wait_until_sent
 
 
 async def test_a_body_that_is_too_large_is_not_sent_before_its_end_has_come() -> None:
@@ -38,6 +38,8 @@ async def test_a_refusal_waits_for_the_rest_of_the_body() -> None:
     async with app.test_request_context("/", method="POST", data=b"") as context:
         request = context.request
         request.body = DrainingBody(None, 10)
+        await wait_until_sent(request)  # not refused: there is nothing to wait for
+        refuse_body(request)
         waiting = asyncio.create_task(wait_until_sent(request))
         await asyncio.sleep(0.01)
         assert not waiting.done()

@@ -19,6 +19,7 @@ from ...auth.roles import Role
 from ...errors import GatewayError, NotFound, PlainDenial
 from ...models import AuditLog, Invitation, User
 from ...security.credentials import (
+    hash_key,
     hash_password,
     new_invitation_id,
     onboarding_token,
@@ -53,7 +54,7 @@ _CLAIM: Table = {
 
 def _audited(invitation: Invitation) -> dict[str, Any]:
     """The row without its id, by which the audit trail would hand the link to every reader."""
-    return {name: value for name, value in invitation.to_json().items() if name != "id"}
+    return {name: value for name, value in invitation.to_json("").items() if name != "id"}
 
 
 @blueprint.post("/invitation/new")
@@ -64,17 +65,17 @@ async def create_invitation() -> Answer:
     user_id = (await read_body())["user_id"] or ""
     if not await User.exists(user_id=user_id):
         raise NotFound(f"User not found: {user_id}", param="user_id")
-    expires_at = datetime.now(UTC) + _INVITATION_LIFE
+    expires_at, secret = datetime.now(UTC) + _INVITATION_LIFE, new_invitation_id()
     async with transaction():
         invitation = await Invitation.create(
-            id=new_invitation_id(), user_id=user_id, expires_at=expires_at, created_by=caller, updated_by=caller
+            id=hash_key(secret), user_id=user_id, expires_at=expires_at, created_by=caller, updated_by=caller
         )
         await record_change("created", _INVITATIONS, user_id, after=_audited(invitation))
-    return invitation.to_json()
+    return invitation.to_json(secret)
 
 
 async def _need_invitation(params: Mapping[str, Any]) -> Invitation:
-    invitation = await Invitation.get_or_none(id=(params["invitation_id"] or "")[:64])
+    invitation = await Invitation.of_link(params["invitation_id"] or "")
     if invitation is None:
         raise PlainDenial("Invitation id does not exist in the database.", status=400, is_nested=True)
     return invitation
@@ -83,7 +84,8 @@ async def _need_invitation(params: Mapping[str, Any]) -> Invitation:
 @blueprint.get("/invitation/info")
 @takes(query=_WHICH)
 async def invitation_info() -> Answer:
-    return (await _need_invitation(read_query())).to_json()
+    sent = read_query()
+    return (await _need_invitation(sent)).to_json(sent["invitation_id"])
 
 
 @blueprint.post("/invitation/update")
@@ -99,17 +101,18 @@ async def update_invitation() -> Answer:
     async with transaction():
         await invitation.save(update_fields=["is_accepted", "accepted_at", "updated_by", "updated_at"])
         await record_change("updated", _INVITATIONS, invitation.user_id, before=before, after=_audited(invitation))
-    return invitation.to_json()
+    return invitation.to_json(sent["invitation_id"])
 
 
 @blueprint.post("/invitation/delete")
 @takes(body=_WHICH)
 async def delete_invitation() -> Answer:
-    invitation = await _need_invitation(await read_body())
+    sent = await read_body()
+    invitation = await _need_invitation(sent)
     async with transaction():
         await invitation.delete()
         await record_change("deleted", _INVITATIONS, invitation.user_id, before=_audited(invitation))
-    return invitation.to_json()
+    return invitation.to_json(sent["invitation_id"])
 
 
 # ---- accepting one ---------------------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ def _refused(message: str) -> PlainDenial:
 
 async def _open_invitation(link: str | None) -> tuple[Invitation, User]:
     """The invitation behind a link and whom it is for. Raises 401 with what is wrong with it."""
-    invitation = await Invitation.get_or_none(id=(link or "")[:64])
+    invitation = await Invitation.of_link(link or "")
     user = await User.get_or_none(user_id=invitation.user_id) if invitation is not None else None
     if invitation is None or user is None:
         raise _refused("Invitation link does not exist")
@@ -136,12 +139,13 @@ async def _open_invitation(link: str | None) -> tuple[Invitation, User]:
 @takes(query={"invite_link": identifier().required})
 async def get_onboarding_token() -> Answer:
     """`token` is shaped like a session's, but its `key` can claim this invitation and do nothing else."""
-    invitation, user = await _open_invitation(read_query()["invite_link"])
+    link = read_query()["invite_link"]
+    _, user = await _open_invitation(link)
     expires_at = datetime.now(UTC) + _TOKEN_LIFE
     master_key = services().settings.master_key
     claims = {
         "user_id": user.user_id,
-        "key": onboarding_token(invitation.id, user.user_id, expires_at, master_key),
+        "key": onboarding_token(link, user.user_id, expires_at, master_key),
         "user_email": user.user_email,
         "user_role": user.user_role or Role.INTERNAL_USER_VIEWER.value,
         "login_method": "username_password",

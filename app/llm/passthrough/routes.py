@@ -23,6 +23,7 @@ from ...protocols.openai.request import OpenAIEndpoint
 from ...services import EXTENSION, Services, services
 from ...settings.pass_through import METHODS, PassThroughEndpoint
 from ...web.own_paths import is_own_path
+from ...web.request_body import admit_body
 from ..call import Call, add_call_headers, read_call
 from .ownership import is_model_call, shared_reference
 from .path import forward_request_headers, read_query, safe_segments
@@ -90,6 +91,7 @@ async def _relay_configured(endpoint: PassThroughEndpoint, services: Services) -
     if request.method not in methods and not (request.method == "HEAD" and "GET" in methods):
         raise PlainDenial("Method Not Allowed", status=405, headers={"Allow": ", ".join(sorted(methods))})
     principal = _ANONYMOUS if endpoint.is_public else await authenticate(cast(Mapping[str, str], request.headers))
+    admit_body(request)
     rest = _raw_subpath(endpoint.path)
     relay_request = RelayRequest(
         method=request.method,

@@ -12,7 +12,7 @@ import pytest
 from quart import Quart
 
 from app.models import Invitation, VirtualKey
-from app.security.credentials import onboarding_token
+from app.security.credentials import hash_key, onboarding_token
 from tests.admin.conftest import Caller
 from tests.admin.org_cast import services_of
 from tests.conftest import MASTER_KEY
@@ -80,7 +80,7 @@ async def test_wrong_links_are_refused(client: httpx.AsyncClient, link: str, ins
     assert (await client.get("/onboarding/get_token")).status_code == 422
     token = await _token(client, link)
     with services_of(instance).database.active():
-        await Invitation.filter(id=link).update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        await Invitation.filter(id=hash_key(link)).update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     expired = await client.get("/onboarding/get_token", params={"invite_link": link})
     assert (expired.status_code, "expired" in expired.json()["detail"]["error"]) == (401, True)
     assert (await _claim(client, token, invitation_link=link)).status_code == 401
