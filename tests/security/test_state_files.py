@@ -106,11 +106,11 @@ async def upgraded(database_url: str, tmp_path: Path) -> AsyncIterator[Instance]
     """An instance on a database of the version before, with a user and two links, after `migrate`."""
     database = Database(Settings(database_url=database_url))
     await database.open()
-    await database.fetch("DELETE FROM tortoise_migrations WHERE name = $1", ["0004_invitation_hashes"])
+    await database.fetch("DELETE FROM tortoise_migrations WHERE name = $1", ["0005_invitation_hashes"])
     with database.active():
         expires_at = datetime.now(UTC) + timedelta(days=1)
         await Invitation.bulk_create([Invitation(id=link, user_id="old", expires_at=expires_at) for link in OLD_LINKS])
-    assert await database.migrate() == ["0004_invitation_hashes"]
+    assert await database.migrate() == ["0005_invitation_hashes"]
     assert await database.migrate() == []
     await database.close()
     async with serving(database_url, state_dir=tmp_path) as instance:
