@@ -9,6 +9,7 @@ import msgspec
 from ..deployments.deployment import Deployment
 from ..protocols.dialect import ClientRequest, Exchange, InvalidAnswer
 from ..protocols.dialects import OPENAI, client_dialect, exchange_for
+from ..protocols.error_answers import is_json
 from ..protocols.json_fields import BROKEN_JSON
 from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events, mock_type
 from ..settings import Settings
@@ -17,7 +18,7 @@ from .call import Call, Reply
 from .call_record import CallRecord
 from .streaming import billed, mocked_frames, translated_frames, until_begun
 from .upstream.client import Answer, Upstream
-from .upstream.errors import invalid_answer_error, status_error
+from .upstream.errors import invalid_answer_error, refuse_error_answer, status_error
 
 
 class AttemptRunner:
@@ -108,7 +109,9 @@ def _settled(
     deployment: Deployment,
     record: CallRecord,
 ) -> Reply:
-    """The reply to a whole answer. Raises UpstreamError for one that makes no sense."""
+    """The reply to a whole answer. Raises UpstreamError for one that is an error, and for one that makes no sense."""
+    if not exchange.keeps_content_type or is_json(content_type):
+        refuse_error_answer(body, exchange.answer_field, upstream_headers, deployment)
     try:
         answered, usage = exchange.answered(body, content_type)
     except (InvalidAnswer, *BROKEN_JSON):

@@ -71,6 +71,7 @@ class TranslatedExchange:
     content_type = "application/json"
     is_relayed = False
     keeps_content_type = False
+    answer_field = ""
 
     def __init__(self, request: ClientRequest, client: ChatCodec, provider: ChatCodec) -> None:
         self._request = request

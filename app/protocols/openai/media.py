@@ -59,9 +59,15 @@ class MediaEndpoint(OpenAIEndpoint):
         return body, usage
 
 
-IMAGES = MediaEndpoint("/images/generations", "aimage_generation", "prompt", unit="image")
+IMAGES = MediaEndpoint("/images/generations", "aimage_generation", "prompt", unit="image", answer_field="data")
 IMAGE_EDITS = MediaEndpoint(
-    "/images/edits", "aimage_edit", "image", unit="image", is_form=True, also_required=("prompt",)
+    "/images/edits",
+    "aimage_edit",
+    "image",
+    unit="image",
+    is_form=True,
+    also_required=("prompt",),
+    answer_field="data",
 )
 SPEECH = MediaEndpoint("/audio/speech", "aspeech", "input", may_stream=False, unit="character")
 TRANSCRIPTIONS = MediaEndpoint("/audio/transcriptions", "atranscription", "file", unit="second", is_form=True)
@@ -69,9 +75,22 @@ TRANSLATIONS = MediaEndpoint(
     "/audio/translations", "atranslation", "file", may_stream=False, unit="second", is_form=True
 )
 MODERATIONS = MediaEndpoint(
-    "/moderations", "amoderation", "input", may_stream=False, default_model="omni-moderation-latest"
+    "/moderations",
+    "amoderation",
+    "input",
+    may_stream=False,
+    default_model="omni-moderation-latest",
+    answer_field="results",
 )
-RERANK = MediaEndpoint("/rerank", "arerank", "query", may_stream=False, unit="query", also_required=("documents",))
+RERANK = MediaEndpoint(
+    "/rerank",
+    "arerank",
+    "query",
+    may_stream=False,
+    unit="query",
+    also_required=("documents",),
+    answer_field="results",
+)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -61,9 +61,9 @@ class OpenAIEndpoint(Endpoint):
         return restamp(body, request.model)
 
 
-CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages", is_chat=True)
-COMPLETIONS = OpenAIEndpoint("/completions", "atext_completion", "prompt")
-EMBEDDINGS = OpenAIEndpoint("/embeddings", "aembedding", "input", may_stream=False)
+CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages", answer_field="choices", is_chat=True)
+COMPLETIONS = OpenAIEndpoint("/completions", "atext_completion", "prompt", answer_field="choices")
+EMBEDDINGS = OpenAIEndpoint("/embeddings", "aembedding", "input", may_stream=False, answer_field="data")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +81,10 @@ class OpenAIRequest(ClientRequest):
     @property
     def content_type(self) -> str:
         return "application/json"
+
+    @property
+    def answer_field(self) -> str:
+        return self.endpoint.answer_field
 
     def replaced(self, changes: Mapping[str, Any]) -> OpenAIRequest:
         raw = {key: Raw(_encode(value)) for key, value in changes.items() if key not in _NOT_REPLACED}
