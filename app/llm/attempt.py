@@ -65,7 +65,7 @@ class AttemptRunner:
         record: CallRecord,
     ) -> Reply:
         """Look at how a stream begins: until it has said something, another deployment may take over."""
-        stream = exchange.stream(wants_usage=self._wants_usage(request))
+        stream = exchange.stream(wants_usage=self._wants_usage(request), is_repaired=self._settings.repairs_streams)
         dialect = client_dialect(request)
         ping_seconds = deployment.keepalive_seconds or self._settings.stream_keepalive
         frames = translated_frames(answer, exchange.decoder(), stream, deployment, dialect.ping_frame, ping_seconds)

@@ -175,8 +175,8 @@ class Exchange(Protocol):
     def decoder(self) -> EventDecoder:
         """Splits the provider's stream into events."""
 
-    def stream(self, *, wants_usage: bool) -> StreamTranslation:
-        """Translates them. `wants_usage`: the client is sent what was used."""
+    def stream(self, *, wants_usage: bool, is_repaired: bool = True) -> StreamTranslation:
+        """Translates them. `wants_usage`: the client is sent what was used. `is_repaired`: well-formed in any case."""
 
 
 class AnswerAssembler(Protocol):

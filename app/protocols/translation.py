@@ -93,7 +93,7 @@ class TranslatedExchange:
     def decoder(self) -> EventDecoder:
         return self._provider.decoder()
 
-    def stream(self, *, wants_usage: bool) -> TranslatedStream:
+    def stream(self, *, wants_usage: bool, is_repaired: bool = True) -> TranslatedStream:
         return TranslatedStream(
             self._provider.reader(), self._client.writer(self._request.model, wants_usage=wants_usage)
         )

@@ -171,6 +171,13 @@ class Settings(
         yaml="litellm_settings.sse_keepalive_ping_interval_seconds",
         runtime=True,
     )
+    repairs_streams: bool = setting(
+        "Make streams of OpenAI's dialect well-formed where a provider's are not; `false` changes nothing.",
+        boolean,
+        True,
+        yaml="general_settings.repair_streams",
+        runtime=True,
+    )
     always_include_stream_usage: bool = setting(
         "Send the usage chunk of a stream also to clients that did not ask.",
         boolean,

@@ -123,8 +123,8 @@ class OpenAIRequest(ClientRequest):
     def decoder(self) -> SSEDecoder:
         return SSEDecoder()
 
-    def stream(self, *, wants_usage: bool) -> StreamRestamper:
-        return StreamRestamper(self.model, wants_usage=wants_usage)
+    def stream(self, *, wants_usage: bool, is_repaired: bool = True) -> StreamRestamper:
+        return StreamRestamper(self.model, wants_usage=wants_usage, is_repaired=is_repaired)
 
 
 def parse_request(endpoint: OpenAIEndpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
