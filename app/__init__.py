@@ -53,6 +53,7 @@ from .web.cross_origin import answer_origin
 from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from .web.forwarded import behind_proxies
 from .web.request_body import DrainingRequest, wait_until_sent
+from .web.same_paths import with_same_paths
 
 log = structlog.get_logger(__name__)
 
@@ -104,13 +105,13 @@ def _mount_routes(app: Quart, services: Services, settings: Settings) -> Accesse
 
 
 def _with_middleware(app: Quart, services: Services, accesses: Accesses, settings: Settings) -> ASGIApp:
-    """The app as servers call it, from the outside in: the database, the addresses behind proxies, the fast path."""
+    """The app as servers call it, from the outside in: the database, paths, proxies, the fast path."""
     serves_fast_path = settings.serves_fast_path and "llm" not in closed_groups(settings)
     shares_with_origins = settings.control_plane_origin is not None
     inner: ASGIApp = app.asgi_app
     inner = FastPath(app, services, accesses, shares_with_origins=shares_with_origins) if serves_fast_path else inner
     inner = behind_proxies(inner, settings.trusted_proxy_ranges) if settings.trusted_proxy_ranges else inner
-    return services.database.bind(inner)
+    return services.database.bind(with_same_paths(inner, app.url_map))
 
 
 def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Services, Upstream]:

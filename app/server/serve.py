@@ -74,7 +74,7 @@ def serve(options: ServeOptions) -> int:
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
-    config.keep_alive_timeout = 75.0
+    config.keep_alive_timeout = settings.keepalive_timeout
     # A client that keeps its connection is not sent away in the middle of its work.
     config.keep_alive_max_requests = 1_000_000
     if settings.process_count > 1:
