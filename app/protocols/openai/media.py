@@ -16,7 +16,7 @@ from msgspec import Raw
 from ...errors import InvalidRequest
 from ..base import Usage
 from ..call_options import read_options
-from ..json_fields import BROKEN_JSON, read_fields
+from ..json_fields import BROKEN_JSON, check_text, read_fields
 from ..media_usage import assumed_tokens, seconds_of_files, seconds_of_subtitles, seconds_of_text, used_by
 from ..multipart import Form, form_type, new_boundary, parse_form
 from .request import GATEWAY_FIELDS, REFUSED_FIELDS, OpenAIEndpoint, OpenAIRequest, refuse_fields
@@ -171,6 +171,7 @@ def _read_json(endpoint: MediaEndpoint, body: bytes, path_model: str | None) -> 
 
 def read_fields_of_client(body: bytes) -> dict[str, Raw]:
     """A JSON object of a client, its values left as they are. Raises InvalidRequest (400)."""
+    check_text(body)
     try:
         return read_fields(body if body.strip() else b"{}")
     except msgspec.ValidationError:

@@ -18,7 +18,7 @@ from ...errors import InvalidRequest
 from ..base import Usage
 from ..call_options import read_options
 from ..dialect import ClientRequest, Endpoint
-from ..json_fields import BROKEN_JSON, RawFields, read_fields
+from ..json_fields import BROKEN_JSON, RawFields, check_text, read_fields
 from ..sse import SSEDecoder
 from .answers import StreamRestamper, restamp
 
@@ -129,6 +129,7 @@ class OpenAIRequest(ClientRequest):
 
 def parse_request(endpoint: OpenAIEndpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
     """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
+    check_text(body)
     try:
         fields = read_fields(body if body.strip() else b"{}")
     except msgspec.ValidationError:

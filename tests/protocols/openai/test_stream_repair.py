@@ -10,7 +10,7 @@ import pytest
 from app.protocols.openai.answers import DONE, StreamRestamper
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
-STOP = {"finish_reason": "stop"}
+STOP: dict[str, Any] = {"finish_reason": "stop"}
 
 
 def chunk(delta: Any = None, index: int = 0, **fields: Any) -> dict[str, Any]:
