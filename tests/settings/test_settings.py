@@ -274,7 +274,7 @@ def test_no_text_of_the_settings_shows_a_secret(secret: str) -> None:
 
 
 def test_variables_have_the_names_that_platforms_give(tmp_path: Path) -> None:
-    given = {"DISABLE_LLM_ENDPOINTS": "true", "WEB_CONCURRENCY": "3", "REDIS_TLS_URL": "rediss://cache:6380/0"}
+    given: Any = {"DISABLE_LLM_ENDPOINTS": "true", "WEB_CONCURRENCY": "3", "REDIS_TLS_URL": "rediss://cache:6380/0"}
     settings = load(tmp_path, **given)
     assert settings.disable_llm_api_endpoints
     assert (settings.process_count, settings.redis_url) == (3, "rediss://cache:6380/0")
