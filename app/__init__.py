@@ -53,6 +53,7 @@ from .web.cross_origin import answer_origin
 from .web.error_responses import SECURITY_HEADERS, error_body, to_gateway_error
 from .web.forwarded import behind_proxies
 from .web.request_body import AdmittedHTTPConnection, DrainingRequest, refuse_body, wait_until_sent
+from .web.same_paths import with_same_paths
 from .web.upgrades import refuse_websockets
 
 log = structlog.get_logger(__name__)
@@ -107,13 +108,13 @@ def _mount_routes(app: Quart, services: Services, settings: Settings) -> Accesse
 
 
 def _with_middleware(app: Quart, services: Services, accesses: Accesses, settings: Settings) -> ASGIApp:
-    """The app as servers call it, from the outside in: upgrades, database, addresses behind proxies, fast path."""
+    """The app as servers call it, from the outside in: upgrades, the database, paths, proxies, the fast path."""
     serves_fast_path = settings.serves_fast_path and "llm" not in closed_groups(settings)
     shares_with_origins = settings.control_plane_origin is not None
     inner: ASGIApp = app.asgi_app
     inner = FastPath(app, services, accesses, shares_with_origins=shares_with_origins) if serves_fast_path else inner
     inner = behind_proxies(inner, settings.trusted_proxy_ranges) if settings.trusted_proxy_ranges else inner
-    return refuse_websockets(services.database.bind(inner))
+    return refuse_websockets(services.database.bind(with_same_paths(inner, app.url_map)))
 
 
 def _build_services(app: Quart, settings: Settings, base: Settings) -> tuple[Services, Upstream]:

@@ -13,6 +13,7 @@ from quart import Blueprint, redirect
 from werkzeug.wrappers import Response
 
 from .admin import admin_blueprints
+from .admin.instance.health import deployment_health_blueprint
 from .auth.login import discovery_blueprint, login_blueprint, worker_login_blueprint
 from .auth.sign_in_pages import sign_in_blueprint
 from .control_plane import console_blueprint
@@ -57,6 +58,7 @@ class RouteGroup:
 ROUTE_GROUPS: tuple[RouteGroup, ...] = (
     RouteGroup("health", (health_blueprint,), "always", lambda settings: True),
     RouteGroup("metrics", (metrics_blueprint,), "always", lambda settings: True, answers_control_plane=False),
+    RouteGroup("deployments", (deployment_health_blueprint,), "always, to those with a key", lambda settings: True),
     RouteGroup("discovery", (discovery_blueprint, api_docs_blueprint), "always", lambda settings: True),
     RouteGroup(
         "login",

@@ -93,7 +93,6 @@ openapi/schemas.py                 openapi/test_document.py              schemas
 protocols/base.py                  protocols/test_media_usage.py         Usage
 protocols/canonical.py             protocols/conversations.py            ToolCallStarted
 protocols/dialect.py               protocols/toy.py                      EventDecoder
-protocols/json_fields.py           protocols/openai/test_answers.py  error_detail
 protocols/openai/chat_fields.py    protocols/openai/test_chat.py         cache_control
 protocols/openai/chat_messages.py  protocols/openai/test_chat.py         tool_calls
 protocols/openai/chat_params.py    protocols/openai/test_chat.py         response_format

@@ -19,7 +19,7 @@ _GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "openai_routes": (("llm", "models"), ()),
     "anthropic_routes": ((), ("/anthropic/*", "/v1/messages*")),
     "google_routes": ((), ("/gemini/*", "/vertex_ai/*", "/vertex-ai/*", "/v1beta/*")),
-    "management_routes": (("admin",), ()),
+    "management_routes": (("admin", "deployments"), ()),
     "key_management_routes": ((), ("/key/*",)),
     "info_routes": ((), tuple(_INFO)),
     "spend_tracking_routes": ((), _SPEND),
@@ -27,8 +27,8 @@ _GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "self_managed_routes": ((), _SELF),
     "internal_user_routes": ((), ("/key/*", *_INFO, *_SPEND)),
     "public_routes": (("health", "discovery"), ()),
-    "ui_routes": (("admin", "login"), ()),
-    "admin_viewer_routes": (("admin",), ()),
+    "ui_routes": (("admin", "deployments", "login"), ()),
+    "admin_viewer_routes": (("admin", "deployments"), ()),
 }
 
 

@@ -9,6 +9,7 @@ import msgspec
 from ..deployments.deployment import Deployment
 from ..protocols.dialect import ClientRequest, Exchange, InvalidAnswer
 from ..protocols.dialects import OPENAI, client_dialect, exchange_for
+from ..protocols.error_answers import is_json
 from ..protocols.json_fields import BROKEN_JSON
 from ..protocols.mock import MOCK_ERRORS, mock_answer, mock_events, mock_type
 from ..settings import Settings
@@ -17,7 +18,7 @@ from .call import Call, Reply
 from .call_record import CallRecord
 from .streaming import billed, mocked_frames, translated_frames, until_begun
 from .upstream.client import Answer, Upstream
-from .upstream.errors import invalid_answer_error, status_error
+from .upstream.errors import invalid_answer_error, refuse_error_answer, status_error
 
 
 class AttemptRunner:
@@ -64,7 +65,7 @@ class AttemptRunner:
         record: CallRecord,
     ) -> Reply:
         """Look at how a stream begins: until it has said something, another deployment may take over."""
-        stream = exchange.stream(wants_usage=self._wants_usage(request))
+        stream = exchange.stream(wants_usage=self._wants_usage(request), is_repaired=self._settings.repairs_streams)
         dialect = client_dialect(request)
         ping_seconds = deployment.keepalive_seconds or self._settings.stream_keepalive
         frames = translated_frames(answer, exchange.decoder(), stream, deployment, dialect.ping_frame, ping_seconds)
@@ -108,7 +109,9 @@ def _settled(
     deployment: Deployment,
     record: CallRecord,
 ) -> Reply:
-    """The reply to a whole answer. Raises UpstreamError for one that makes no sense."""
+    """The reply to a whole answer. Raises UpstreamError for one that is an error, and for one that makes no sense."""
+    if not exchange.keeps_content_type or is_json(content_type):
+        refuse_error_answer(body, exchange.answer_field, upstream_headers, deployment)
     try:
         answered, usage = exchange.answered(body, content_type)
     except (InvalidAnswer, *BROKEN_JSON):

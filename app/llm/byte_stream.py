@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from ..errors import UpstreamError
 from ..protocols.base import Usage
 from ..protocols.dialect import Dialect
+from ..protocols.error_answers import is_json
 from ..protocols.media_usage import RelayMeter
 from .call import Reply
 from .call_record import CallRecord
 from .upstream.client import Answer
-from .upstream.errors import empty_answer_error
+from .upstream.errors import empty_answer_error, refuse_error_answer
 
 _EVENTS = "text/event-stream"
 # What a browser would run or show as a page of ours must not come from a provider.
@@ -26,6 +27,7 @@ _SAFE_TYPES = (
 _SAFE_TEXTS = ("text/plain", "text/vtt", "text/csv", "text/srt", _EVENTS)
 _SAFE_PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _BYTES = "application/octet-stream"
+_MAX_ERROR_BYTES = 64 * 1024
 
 
 def safe_type(content_type: str) -> str:
@@ -36,12 +38,20 @@ def safe_type(content_type: str) -> str:
 
 
 async def relayed(answer: Answer, asked: Usage, record: CallRecord, dialect: Dialect) -> Reply:
-    """Pass an answer on once its first bytes are there: until then, another deployment may take over."""
+    """Pass an answer on once its first bytes are there: until then, another deployment may take over.
+
+    An error begins as no answer does: one in JSON in place of sound or events, or the first event of a stream.
+    """
     is_events = answer.content_type.lower().startswith(_EVENTS)
     meter = RelayMeter(asked, is_events=is_events)
     chunks = answer.chunks()
     try:
-        first = await anext(chunks)
+        first = await (_beginning(chunks) if is_json(answer.content_type) else anext(chunks))
+        if is_json(answer.content_type):
+            refuse_error_answer(first, "", answer.headers, answer.deployment)
+        meter.feed(first)
+        if meter.fault_event is not None:
+            refuse_error_answer(meter.fault_event, "", answer.headers, answer.deployment)
     except BaseException as problem:  # whatever ends the wait, the provider must be told to stop
         answer.close()
         if isinstance(problem, StopAsyncIteration):
@@ -54,6 +64,14 @@ async def relayed(answer: Answer, asked: Usage, record: CallRecord, dialect: Dia
     # Only a generator that has begun settles when it is dropped.
     await anext(frames)
     return Reply(headers, frames=frames, content_type=safe_type(answer.content_type))
+
+
+async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+    """What may be an error, whole: the first bytes up to more than any error has. Raises StopAsyncIteration."""
+    pieces = [await anext(chunks)]
+    while sum(map(len, pieces)) < _MAX_ERROR_BYTES and (piece := await anext(chunks, b"")):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def _billed(
@@ -70,7 +88,6 @@ async def _billed(
     """
     try:
         yield b""
-        meter.feed(first)
         yield first
         async for chunk in chunks:
             meter.feed(chunk)

@@ -35,7 +35,8 @@ class Endpoint(ABC):
     """One operation of a dialect as clients call it. `dialect` is its name in dialects.py.
 
     `path` stands below the version prefix of a route and below a provider's address; `call_type` is the word for the
-    operation in the spend log. `required` is the field that a body cannot do without. `is_chat`: it is the operation
+    operation in the spend log. `required` is the field that a body cannot do without, `answer_field` the one that an
+    answer of a provider of the same dialect cannot, "" where there is none. `is_chat`: it is the operation
     that the dialect's `ChatCodec` has words for.
     """
 
@@ -43,6 +44,7 @@ class Endpoint(ABC):
     call_type: str
     required: str
     may_stream: bool = True
+    answer_field: str = field(default="", kw_only=True)
     dialect: str = field(default="openai", kw_only=True)
     is_chat: bool = field(default=False, kw_only=True)
 
@@ -154,6 +156,10 @@ class Exchange(Protocol):
         """Whether the answer is passed on as bytes while it comes, whatever they are."""
 
     @property
+    def answer_field(self) -> str:
+        """Without which the provider's answer is none, "" where that is not known."""
+
+    @property
     def keeps_content_type(self) -> bool:
         """Whether a whole answer keeps the provider's content type: it is no JSON."""
 
@@ -169,8 +175,8 @@ class Exchange(Protocol):
     def decoder(self) -> EventDecoder:
         """Splits the provider's stream into events."""
 
-    def stream(self, *, wants_usage: bool) -> StreamTranslation:
-        """Translates them. `wants_usage`: the client is sent what was used."""
+    def stream(self, *, wants_usage: bool, is_repaired: bool = True) -> StreamTranslation:
+        """Translates them. `wants_usage`: the client is sent what was used. `is_repaired`: well-formed in any case."""
 
 
 class AnswerAssembler(Protocol):

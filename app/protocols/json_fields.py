@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,29 @@ _any = msgspec.json.Decoder().decode
 BROKEN_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _MAX_TOKENS = 10**9
+# Halves of a pair of surrogates that may stand alone, and every escape of a text, to tell whether they do.
+_HALF = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def check_text(body: bytes) -> None:
+    """Refuse a client's body that no provider can read: values are passed on undecoded. Raises InvalidRequest (400)."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as problem:
+            text = f"Invalid JSON payload: the body is not UTF-8 (byte {problem.start})"
+            raise InvalidRequest(text, param="request_body") from None
+    if _HALF.search(body) is None:
+        return
+    for escape in _ESCAPE.finditer(body):
+        if escape[1] is not None:
+            text = f"Invalid JSON payload: \\u{escape[1].decode()} is half of a character (a lone surrogate)"
+            raise InvalidRequest(text, param="request_body")
 
 
 def as_mapping(value: Any) -> dict[str, Any]:
@@ -56,6 +80,7 @@ def _object_or_none(body: bytes) -> dict[str, Any] | None:
 
 def object_of(body: bytes) -> dict[str, Any]:
     """A client's JSON object, decoded. Raises InvalidRequest (400) for anything else."""
+    check_text(body)
     try:
         value = _any(body if body.strip() else b"{}")
     except BROKEN_JSON as problem:

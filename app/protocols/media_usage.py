@@ -137,6 +137,7 @@ class RelayMeter:
         self._decoder = SSEDecoder() if is_events else None
         self.usage = asked
         self.fault: str | None = None
+        self.fault_event: bytes | None = None
 
     def feed(self, chunk: bytes) -> None:
         if self._decoder is None:
@@ -157,6 +158,7 @@ class RelayMeter:
             return
         if event.get("error"):
             self.fault = error_message(data) or "the provider reported an error"
+            self.fault_event = data
         usage = as_mapping(event.get("usage"))
         tokens = tokens_of(usage)
         if tokens.total_tokens:

@@ -71,6 +71,7 @@ class TranslatedExchange:
     content_type = "application/json"
     is_relayed = False
     keeps_content_type = False
+    answer_field = ""
 
     def __init__(self, request: ClientRequest, client: ChatCodec, provider: ChatCodec) -> None:
         self._request = request
@@ -92,7 +93,7 @@ class TranslatedExchange:
     def decoder(self) -> EventDecoder:
         return self._provider.decoder()
 
-    def stream(self, *, wants_usage: bool) -> TranslatedStream:
+    def stream(self, *, wants_usage: bool, is_repaired: bool = True) -> TranslatedStream:
         return TranslatedStream(
             self._provider.reader(), self._client.writer(self._request.model, wants_usage=wants_usage)
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import asyncpg
 import hypercorn.asyncio
 import hypercorn.config
 import hypercorn.run
@@ -29,6 +30,7 @@ from ..services import EXTENSION
 from ..settings import Settings, export_settings, load_database_settings, load_settings
 from ..settings.config_file import SettingsError
 from ..storage.database import DATABASE_AWAY, DATABASE_REFUSED, Database, sqlite_path
+from ..storage.postgres_url import unused_parameters
 from ..storage.private_files import keep_state_private
 from ..version import VERSION
 from .asgi import build, create, spare_what_stays
@@ -56,7 +58,7 @@ def serve(options: ServeOptions) -> int:
     """Run until a signal stops it; returns the exit code. Raises SettingsError when it cannot start."""
     settings = load_settings(options.config, **options.overrides())
     configure_logging(settings.lowest_log_level, is_json=settings.json_logs)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *unused_parameters(settings.database_url)):
         print(f"WARNING  {warning}", file=sys.stderr)
     _refuse_busy_port(settings)
     _allow_many_files()
@@ -74,7 +76,7 @@ def serve(options: ServeOptions) -> int:
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
-    config.keep_alive_timeout = 75.0
+    config.keep_alive_timeout = settings.keepalive_timeout
     # A client that keeps its connection is not sent away in the middle of its work.
     config.keep_alive_max_requests = 1_000_000
     if settings.process_count > 1:
@@ -171,6 +173,8 @@ async def _prepare_database(settings: Settings) -> None:
     try:
         await database.open()
         applied = await database.prepare()
+    except asyncpg.ClientConfigurationError as problem:
+        raise SettingsError(f"DATABASE_URL: {problem}") from None
     except DATABASE_AWAY as problem:
         if database.is_sqlite:
             raise SettingsError(
@@ -189,7 +193,10 @@ async def _prepare_database(settings: Settings) -> None:
 def migrate(config: str | None) -> int:
     """Apply pending migrations; the release phase of a deployment."""
     configure_logging()
-    applied = asyncio.run(_migrate(load_database_settings(config)))
+    settings = load_database_settings(config)
+    for warning in unused_parameters(settings.database_url):
+        print(f"WARNING  {warning}", file=sys.stderr)
+    applied = asyncio.run(_migrate(settings))
     print("\n".join(f"applied {name}" for name in applied) or "nothing to migrate")
     return 0
 
@@ -199,6 +206,8 @@ async def _migrate(settings: Settings) -> list[str]:
     try:
         await database.open()
         return await database.migrate()
+    except asyncpg.ClientConfigurationError as problem:
+        raise SettingsError(f"DATABASE_URL: {problem}") from None
     except DATABASE_AWAY as problem:
         raise SettingsError(f"database: cannot be reached ({type(problem).__name__}); check DATABASE_URL") from None
     except DATABASE_REFUSED as problem:

@@ -172,6 +172,13 @@ class Settings(
         yaml="litellm_settings.sse_keepalive_ping_interval_seconds",
         runtime=True,
     )
+    repairs_streams: bool = setting(
+        "Make streams of OpenAI's dialect well-formed where a provider's are not; `false` changes nothing.",
+        boolean,
+        True,
+        yaml="general_settings.repair_streams",
+        runtime=True,
+    )
     always_include_stream_usage: bool = setting(
         "Send the usage chunk of a stream also to clients that did not ask.",
         boolean,
@@ -204,6 +211,13 @@ class Settings(
         False,
         env="LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY",
         yaml="general_settings.dangerously_permit_weak_or_unset_master_key",
+        operator_only=True,
+    )
+    keepalive_timeout: float = setting(
+        "Seconds that a connection of a client may be idle; longer than the 90 of what platforms put in front.",
+        positive,
+        100.0,
+        env="KEEPALIVE_TIMEOUT",
         operator_only=True,
     )
     process_count: int = setting("Processes that share the port, as `--workers` says.", processes, 1, env="NUM_WORKERS")
@@ -314,6 +328,14 @@ def _redis_of_parts(environment: Mapping[str, str]) -> str | None:
         raise SettingsError(f"environment: REDIS_PORT, REDIS_DB or REDIS_SSL {problem}") from None
 
 
+# Other names under which platforms and people give a variable.
+_ALSO_NAMED = {
+    "DISABLE_LLM_API_ENDPOINTS": ("DISABLE_LLM_ENDPOINTS",),
+    "NUM_WORKERS": ("WEB_CONCURRENCY",),
+    "REDIS_URL": ("REDIS_TLS_URL",),
+}
+
+
 def _value_of(item: Field[Any], file: ConfigFile) -> Any:
     """The parsed value of one setting: from the file, else from the environment, else its default."""
     yaml_key, env_name = item.metadata["yaml"], item.metadata["env"]
@@ -321,9 +343,10 @@ def _value_of(item: Field[Any], file: ConfigFile) -> Any:
     for key in (yaml_key, item.metadata["also"]):
         if raw is None and key is not None:
             raw, source = file.get(key), f"{file.name}: {key}"
-    if raw is None and env_name is not None:
-        raw, source = file.environment.get(env_name), f"environment: {env_name}"
-        raw = raw or None
+    for name in (env_name, *_ALSO_NAMED.get(env_name or "", ())):
+        if raw is None and name is not None:
+            raw, source = file.environment.get(name), f"environment: {name}"
+            raw = None if raw is None or not raw.strip() else raw
     return item.default if raw is None else _parsed(item, raw, source)
 
 

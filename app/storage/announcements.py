@@ -28,7 +28,8 @@ import asyncpg
 import structlog
 
 from ..tasks import ended
-from .database import DATABASE_AWAY, DATABASE_REFUSED, postgres_credentials
+from .database import DATABASE_AWAY, DATABASE_REFUSED
+from .postgres_url import parse_postgres_url
 
 log = structlog.get_logger(__name__)
 
@@ -239,9 +240,7 @@ class PostgresChannel:
     async def connect(
         cls, url: str, on_payload: Callable[[str], None], on_close: Callable[[], None]
     ) -> PostgresChannel:
-        credentials = postgres_credentials(url, 1)
-        options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
-        channel = cls(await asyncpg.connect(**options), on_payload, on_close)
+        channel = cls(await asyncpg.connect(**parse_postgres_url(url).credentials), on_payload, on_close)
         try:
             await channel._listen()
         except BaseException:  # whatever ended it, a cancellation too: no connection is left behind

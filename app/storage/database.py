@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
 import structlog
@@ -28,6 +27,7 @@ from tortoise.transactions import in_transaction
 
 from ..settings import Settings
 from ..settings.config_file import SettingsError
+from .postgres_url import PostgresAddress, create_schema, parse_postgres_url
 from .private_files import create_private
 
 log = structlog.get_logger(__name__)
@@ -51,6 +51,7 @@ DATABASE_REFUSED = (BaseORMException, asyncpg.PostgresError, sqlite3.Error)
 _APP = "quarterdeck"
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 _MIGRATION_LOCK = 7_214_903_355_118
+_HAS_SCHEMA = "SELECT 1 FROM pg_namespace WHERE nspname = $1"
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -63,6 +64,7 @@ class Database:
         self.url = settings.database_url
         self.is_sqlite = self.url.startswith("sqlite://")
         self.dialect = "sqlite" if self.is_sqlite else "postgresql"
+        self._address = None if self.is_sqlite else parse_postgres_url(self.url)
         self._pool_size = settings.database_pool_size
         self._queue_seconds = settings.database_connection_timeout
         self._context = TortoiseContext()
@@ -188,11 +190,13 @@ class Database:
             finally:
                 os.close(folder)
             return
-        credentials = postgres_credentials(self.url, self._pool_size)
-        options = {key: value for key, value in credentials.items() if key not in ("minsize", "maxsize")}
-        connection = await asyncpg.connect(**options)
+        address = self._postgres()
+        connection = await asyncpg.connect(**address.credentials)
         try:
             await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
+            # Asked first: who may not create a schema may still use one.
+            if address.schema and not await connection.fetchval(_HAS_SCHEMA, address.schema):
+                await connection.execute(create_schema(address.schema))
             yield
         finally:
             await connection.close()
@@ -255,6 +259,10 @@ class Database:
     def _bound(self, parameters: Sequence[Any]) -> list[Any]:
         return [_sqlite_value(value) for value in parameters] if self.is_sqlite else list(parameters)
 
+    def _postgres(self) -> PostgresAddress:
+        assert self._address is not None, "SQLite has no address"
+        return self._address
+
     def _config(self) -> dict[str, Any]:
         if self.is_sqlite:
             credentials: dict[str, Any] = {
@@ -264,8 +272,13 @@ class Database:
             }
             engine = "app.storage.sqlite"
         else:
-            credentials = postgres_credentials(self.url, self._pool_size)
-            credentials["queue_seconds"] = self._queue_seconds
+            address = self._postgres()
+            credentials = {
+                **address.credentials,
+                "minsize": 1,
+                "maxsize": max(2, address.pool_size or self._pool_size),
+                "queue_seconds": address.pool_seconds or self._queue_seconds,
+            }
             engine = "app.storage.postgres"
         return {
             # Tortoise keeps prepared INSERTs per connection name for the whole process: one name per dialect.
@@ -286,33 +299,6 @@ def sqlite_path(url: str) -> Path:
     if path.startswith("/") and (absolute.parent == Path("/") or not absolute.parent.is_dir()):
         return Path(path[1:])
     return absolute
-
-
-def postgres_credentials(url: str, pool_size: int) -> dict[str, Any]:
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    ssl_mode = query.pop("sslmode", None)
-    credentials: dict[str, Any] = {
-        "host": query.pop("host", None) or parts.hostname or "localhost",
-        "port": int(query.pop("port", 0) or parts.port or 5432),
-        "user": unquote(parts.username) if parts.username else "postgres",
-        "password": unquote(parts.password) if parts.password else None,
-        "database": unquote(parts.path.lstrip("/")) or "postgres",
-        "minsize": 1,
-        "maxsize": max(2, pool_size),
-        "timeout": 5,
-        "command_timeout": 30,
-        # A statement that is run for the sixth time would get a plan for any parameters, for lists with filters often
-        # a ten times slower one. `?pooler=true` in the address: for a pooler that refuses parameters at the start.
-        "server_settings": {"plan_cache_mode": "force_custom_plan", "jit": "off"},
-    }
-    if query.pop("pooler", "") == "true":
-        del credentials["server_settings"]
-    if ssl_mode:
-        credentials["ssl"] = ssl_mode
-    if "statement_cache_size" in query:
-        credentials["statement_cache_size"] = int(query["statement_cache_size"])
-    return credentials
 
 
 def _sqlite_value(value: Any) -> Any:

@@ -26,6 +26,10 @@ class QuarterdeckPostgresClient(AsyncpgDBClient):
         super().__init__(**credentials)
         self.queue_seconds = queue_seconds
 
+    async def create_pool(self, *, dsn: str | None = None, **options: Any) -> asyncpg.Pool:
+        """`dsn`: what only an address can say to the driver, as which certificates to use."""
+        return await asyncpg.create_pool(dsn, **options)
+
     def acquire_connection(self) -> PoolConnectionWrapper[asyncpg.Connection]:
         return AcquireWithTimeout(self, self._pool_init_lock, self.queue_seconds)
 

@@ -271,3 +271,18 @@ def test_no_text_of_the_settings_shows_a_secret(secret: str) -> None:
     )
     assert secret not in repr(settings)
     assert secret not in str(settings)
+
+
+def test_variables_have_the_names_that_platforms_give(tmp_path: Path) -> None:
+    given: Any = {"DISABLE_LLM_ENDPOINTS": "true", "WEB_CONCURRENCY": "3", "REDIS_TLS_URL": "rediss://cache:6380/0"}
+    settings = load(tmp_path, **given)
+    assert settings.disable_llm_api_endpoints
+    assert (settings.process_count, settings.redis_url) == (3, "rediss://cache:6380/0")
+    own = load(tmp_path, **given, NUM_WORKERS="2", REDIS_URL="redis://own:6379/0", DISABLE_LLM_API_ENDPOINTS="false")
+    assert (own.process_count, own.redis_url) == (2, "redis://own:6379/0")
+    assert not own.disable_llm_api_endpoints
+
+
+def test_blank_variables_count_as_not_set(tmp_path: Path) -> None:
+    settings = load(tmp_path, DATABASE_URL=" ", REDIS_URL="\n", PORT="  ", KEEPALIVE_TIMEOUT="")
+    assert (settings.redis_url, settings.port, settings.keepalive_timeout) == (None, 4000, 100.0)

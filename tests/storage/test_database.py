@@ -22,7 +22,7 @@ from tortoise import Tortoise
 from app.models import StoredDeployment, User, VirtualKey
 from app.settings import Settings
 from app.settings.config_file import SettingsError
-from app.storage.database import Database, postgres_credentials, sqlite_path
+from app.storage.database import Database, sqlite_path
 from app.storage.sqlite import DecimalSum, decimal_add
 from tests.conftest import MASTER_KEY
 from tests.services.command import run_quarterdeck
@@ -218,20 +218,6 @@ async def test_the_folder_of_the_file_is_made(tmp_path: Path) -> None:
     async with opened(f"sqlite:///{tmp_path}/deep/er/quarterdeck.db") as database:
         await database.prepare()
     assert (tmp_path / "deep/er/quarterdeck.db").is_file()
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("postgres://u:p%40ss@db.example:6432/deck", ("db.example", 6432, "u", "p@ss", "deck", None)),
-        ("postgresql://u@db/deck?sslmode=require", ("db", 5432, "u", None, "deck", "require")),
-        ("postgres://u@db/deck?sslmode=verify-full&connect_timeout=3", ("db", 5432, "u", None, "deck", "verify-full")),
-        ("postgres:///deck?host=/var/run/postgresql", ("/var/run/postgresql", 5432, "postgres", None, "deck", None)),
-    ],
-)
-def test_every_part_of_a_postgresql_address_is_used(url: str, expected: tuple[Any, ...]) -> None:
-    credentials = postgres_credentials(url, 10)
-    assert tuple(credentials.get(name) for name in ("host", "port", "user", "password", "database", "ssl")) == expected
 
 
 async def test_sslmode_of_the_address_is_obeyed(migrated_postgres_url: str) -> None:

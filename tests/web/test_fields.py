@@ -95,10 +95,3 @@ def test_a_temporary_increase_needs_its_end() -> None:
     metadata = key_columns(sent)["metadata"]
     # fixed date: that of above
     assert metadata == {"temp_budget_increase": 5.0, "temp_budget_expiry": "2026-11-21T20:18:00+00:00"}
-
-
-def test_budget_windows_know_when_they_start_anew() -> None:
-    sent = read_fields({"budget_limits": [{"budget_duration": "1d", "max_budget": 5}]}, NEW_KEY)
-    window = key_columns(sent)["budget_limits"][0]
-    assert (window["budget_duration"], window["max_budget"]) == ("1d", 5.0)
-    assert window["reset_at"].endswith("T00:00:00+00:00")

@@ -17,6 +17,8 @@ from ...web.fields import Table, identifier, read_query, takes
 from ..models.rows import visible_deployments
 
 blueprint = Blueprint("admin_health", __name__)
+# Open also where management is closed: whoever watches a worker asks it.
+deployment_health_blueprint = Blueprint("deployment_health", __name__)
 
 Answer = dict[str, Any]
 _MAX_CALLS = 1000
@@ -28,7 +30,7 @@ _FAULTS_OF_THE_TARGET = ("401", "403", "404", "408", "429")
 _PARAMS: Table = {"model": identifier(), "model_id": identifier()}
 
 
-@blueprint.get("/health")
+@deployment_health_blueprint.get("/health")
 @takes(query=_PARAMS)
 async def health() -> tuple[Answer, int]:
     """The deployments by the newest that is known of them: a call, or a background check.

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...durations import life_ends_at, next_reset
 from ...errors import ValidationFailed
+from ...services import services
 from ...web.fields import (
     Field,
     Table,
@@ -140,11 +141,11 @@ def key_columns(sent: Mapping[str, Any], metadata: Mapping[str, Any] | None = No
 
 
 def reset_of(period: str | None, now: datetime) -> datetime | None:
-    """When a budget of this period starts anew; None without a period. Raises 400."""
+    """When a budget of this period starts anew on the calendar of this instance; None without one. Raises 400."""
     if period is None:
         return None
     try:
-        return next_reset(period, now)
+        return next_reset(period, now, services().settings.budget_calendar)
     except ValueError as problem:
         raise bad_request(f"Invalid budget_duration: {problem}", "budget_duration") from None
 

@@ -37,6 +37,7 @@ _DROPPED_REQUEST_HEADERS = frozenset(
     "x-goog-iam-authorization-token x-goog-iap-jwt-assertion x-amz-date x-amz-security-token "
     "x-amz-content-sha256".split()
 )
+_MARKED_PREFIX = "x-pass-"
 _DROPPED_REQUEST_PREFIXES = ("x-litellm-", "x-forwarded-", "sec-", "proxy-", "x-quarterdeck-")
 
 # Not returned: hop-by-hop, cookies, what our server sets itself, and what would act on this origin in a browser.
@@ -119,9 +120,10 @@ def read_query(raw: bytes, *, without: Iterable[str] = ("key", "userProject", "$
 def forward_request_headers(headers: Iterable[tuple[str, str]], own: Iterable[str | None] = ()) -> dict[str, str]:
     """The caller's headers that are sent upstream, names in lower case: no credentials and no headers of proxies.
 
-    `own`: further names that are dropped, as the header that carries a key on this instance.
+    `own`: further names that are dropped, as the header that carries a key on this instance. What a client marks for
+    the provider by `x-pass-` goes by its own name, if that name may be sent at all.
     """
-    given = [(name.lower(), value) for name, value in headers]
+    given = [(name.lower().removeprefix(_MARKED_PREFIX), value) for name, value in headers]
     hop_by_hop = {item.strip().lower() for name, value in given if name == "connection" for item in value.split(",")}
     dropped = _DROPPED_REQUEST_HEADERS | {comparable(name) for name in (*hop_by_hop, *own) if name}
     return {

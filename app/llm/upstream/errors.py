@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ...deployments.deployment import Deployment
 from ...errors import UpstreamError
+from ...protocols.error_answers import error_answer
 from ...protocols.json_fields import error_detail
 
 # What a connection to a provider raises.
@@ -56,6 +57,19 @@ def status_error(status: int, body: bytes, headers: Mapping[str, str], deploymen
         retry_after=_parse_retry_after(retry_after),
         headers=forwarded,
     )
+
+
+def refuse_error_answer(
+    body: bytes, answer_field: str, answer_headers: Mapping[str, str], deployment: Deployment
+) -> None:
+    """Raises UpstreamError for a body that is an error though its status was a success.
+
+    `answer_headers`: as `Answer.headers` names them. `answer_field`: see error_answers.py.
+    """
+    error = error_answer(body, answer_field)
+    if error is not None:
+        retry_after = answer_headers.get("llm_provider-retry-after")
+        raise status_error(error.status, error.body, {"retry-after": retry_after} if retry_after else {}, deployment)
 
 
 def _parse_retry_after(retry_after: str | None) -> float | None:

@@ -16,7 +16,7 @@ from msgspec import Raw
 from ...errors import InvalidRequest
 from ..base import Usage
 from ..call_options import read_options
-from ..json_fields import BROKEN_JSON, read_fields
+from ..json_fields import BROKEN_JSON, check_text, read_fields
 from ..media_usage import assumed_tokens, seconds_of_files, seconds_of_subtitles, seconds_of_text, used_by
 from ..multipart import Form, form_type, new_boundary, parse_form
 from .request import GATEWAY_FIELDS, REFUSED_FIELDS, OpenAIEndpoint, OpenAIRequest, refuse_fields
@@ -59,9 +59,15 @@ class MediaEndpoint(OpenAIEndpoint):
         return body, usage
 
 
-IMAGES = MediaEndpoint("/images/generations", "aimage_generation", "prompt", unit="image")
+IMAGES = MediaEndpoint("/images/generations", "aimage_generation", "prompt", unit="image", answer_field="data")
 IMAGE_EDITS = MediaEndpoint(
-    "/images/edits", "aimage_edit", "image", unit="image", is_form=True, also_required=("prompt",)
+    "/images/edits",
+    "aimage_edit",
+    "image",
+    unit="image",
+    is_form=True,
+    also_required=("prompt",),
+    answer_field="data",
 )
 SPEECH = MediaEndpoint("/audio/speech", "aspeech", "input", may_stream=False, unit="character")
 TRANSCRIPTIONS = MediaEndpoint("/audio/transcriptions", "atranscription", "file", unit="second", is_form=True)
@@ -69,9 +75,22 @@ TRANSLATIONS = MediaEndpoint(
     "/audio/translations", "atranslation", "file", may_stream=False, unit="second", is_form=True
 )
 MODERATIONS = MediaEndpoint(
-    "/moderations", "amoderation", "input", may_stream=False, default_model="omni-moderation-latest"
+    "/moderations",
+    "amoderation",
+    "input",
+    may_stream=False,
+    default_model="omni-moderation-latest",
+    answer_field="results",
 )
-RERANK = MediaEndpoint("/rerank", "arerank", "query", may_stream=False, unit="query", also_required=("documents",))
+RERANK = MediaEndpoint(
+    "/rerank",
+    "arerank",
+    "query",
+    may_stream=False,
+    unit="query",
+    also_required=("documents",),
+    answer_field="results",
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,6 +171,7 @@ def _read_json(endpoint: MediaEndpoint, body: bytes, path_model: str | None) -> 
 
 def read_fields_of_client(body: bytes) -> dict[str, Raw]:
     """A JSON object of a client, its values left as they are. Raises InvalidRequest (400)."""
+    check_text(body)
     try:
         return read_fields(body if body.strip() else b"{}")
     except msgspec.ValidationError:

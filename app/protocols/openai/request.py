@@ -18,7 +18,7 @@ from ...errors import InvalidRequest
 from ..base import Usage
 from ..call_options import read_options
 from ..dialect import ClientRequest, Endpoint
-from ..json_fields import BROKEN_JSON, RawFields, read_fields
+from ..json_fields import BROKEN_JSON, RawFields, check_text, read_fields
 from ..sse import SSEDecoder
 from .answers import StreamRestamper, restamp
 
@@ -61,9 +61,9 @@ class OpenAIEndpoint(Endpoint):
         return restamp(body, request.model)
 
 
-CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages", is_chat=True)
-COMPLETIONS = OpenAIEndpoint("/completions", "atext_completion", "prompt")
-EMBEDDINGS = OpenAIEndpoint("/embeddings", "aembedding", "input", may_stream=False)
+CHAT = OpenAIEndpoint("/chat/completions", "acompletion", "messages", answer_field="choices", is_chat=True)
+COMPLETIONS = OpenAIEndpoint("/completions", "atext_completion", "prompt", answer_field="choices")
+EMBEDDINGS = OpenAIEndpoint("/embeddings", "aembedding", "input", may_stream=False, answer_field="data")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,6 +81,10 @@ class OpenAIRequest(ClientRequest):
     @property
     def content_type(self) -> str:
         return "application/json"
+
+    @property
+    def answer_field(self) -> str:
+        return self.endpoint.answer_field
 
     def replaced(self, changes: Mapping[str, Any]) -> OpenAIRequest:
         raw = {key: Raw(_encode(value)) for key, value in changes.items() if key not in _NOT_REPLACED}
@@ -119,12 +123,13 @@ class OpenAIRequest(ClientRequest):
     def decoder(self) -> SSEDecoder:
         return SSEDecoder()
 
-    def stream(self, *, wants_usage: bool) -> StreamRestamper:
-        return StreamRestamper(self.model, wants_usage=wants_usage)
+    def stream(self, *, wants_usage: bool, is_repaired: bool = True) -> StreamRestamper:
+        return StreamRestamper(self.model, wants_usage=wants_usage, is_repaired=is_repaired)
 
 
 def parse_request(endpoint: OpenAIEndpoint, body: bytes, path_model: str | None = None) -> OpenAIRequest:
     """Split and check a client's body. Raises InvalidRequest (400) with what to change."""
+    check_text(body)
     try:
         fields = read_fields(body if body.strip() else b"{}")
     except msgspec.ValidationError:

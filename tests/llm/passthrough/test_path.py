@@ -94,9 +94,13 @@ def test_credentials_and_headers_of_proxies_are_not_forwarded() -> None:
         "X-Bad": "ü",
         "Content-Type": "application/json",
         "Anthropic-Beta": "files",
+        "X-Pass-OpenAI-Beta": "v2",
+        "X-Pass-Authorization": "Bearer sk-2",
+        "X-Pass-Transfer-Encoding": "chunked",
+        "X-Pass-X-Forwarded-For": "10.0.0.1",
     }
     sent = forward_request_headers(given.items(), ("x-own-key", None))
-    assert sent == {"content-type": "application/json", "anthropic-beta": "files"}
+    assert sent == {"content-type": "application/json", "anthropic-beta": "files", "openai-beta": "v2"}
 
 
 def test_cookies_and_credentials_are_not_returned() -> None:

@@ -87,7 +87,9 @@ async def test_a_transcription_streams_its_events(worker: LiveWorker, upstream: 
 async def test_an_error_among_the_events_is_logged_as_one(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
-    upstream.plan(Pieces([b'data: {"type":"error","error":{"message":"out of ears"}}\n\n'], "text/event-stream"))
+    heard = b'data: {"type":"transcript.text.delta","delta":"he"}\n\n'
+    error = b'data: {"type":"error","error":{"message":"out of ears"}}\n\n'
+    upstream.plan(Pieces([heard, error], "text/event-stream", interval=0.05))
     files = {"file": ("a.wav", WAV)}
     await post(worker, key, "/audio/transcriptions", data={"model": "ears", "stream": "true"}, files=files)
     row = await worker.spend_row(key)
