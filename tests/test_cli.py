@@ -166,7 +166,7 @@ def test_warnings_of_the_configuration_are_printed_once_each(quarterdeck_process
         ("", {"DATABASE_URL": "sqlite:////tmp"}, "quarterdeck: database: /tmp: unable to open database file"),
         (
             "model_list: [{model_name: a, litellm_params: {model: openai/a, api_base: nowhere}}]",
-            {},
+            {"QUARTERDECK_STRICT": "true"},
             "quarterdeck: config.yaml: model_list[0] (a): litellm_params.api_base 'nowhere' is not an address",
         ),
     ],

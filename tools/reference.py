@@ -32,9 +32,10 @@ _WRITTEN = "<!-- Written by `make docs` from the code. Change app/settings/ or a
 DEPLOYMENT_KEYS = {
     "model": "`provider/model`, as `openai/gpt-4o-mini`. Required.",
     "custom_llm_provider": "The provider, when the model's name has no prefix.",
-    "api_base": "Address of the provider. Without one: the provider's own.",
+    "api_base": "Address of the provider. Without one: the provider's own. Empty, the deployment is left out.",
     "base_url": "Another name of `api_base`.",
     "api_key": "The provider's key. Without one: the provider's usual variable, as `OPENAI_API_KEY`.",
+    "base_model": "The model behind a name of your own, for its price; also in `model_info`.",
     "api_version": "Version of Azure's API. Without one: `AZURE_API_VERSION`.",
     "organization": "Sent to OpenAI as `OpenAI-Organization`.",
     "extra_headers": "Headers that every call to the provider carries; none of framing, of the connection, of a key.",
@@ -99,8 +100,11 @@ Settings marked *secret* are shown in no log and no message. A duration is a num
 
 ## The file
 
-`os.environ/NAME`, anywhere in the file and at any depth, stands for the variable `NAME`; a variable that is not set
-counts as a value that is not there.
+`os.environ/NAME`, anywhere in the file and at any depth, stands for the variable `NAME`. A variable that is not set, or
+is empty, counts as a value that is not there, and is named in a warning. Where it says where calls of a deployment go
+or as whom (`api_base`, `api_key` and other credentials), that deployment is left out by name, and so is every entry
+that cannot be served: the start prints it, the log has it, and `/model/info` and `/health/deployment_warnings` show the
+reason.
 
 ```yaml
 include: [models.yaml]              # relative to this file; lists are joined, and for a value this file wins

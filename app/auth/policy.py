@@ -338,6 +338,7 @@ _TABLE: tuple[tuple[Access, str], ...] = (
         GET /credentials
         GET /credentials/by_name/<path:credential_name>
         GET /credentials/by_model/<path:model_id>
+        GET /health/deployment_warnings
         GET /model/metrics
         GET /model/metrics/exceptions
         GET /model/metrics/slow_responses
@@ -391,9 +392,8 @@ _TABLE: tuple[tuple[Access, str], ...] = (
 
 def _routes() -> Iterator[tuple[str, Access]]:
     for access, lines in _TABLE:
-        for route in lines.split("\n"):
-            if route.strip():
-                yield route.strip(), access
+        for route in filter(None, map(str.strip, lines.split("\n"))):
+            yield route, access
 
 
 # "METHOD /path", spelled as the route is declared.

@@ -16,9 +16,10 @@ from ..settings import Settings
 from ..settings.config_file import SettingsError
 from ..storage.database import Database
 from .deployment import Deployment, build_deployment, named_credential
+from .skipped import SkippedDeployment
 from .wildcards import WildcardGroups
 
-__all__ = ["Deployment", "DeploymentCatalog", "build_deployment"]
+__all__ = ["Deployment", "DeploymentCatalog", "SkippedDeployment", "build_deployment"]
 
 log = structlog.get_logger(__name__)
 
@@ -37,9 +38,15 @@ class DeploymentCatalog:
         self._database = database
         self.configured_credentials = _configured_credentials(settings)
         self._credentials: Credentials = self.configured_credentials
+        # Credentials of the file that miss a value, with what they miss.
+        self._credential_problems = {
+            row["credential_name"]: row["problem"] for row in settings.credential_list if "problem" in row
+        }
         # Entries of the file that refer to no credential and so never change, by position.
         self._unchanging: dict[int, Deployment] = {}
-        self._configured = tuple(self._configured_deployments(is_start=True))
+        self._skipped: list[SkippedDeployment] = []
+        self._reported: frozenset[SkippedDeployment] = frozenset()
+        self._configured = tuple(self._configured_deployments(self._skipped, is_start=True))
         self._stored: tuple[Deployment, ...] = ()
         # An older read of the database must not replace a newer one.
         self._reload_lock = asyncio.Lock()
@@ -60,6 +67,10 @@ class DeploymentCatalog:
         """Every deployment, blocked ones and those of teams included."""
         return [*self._configured, *self._stored]
 
+    def skipped(self) -> list[SkippedDeployment]:
+        """What cannot be served, with the reason: entries of the file, then stored rows."""
+        return list(self._skipped)
+
     def by_id(self, id: str) -> Deployment | None:
         return self._by_id.get(id)
 
@@ -72,6 +83,10 @@ class DeploymentCatalog:
             return shared
         own = [member.public_name for member in self.all() if member.team_id == team_id and not member.is_blocked]
         return list(dict.fromkeys([*shared, *own]))
+
+    def known_models_of(self, name: str) -> list[str]:
+        """The models that a wildcard name is known to stand for; none for a name without a wildcard."""
+        return self._wildcards.known_models(name)
 
     def deployments_of(self, model: str, team_id: str | None = None) -> tuple[Deployment, ...]:
         """The deployments that may serve a model name, or one deployment id: those that are not blocked.
@@ -137,8 +152,32 @@ class DeploymentCatalog:
 
     def check(self, model_name: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> Deployment:
         """Build a deployment without storing it. Raises ValueError with what is wrong and what to write instead."""
+        return self._built(model_name, params, info, is_stored=True)
+
+    def _built(
+        self,
+        model_name: str,
+        params: Mapping[str, Any],
+        info: Mapping[str, Any] | None,
+        *,
+        is_stored: bool = False,
+        is_blocked: bool = False,
+        is_team_made: bool = False,
+    ) -> Deployment:
+        """The same with a credential of the file that misses a value refused by name."""
+        name = named_credential(params)
+        if name in self._credential_problems:
+            problem = self._credential_problems[name]
+            raise ValueError(f"litellm_params.litellm_credential_name: {name!r} is incomplete: {problem}")
         return build_deployment(
-            model_name, params, info, self._environment, credentials=self._credentials, is_stored=True
+            model_name,
+            params,
+            info,
+            self._environment,
+            credentials=self._credentials,
+            is_stored=is_stored,
+            is_blocked=is_blocked,
+            is_team_made=is_team_made,
         )
 
     def encrypt(self, values: Mapping[str, Any]) -> str:
@@ -176,14 +215,31 @@ class DeploymentCatalog:
     async def reload(self) -> None:
         """Read stored deployments and credentials again. Rows that are invalid are logged and skipped."""
         async with self._reload_lock:
+            self._report()
             with self._database.active():
                 credentials = await Credential.all()
                 rows = await StoredDeployment.all().order_by("created_at", "model_id")
             stored = dict(self._decrypted_credentials(credentials))
             self._credentials = MappingProxyType({**stored, **self.configured_credentials})
-            self._configured = tuple(self._configured_deployments())
-            self._stored = tuple(self._stored_deployments(rows))
+            skipped: list[SkippedDeployment] = []
+            self._configured = tuple(self._configured_deployments(skipped))
+            self._stored = tuple(self._stored_deployments(rows, skipped))
+            self._skipped = skipped
             self._index()
+            self._report()
+
+    def _report(self) -> None:
+        """Log what is skipped, once for each reason: the reload of every few seconds would fill a log."""
+        for deployment in self._skipped:
+            if deployment not in self._reported:
+                log.error(
+                    "deployment skipped",
+                    model_name=deployment.model_name,
+                    model_id=deployment.id,
+                    entry=deployment.place,
+                    reason=deployment.reason,
+                )
+        self._reported = frozenset(self._skipped)
 
     def _decrypted_credentials(self, rows: Iterable[Credential]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for row in rows:
@@ -192,53 +248,59 @@ class DeploymentCatalog:
             except ValueError as problem:
                 log.error("stored credential skipped", credential_name=row.credential_name, reason=str(problem))
 
-    def _stored_deployments(self, rows: Iterable[StoredDeployment]) -> Iterator[Deployment]:
+    def _stored_deployments(
+        self, rows: Iterable[StoredDeployment], skipped: list[SkippedDeployment]
+    ) -> Iterator[Deployment]:
         for row in rows:
+            params: dict[str, Any] = {}
             try:
                 params = self.decrypt(row.litellm_params)
                 columns = {name: getattr(row, name) for name in _ROW_COLUMNS}
                 info = {**row.model_info, **columns, "id": row.model_id}
-                yield build_deployment(
+                yield self._built(
                     row.model_name,
                     params,
                     info,
-                    self._environment,
-                    credentials=self._credentials,
                     is_stored=True,
                     is_blocked=row.blocked,
                     is_team_made=row.is_team_made,
                 )
             except (ValueError, TypeError, AttributeError) as problem:  # another version may have stored another shape
-                log.error("stored deployment skipped", model_id=row.model_id, reason=str(problem))
+                skipped.append(SkippedDeployment.of_row(row, params, str(problem)))
 
-    def _configured_deployments(self, *, is_start: bool = False) -> Iterator[Deployment]:
+    def _configured_deployments(
+        self, skipped: list[SkippedDeployment], *, is_start: bool = False
+    ) -> Iterator[Deployment]:
         """The deployments of the file. At the start those with a stored credential are left to the first reload.
 
-        Raises SettingsError at the start for an invalid entry; a credential that is missing later is logged.
+        What cannot be served is added to `skipped`; in strict settings it raises SettingsError at the start.
         """
         for index, row in enumerate(self._settings.model_list):
+            place = f"{self._settings.config_path}: model_list[{index}]"
             try:
+                if "problem" in row:
+                    raise ValueError(row["problem"])
                 name = named_credential(row["litellm_params"])
-                is_known = name is None or name in self._credentials
-                if is_known:
-                    deployment = self._unchanging.get(index) or self._configured_deployment(row)
-                    if name is None:
-                        self._unchanging[index] = deployment
-                    yield deployment
-                elif not is_start:
-                    log.error("deployment skipped", model_name=row["model_name"], missing_credential=name)
+                if is_start and name is not None and name not in self._credentials:
+                    continue
+                deployment = self._unchanging.get(index) or self._configured_deployment(row)
             except ValueError as problem:
-                where = f"{self._settings.config_path}: model_list[{index}] ({row['model_name']})"
                 reason = self._settings.without_secrets(str(problem))
-                if is_start:
-                    raise SettingsError(f"{where}: {reason}") from None
-                log.error("deployment skipped", entry=where, reason=reason)
+                if is_start and self._is_strict:
+                    raise SettingsError(f"{place} ({row['model_name']}): {reason}") from None
+                skipped.append(SkippedDeployment.of_entry(place, row, reason))
+                continue
+            if name is None:
+                self._unchanging[index] = deployment
+            yield deployment
+
+    @property
+    def _is_strict(self) -> bool:
+        return self._settings.is_strict or not self._settings.ignores_invalid_deployments
 
     def _configured_deployment(self, row: Mapping[str, Any]) -> Deployment:
         params = {**{key: row[key] for key in ("rpm", "tpm", "weight") if key in row}, **row["litellm_params"]}
-        return build_deployment(
-            row["model_name"], params, row.get("model_info"), self._environment, credentials=self._credentials
-        )
+        return self._built(row["model_name"], params, row.get("model_info"))
 
     def _index(self) -> None:
         by_name: dict[str, list[Deployment]] = {}

@@ -9,16 +9,17 @@ from decimal import Decimal
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..protocols.dialect import Dialect
 from ..protocols.dialects import DIALECTS
-from ..protocols.providers import Provider, split_model
+from ..protocols.openai.request import GATEWAY_FIELDS
+from ..protocols.providers import PROVIDERS, Provider, family_of, split_model
 from ..security.masking import MASK, is_provider_secret, is_secret, masked, masked_texts
 from ..security.public_address import may_be_public
 from ..settings.header_rules import check_written
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
+from .target import target_of
 
 # Parameters that are for the gateway; every other one is a default for the request body.
 _GATEWAY_PARAMS = frozenset(
@@ -29,8 +30,17 @@ _GATEWAY_PARAMS = frozenset(
     "litellm_credential_name keepalive_seconds itpm otpm tag_regex timeout_by_service_tier "
     "stream_timeout_by_service_tier allowed_openai_params modify_params configurable_clientside_auth_params "
     "merge_reasoning_content_in_choices cache_control_injection_points use_chat_completions_api "
-    "default_api_key_tpm_limit default_api_key_rpm_limit tenant_id client_id client_secret".split()
+    "default_api_key_tpm_limit default_api_key_rpm_limit tenant_id client_id client_secret base_model headers "
+    "model_info region_name allowed_model_region use_litellm_proxy custom_tokenizer mock_timeout default_fallbacks "
+    "hide_from_model_list project_id client_certificate caching_groups ttl force_timeout request_timeout retry_policy "
+    "retry_strategy allowed_fails allowed_fails_policy max_fallbacks model_list model_config fastest_response "
+    "success_callback failure_callback preset_cache_key cache_key secret_fields prompt_id prompt_variables "
+    "prompt_version prompt_label provider_specific_header hf_model_name roles initial_prompt_value "
+    "final_prompt_value bos_token eos_token user_continue_message assistant_continue_message "
+    "ensure_alternating_roles access_groups team_id mode".split()
 )
+# And whole kinds of parameters: of other clouds, of the gateway itself, of its connections, of what a model can do.
+_GATEWAY_PREFIXES = ("aws_", "vertex_", "azure_", "litellm_", "supports_", "ssl_", "s3_", "input_cost_", "output_cost_")
 # Shorter values, as the `none` of a local server, are not masked as credentials.
 _MIN_CREDENTIAL_LENGTH = 8
 
@@ -124,10 +134,7 @@ class Deployment:
 
     def public_params(self) -> dict[str, Any]:
         """Its parameters without anything that could hold a secret."""
-        own = {name: masked(value) for name, value in self.params.items() if not is_provider_secret(name)}
-        # A provider of one's own may want its credential in the body, under any name.
-        extra = self.params.get("extra_body")
-        return own if extra is None else {**own, "extra_body": masked_texts(extra)}
+        return public_params(self.params)
 
     def public_defaults(self) -> dict[str, Any]:
         """Its defaults for the request body, with the values masked that could be secrets."""
@@ -141,6 +148,20 @@ class Deployment:
 
 def _is_default_secret(name: str, value: Any) -> bool:
     return is_secret(name, value) or (isinstance(value, str) and is_provider_secret(name))
+
+
+def public_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a deployment without anything that could hold a secret."""
+    own = {name: masked(value) for name, value in params.items() if not is_provider_secret(name)}
+    # A provider of one's own may want its credential in the body, under any name.
+    extra = params.get("extra_body")
+    return own if extra is None else {**own, "extra_body": masked_texts(extra)}
+
+
+def identity_of(model_name: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    """The id that a deployment was given, else one of what was written: the same configuration has the same id."""
+    facts = json.dumps([model_name, dict(params)], sort_keys=True, default=str)
+    return str(info.get("id") or sha256(facts.encode()).hexdigest())
 
 
 def build_deployment(
@@ -163,14 +184,14 @@ def build_deployment(
         refuse_references(params)
     written, params = params, _with_credential(params, credentials)
     provider, upstream_model = _provider_of(params)
-    api_base, api_key = _target(provider, params, environment)
+    dialect = DIALECTS[provider.dialect]
+    params = _with_address_params(dialect, params)
+    api_base, api_key = target_of(provider, params, environment)
     if is_team_made and not may_be_public(api_base):
         raise ValueError("litellm_params.api_base is not a public address; only an admin of the instance names others")
-    dialect = DIALECTS[provider.dialect]
     api_base, query = dialect.address(api_base, upstream_model, _with_environment(params, environment))
     # Of what was written: a credential that gets another value leaves the deployments what they are.
-    facts = json.dumps([model_name, dict(written)], sort_keys=True, default=str)
-    identity = str(info.get("id") or sha256(facts.encode()).hexdigest())
+    identity = identity_of(model_name, written, info)
     return Deployment(
         id=identity,
         model_name=model_name,
@@ -187,7 +208,7 @@ def build_deployment(
         **_routing_fields(params, info),
         context_window=_context_window(info),
         mock_response=str(params["mock_response"]) if params.get("mock_response") is not None else None,
-        prices=_prices(params, info) or _listed_prices(provider, info, upstream_model),
+        prices=_prices(params, info) or _listed_prices(provider, _base_model(params, info), upstream_model),
         is_stored=is_stored,
         is_team_made=is_team_made,
         is_blocked=is_blocked or info.get("blocked") is True,
@@ -221,7 +242,8 @@ def _provider_of(params: Mapping[str, Any]) -> tuple[Provider, str]:
     custom_provider = params.get("custom_llm_provider")
     if custom_provider is not None and not isinstance(custom_provider, str):
         raise ValueError("litellm_params.custom_llm_provider is not text; write a provider's name, as openai")
-    provider, upstream_model = split_model(_model_of(params), custom_provider)
+    has_address = bool(params.get("api_base") or params.get("base_url")) or params.get("mock_response") is not None
+    provider, upstream_model = split_model(_model_of(params), custom_provider, has_address=has_address)
     if provider.is_pass_through_only and str(params.get("use_in_pass_through", "")).lower() != "true":
         raise ValueError(
             f"{provider.name!r} is served by pass-through only; add `use_in_pass_through: true` to lend its credential"
@@ -257,8 +279,9 @@ def _with_credential(params: Mapping[str, Any], credentials: Mapping[str, Mappin
         return params
     if name not in credentials:
         raise ValueError(f"litellm_params.litellm_credential_name: there is no credential named {name!r}; create it")
-    own = {key: value for key, value in params.items() if value not in (None, "")}
-    return {**credentials[name], **own}
+    shared = credentials[name]
+    own = {key: value for key, value in params.items() if key not in shared or value not in (None, "")}
+    return {**shared, **own}
 
 
 def _model_of(params: Mapping[str, Any]) -> str:
@@ -282,46 +305,39 @@ def _prices(params: Mapping[str, Any], info: Mapping[str, Any]) -> Prices | None
     return of_params or of_info
 
 
-def _listed_prices(provider: Provider, info: Mapping[str, Any], upstream_model: str) -> Prices | None:
-    """The bundled price of `base_model` or of the model itself, with and without the part before its last slash."""
-    name = str(info.get("base_model") or upstream_model)
-    return listed_prices(provider.name, name) or listed_prices(provider.name, name.rpartition("/")[2])
+def _listed_prices(provider: Provider, base_model: str | None, upstream_model: str) -> Prices | None:
+    """The bundled price of `base_model` or of the model itself, with and without the part before its last slash.
+
+    A `base_model` is a model of the same provider, or of the one that it names or that gives its models such names.
+    """
+    name = base_model or upstream_model
+    listed = listed_prices(provider.name, name) or listed_prices(provider.name, name.rpartition("/")[2])
+    if listed is not None or base_model is None:
+        return listed
+    prefix, _, rest = base_model.rpartition("/")
+    family = PROVIDERS.get(prefix) or family_of(rest)
+    return listed_prices(family.name, rest) if family is not None else None
+
+
+def _base_model(params: Mapping[str, Any], info: Mapping[str, Any]) -> str | None:
+    """What a deployment serves, where its name does not say it: people write it in either place."""
+    given = info.get("base_model") or params.get("base_model")
+    return str(given) if given else None
 
 
 def listed_price(deployment: Deployment, upstream_model: str) -> Prices | None:
     """The bundled prices of a deployment when it serves this model."""
-    return _listed_prices(deployment.provider, deployment.model_info, upstream_model)
+    return _listed_prices(deployment.provider, _base_model(deployment.params, deployment.model_info), upstream_model)
 
 
-def _target(provider: Provider, params: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str | None]:
-    """The address of calls and their key. A key of the environment is sent to the environment's address only."""
-    own_base = params.get("api_base") or params.get("base_url")
-    base = own_base or (environment.get(provider.base_variable) if provider.base_variable else None) or provider.base
-    if not base and params.get("mock_response") is not None:
-        base = "http://mock.invalid"
-    if not base:
-        raise ValueError(f"litellm_params.api_base is missing; {provider.name} has no address of its own")
-    check_address(base)
-    api_key = params.get("api_key")
-    if api_key is None and not own_base and provider.key_variable:
-        api_key = environment.get(provider.key_variable)
-    # A secret that was read from a file often ends with a newline, which no header may contain.
-    return str(base).rstrip("/"), str(api_key).strip() if api_key else None
-
-
-def check_address(base: Any) -> None:
-    """Raises ValueError for an `api_base` that is no address, or that holds a credential."""
-    try:
-        parts = urlsplit(str(base))
-        # An invalid port or a label that is too long would fail each call with an error that is not a provider's.
-        _, labels = parts.port, (parts.hostname or "").rstrip(".").split(".")
-    except ValueError:
-        raise ValueError("litellm_params.api_base is not an address; check its port") from None
-    if parts.scheme not in ("http", "https") or not all(0 < len(label) < 64 for label in labels):
-        raise ValueError("litellm_params.api_base is not an address; it starts with http:// or https://")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        # The address is shown in headers and logs.
-        raise ValueError("litellm_params.api_base holds more than an address; put a credential into api_key")
+def _with_address_params(dialect: Dialect, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters that people leave in an address as they copied it, below those that are named."""
+    for name in ("api_base", "base_url"):
+        if isinstance(params.get(name), str):
+            base, found = dialect.split_address(params[name].strip())
+            named = {key: value for key, value in params.items() if value is not None}
+            params = {**found, **named, name: base}
+    return params
 
 
 def _with_environment(params: Mapping[str, Any], environment: Mapping[str, str]) -> Mapping[str, Any]:
@@ -350,8 +366,9 @@ def _body_defaults(params: Mapping[str, Any]) -> dict[str, Any]:
         key: value
         for key, value in params.items()
         if key not in _GATEWAY_PARAMS
+        and key not in GATEWAY_FIELDS  # what no client may send there either
         and value is not None
-        and not key.startswith(("aws_", "vertex_", "azure_"))
+        and not key.startswith(_GATEWAY_PREFIXES)
         and not key.endswith("_cost")
         and "_cost_per_" not in key
     }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ..spend.pricing import known_models
 from .deployment import Deployment, listed_price
 
 _WILDCARD = "*"
@@ -19,6 +20,7 @@ class WildcardGroups:
         wildcards = [(name, tuple(members)) for name, members in groups if _WILDCARD in name]
         wildcards.sort(key=lambda group: -len(group[0]))
         self._patterns = [(_compile(name), members) for name, members in wildcards]
+        self._by_name = dict(wildcards)
         # Bounded: clients may ask for any name.
         self._matches: dict[str, tuple[Deployment, ...]] = {}
 
@@ -33,6 +35,18 @@ class WildcardGroups:
                 self._matches.clear()
             self._matches[model] = deployments
         return deployments
+
+    def known_models(self, name: str) -> list[str]:
+        """The models that one of these groups is known to serve, as clients ask for them."""
+        return list(
+            dict.fromkeys(
+                name.replace(_WILDCARD, match[1], 1)
+                for member in self._by_name.get(name, ())
+                if _WILDCARD in member.upstream_model and not member.is_blocked
+                for model in known_models(member.provider.name)
+                if (match := _compile(member.upstream_model).fullmatch(model)) is not None
+            )
+        )
 
     def _find(self, model: str) -> tuple[Deployment, ...]:
         for pattern, members in self._patterns:

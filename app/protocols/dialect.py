@@ -266,6 +266,10 @@ class Dialect(ABC):
     def exchange(self, request: ClientRequest) -> Exchange | None:
         """What a provider of this dialect is sent for a request that is written in it; None for one of another."""
 
+    def split_address(self, base: str) -> tuple[str, Mapping[str, str]]:
+        """An address as people copy it: what is an address of it, and the deployment's parameters that it holds."""
+        return base, {}
+
     def address(self, base: str, upstream_model: str, params: Mapping[str, Any]) -> tuple[str, str]:
         """Where a deployment's operations stand: what comes before an operation's path, and the query behind it."""
         return base, ""

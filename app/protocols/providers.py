@@ -2,18 +2,21 @@
 
 To add a provider whose dialect we speak (dialects.py), add a row; most speak OpenAI's. `base_variable` names the
 environment variable that moves its address, `key_variable` the one that holds its key; the key of the environment is
-sent to the provider's own address only.
+sent to the provider's own address only. A provider whose models people write without its name has a row in `_FAMILIES`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One provider. `base` None: a deployment must name its `api_base`.
 
+    `is_any_server`: the name stands for other servers of its dialect too, each with a path of its own.
     `is_pass_through_only`: we do not speak its dialect; its deployments lend their credential to pass-through.
     """
 
@@ -25,6 +28,26 @@ class Provider:
     auth_scheme: str = "Bearer "
     dialect: str = "openai"
     is_pass_through_only: bool = False
+    is_any_server: bool = False
+
+    def with_path(self, address: str) -> str:
+        """An address that was given for it, with the path of its API where that is missing.
+
+        People write `http://host:11434` for Ollama, whose API in this dialect stands below `/v1`.
+        """
+        address = address.rstrip("/")
+        own = urlsplit(self.base or "")
+        path = own.path.rstrip("/")
+        if not path or (self.is_any_server and urlsplit(address).hostname != own.hostname):
+            return address
+        if urlsplit(address).path in ("", "/"):
+            return f"{address}{path}"
+        # One of the provider's other APIs, whose address people copy.
+        return (
+            f"{address.removesuffix('/api')}{path}"
+            if self.name.startswith("ollama") and address.endswith("/api")
+            else address
+        )
 
     def auth_headers(self, api_key: str | None) -> dict[str, str]:
         return {self.auth_header: f"{self.auth_scheme}{api_key}"} if api_key else {}
@@ -44,7 +67,7 @@ def _relayed(
 PROVIDERS: dict[str, Provider] = {
     row.name: row
     for row in (
-        Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_API_BASE"),
+        Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_API_BASE", is_any_server=True),
         Provider("azure", None, "AZURE_API_KEY", "AZURE_API_BASE", "api-key", "", dialect="azure"),
         Provider("ollama", "http://localhost:11434/v1", None, "OLLAMA_API_BASE"),
         Provider("ollama_chat", "http://localhost:11434/v1", None, "OLLAMA_API_BASE"),
@@ -77,21 +100,54 @@ PROVIDERS: dict[str, Provider] = {
 }
 
 
-def split_model(model: str, custom_provider: str | None = None) -> tuple[Provider, str]:
-    """`provider/model` as a provider row and the provider's own model name; without a known prefix it is OpenAI's.
+# Provider -> how the names of its own models begin, for models that are written without a provider.
+_FAMILIES = {
+    "openai": (
+        r"(ft:)?(gpt|chatgpt|o\d|text-embedding-(3|ada)|text-(ada|babbage|curie|davinci)|davinci|babbage|tts|whisper"
+        r"|dall-e|omni-moderation|text-moderation|computer-use|codex|sora)\b.*"
+    ),
+    "anthropic": r"claude-.+",
+    "gemini": r"(gemini|gemma|learnlm|imagen|veo|text-embedding-00\d|embedding-00\d)\b.*",
+    "cohere": r"(command|c4ai|aya|embed-(english|multilingual|v\d)|rerank)\b.*",
+    "mistral": r"((open-)?(mistral|mixtral|codestral|ministral|magistral|devstral|pixtral|voxtral))\b.*",
+    "deepseek": r"deepseek-(chat|reasoner|coder)",
+    "xai": r"grok-.+",
+}
+_FAMILY_PATTERNS = {name: re.compile(pattern) for name, pattern in _FAMILIES.items()}
+_WILDCARD = "*"
 
-    Raises ValueError for a provider that we do not have.
+
+def split_model(model: str, custom_provider: str | None = None, *, has_address: bool = False) -> tuple[Provider, str]:
+    """`provider/model` as a provider row and the provider's own model name.
+
+    A model without a provider is of the one whose names begin so: its key must not go to another company. Where the
+    deployment `has_address` of its own, that says where it goes, and it speaks OpenAI's dialect.
+
+    Raises ValueError for a provider that we do not have, and for a name that could be anybody's.
     """
     if custom_provider is not None:
         if custom_provider not in PROVIDERS:
             raise ValueError(f"custom_llm_provider {custom_provider!r} is not a provider that we have; {_known()}")
         return PROVIDERS[custom_provider], model.removeprefix(f"{custom_provider}/")
     prefix, slash, rest = model.partition("/")
-    if not slash:
+    if slash:
+        if prefix not in PROVIDERS:
+            raise ValueError(f"{prefix!r} in {model!r} is not a provider that we have; {_known()}")
+        return PROVIDERS[prefix], rest
+    if has_address or model == _WILDCARD:
         return PROVIDERS["openai"], model
-    if prefix not in PROVIDERS:
-        raise ValueError(f"{prefix!r} in {model!r} is not a provider that we have; {_known()}")
-    return PROVIDERS[prefix], rest
+    family = family_of(model)
+    if family is None:
+        raise ValueError(
+            f"{model!r} is no model name that we know a provider of; write provider/model, as openai/{model}"
+        )
+    return family, model
+
+
+def family_of(model: str) -> Provider | None:
+    """The provider that gives its own models such names, None for a name that could be anybody's."""
+    names = (name for name, pattern in _FAMILY_PATTERNS.items() if pattern.fullmatch(model))
+    return next((PROVIDERS[name] for name in names), None)
 
 
 def _known() -> str:

@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ import hypercorn.run
 import structlog
 from quart import Quart
 
-from ..deployments.catalog import DeploymentCatalog
+from ..deployments.catalog import DeploymentCatalog, SkippedDeployment
 from ..logs import configure_logging
 from ..observability.metrics.shared_totals import TotalsFiles
 from ..route_groups import ROUTE_GROUPS
@@ -62,11 +62,12 @@ def serve(options: ServeOptions) -> int:
         print(f"WARNING  {warning}", file=sys.stderr)
     _refuse_busy_port(settings)
     _allow_many_files()
-    DeploymentCatalog(settings, Database(settings))  # refuses what cannot work, before anything is written
+    # Before anything is written: strict settings refuse what cannot work.
+    skipped = DeploymentCatalog(settings, Database(settings)).skipped()
     _keep_state_private(settings)
     _in_a_child(lambda: asyncio.run(_prepare_database(settings)))
     TotalsFiles(settings).clear()
-    print(describe(settings), flush=True)
+    print(describe(settings, skipped), flush=True)
     if options.server == "granian":
         export_settings(options.config, options.overrides())
         return _run_granian(settings)
@@ -117,8 +118,8 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def describe(settings: Settings) -> str:
-    """The block that a start prints: what runs here, on what, and where to open it."""
+def describe(settings: Settings, skipped: Sequence[SkippedDeployment] = ()) -> str:
+    """The block that a start prints: what runs here, on what, where to open it, and what of it does not serve."""
     role = f"control plane of {len(settings.workers)} workers" if settings.is_control_plane else "worker"
     groups = [group.name for group in ROUTE_GROUPS if group.is_open(settings)]
     database = f"SQLite {sqlite_path(settings.database_url)}" if _is_sqlite(settings) else "PostgreSQL"
@@ -133,7 +134,9 @@ def describe(settings: Settings) -> str:
         "routes": ", ".join(groups),
         "url": url if settings.disable_admin_ui else f"{url}/ui/",
     }
-    return "\n".join([f"Quarterdeck {VERSION}", *(f"  {name:<9} {value}" for name, value in rows.items())])
+    lines = [f"Quarterdeck {VERSION}", *(f"  {name:<9} {value}" for name, value in rows.items())]
+    lines += [f"  LEFT OUT  {entry.place} ({entry.model_name}): {entry.reason}" for entry in skipped]
+    return "\n".join(lines)
 
 
 def _in_a_child(work: Callable[[], None]) -> None:

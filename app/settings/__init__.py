@@ -31,7 +31,7 @@ from .config_file import (
     redis_address,
 )
 from .config_keys import WEAK_MASTER_KEYS
-from .declaration import boolean, port, positive, processes, setting, text, whole
+from .declaration import boolean, port, positive, processes, setting, text, trimmed, whole
 from .observability import ObservabilitySettings
 from .pass_through import PassThroughSettings
 from .response_cache import CacheSettings, redis_url_of
@@ -53,7 +53,7 @@ class Settings(
 
     master_key: str = setting(
         "The root secret of this instance: full admin, and the source of every derived key.",
-        text,
+        trimmed,
         "",
         env="LITELLM_MASTER_KEY",
         yaml="general_settings.master_key",
@@ -107,7 +107,7 @@ class Settings(
     server_root_path: str = setting("Path prefix shown by discovery.", text, "", env="SERVER_ROOT_PATH")
     salt_key_text: str | None = setting(
         "Encrypts stored provider credentials. Without one a key derived from the master key does.",
-        text,
+        trimmed,
         env="LITELLM_SALT_KEY",
         is_secret=True,
         operator_only=True,

@@ -6,10 +6,9 @@ and environment may both hold, as addresses, are checked here too.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -20,19 +19,15 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import yaml
 
-from ..security.masking import is_provider_secret, is_secret, masked_text, secret_texts, texts_in, without_values
-from .config_keys import CONTRACT_KEYS, CONTRACT_VARIABLES, SUPPORTED_KEYS
+from ..security.masking import masked_text, without_values
+from .file_warnings import SECTIONS, drop_unknown_kinds, entry_problem, warn_of_keys, warn_of_unset, warn_of_variables
+from .references import decides_target, resolve, secret_values_of
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_REFERENCE = "os.environ/"
-_REFERENCE_IN_TEXT = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
-_SECTIONS = ("general_settings", "litellm_settings", "router_settings")
 _DURATION = re.compile(r"^\s*(\d+)\s*(s|m|h|d|w)\s*$")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_DEPLOYMENT_KEYS = {"model_name", "litellm_params", "model_info", "rpm", "tpm", "weight"}
-_WORKER_KEYS = {"worker_id", "name", "url", "labels", "environment"}
 
 
 class SettingsError(Exception):
@@ -72,7 +67,7 @@ class ConfigFile:
 
     @classmethod
     def empty(cls, environment: dict[str, str]) -> ConfigFile:
-        return cls("environment", environment, sections={}, warnings=_warn_of_variables(environment))
+        return cls("environment", environment, sections={}, warnings=warn_of_variables(environment))
 
     def get(self, dotted: str) -> Any:
         """The value under `section.key`, or None."""
@@ -86,30 +81,35 @@ def read_config_file(path: Path, environ: Mapping[str, str]) -> ConfigFile:
     document = _read_mapping(path, path.parent, seen=())
     environment = dict(environ)
     environment.update(_environment_variables(path.name, document, environment))
-    secret_values = frozenset(_secret_values(document, environment))
+    secret_values = frozenset(secret_values_of(document, environment, SECTIONS))
     try:
-        return _checked_file(path, _resolve(document, environment), environment, secret_values)
+        return _checked_file(path, document, environment, secret_values)
     except SettingsError as problem:
         raise SettingsError(without_values(str(problem), secret_values)) from None
 
 
 def _checked_file(
-    path: Path, resolved: dict[str, Any], environment: dict[str, str], secret_values: frozenset[str]
+    path: Path, document: dict[str, Any], environment: dict[str, str], secret_values: frozenset[str]
 ) -> ConfigFile:
+    unset: dict[str, str] = {}
+    resolved = resolve(document, environment, unset)
     _move_callback_settings(resolved)
-    for section in _SECTIONS:
+    for section in SECTIONS:
         if not isinstance(resolved.get(section) or {}, dict):
             raise SettingsError(f"{path.name}: {section}: is not a mapping; write `key: value` lines below it")
     file = ConfigFile(
         name=path.name,
         environment=environment,
-        sections={section: resolved.get(section) or {} for section in _SECTIONS},
+        sections={},
         workers=_workers(path.name, resolved.get("worker_registry")),
-        model_list=_model_list(path.name, resolved.get("model_list")),
-        credential_list=_credential_list(path.name, resolved.get("credential_list")),
+        model_list=_model_list(path.name, resolved.get("model_list"), unset),
+        credential_list=_credential_list(path.name, resolved.get("credential_list"), unset),
         secret_values=secret_values,
     )
-    file.warnings.extend([*_warn_of_keys(path.name, resolved), *_warn_of_variables(environment)])
+    # After the lists were checked: these walk through their entries.
+    file.warnings.extend([*warn_of_keys(path.name, resolved), *warn_of_unset(path.name, unset)])
+    file.warnings.extend([*drop_unknown_kinds(path.name, resolved), *warn_of_variables(environment)])
+    file.sections = {section: resolved.get(section) or {} for section in SECTIONS}
     return file
 
 
@@ -162,39 +162,8 @@ def _environment_variables(name: str, document: dict[str, Any], environ: Mapping
     variables = document.get("environment_variables") or {}
     if not isinstance(variables, dict):
         raise SettingsError(f"{name}: environment_variables: is not a mapping; write `NAME: value` lines below it")
-    resolved = _resolve(variables, environ)
+    resolved = resolve(variables, environ, {})
     return {str(key): str(value) for key, value in resolved.items() if value is not None}
-
-
-def _resolve(value: Any, environ: Mapping[str, str]) -> Any:
-    """Replace every `os.environ/NAME`, at any depth, by the variable or by None."""
-    if isinstance(value, str):
-        return environ.get(value.removeprefix(_REFERENCE)) if value.startswith(_REFERENCE) else value
-    if isinstance(value, dict):
-        return {key: _resolve(item, environ) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve(item, environ) for item in value]
-    return value
-
-
-def _secret_values(document: dict[str, Any], environment: Mapping[str, str]) -> Iterator[str]:
-    """What no message may repeat: values of variables that the file names, and those under the names of secrets."""
-    resolved = _resolve(document, environment)
-    yield from _referenced(document, environment)
-    yield from texts_in(resolved.get("environment_variables"))
-    yield from secret_texts({section: resolved.get(section) for section in _SECTIONS})
-    for list_name, key in (("model_list", "litellm_params"), ("credential_list", "credential_values")):
-        rows = resolved.get(list_name)
-        for row in rows if isinstance(rows, list) else ():
-            params = row.get(key) if isinstance(row, dict) else None
-            yield from secret_texts(params, lambda name, value: is_provider_secret(name) or is_secret("", value))
-
-
-def _referenced(value: Any, environment: Mapping[str, str]) -> Iterator[str]:
-    """The values of all `os.environ/NAME` in a file, inside longer texts too."""
-    for text in texts_in(value):
-        for name in _REFERENCE_IN_TEXT.findall(text) if _REFERENCE in text else ():
-            yield environment.get(name) or ""
 
 
 def _workers(name: str, rows: Any) -> tuple[WorkerEntry, ...]:
@@ -238,31 +207,49 @@ def _worker(where: str, row: dict[str, Any]) -> WorkerEntry:
     )
 
 
-def _model_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
-    """Shape only; what a provider needs is checked where deployments are built."""
+def _model_list(name: str, rows: Any, unset: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
+    """Shape only; what a provider needs is checked where deployments are built.
+
+    An entry that cannot be read has a `problem`, and so has one whose target or credential no variable gave: it is
+    for the catalog to leave that one out, and to serve the others.
+    """
     if rows is None:
         return ()
     if not isinstance(rows, list):
         raise SettingsError(f"{name}: model_list: is not a list; write one `- model_name: …` entry per deployment")
+    entries: list[Mapping[str, Any]] = []
     for index, row in enumerate(rows):
-        where = f"{name}: model_list[{index}]"
-        if not isinstance(row, dict) or not isinstance(row.get("model_name"), str):
-            raise SettingsError(f"{where}.model_name: is missing; it is the name that clients ask for")
-        params = row.get("litellm_params")
-        if not isinstance(params, dict) or not isinstance(params.get("model"), str):
-            raise SettingsError(f"{where}.litellm_params.model: is missing; write provider/model, as openai/gpt-4o")
-        if not isinstance(row.get("model_info") or {}, dict):
-            raise SettingsError(f"{where}.model_info: is not a mapping; write `mode: chat` lines below it")
-    return tuple(rows)
+        problem = _unset_target(f"model_list[{index}].", unset) or entry_problem(row)
+        entries.append(row if problem is None else {**_readable(row), "problem": problem})
+    return tuple(entries)
 
 
-def _credential_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
-    """Credentials that deployments name by `litellm_credential_name`; values that no variable gave are left out."""
+def _readable(row: Any) -> dict[str, Any]:
+    """As much of an entry as can be shown: a name, parameters and facts."""
+    given = row if isinstance(row, dict) else {}
+    sections = {key: given[key] if isinstance(given.get(key), dict) else {} for key in ("litellm_params", "model_info")}
+    return {"model_name": str(given.get("model_name") or ""), **sections}
+
+
+def _unset_target(place: str, unset: Mapping[str, str]) -> str | None:
+    """The variable that an entry needs and that is not set: it would leave open where calls go, or as whom."""
+    for path, variable in unset.items():
+        key = path.removeprefix(place)
+        if key != path and decides_target(key):
+            return f"{key}: the variable {variable} is not set; set it, or take the line out"
+    return None
+
+
+def _credential_list(name: str, rows: Any, unset: Mapping[str, str]) -> tuple[Mapping[str, Any], ...]:
+    """Credentials that deployments name by `litellm_credential_name`.
+
+    Values that no variable gave are left out; where calls go or as whom is then a `problem` of whoever names it.
+    """
     if rows is None:
         return ()
     if not isinstance(rows, list):
         raise SettingsError(f"{name}: credential_list: is not a list; write one `- credential_name: …` entry each")
-    credentials: dict[str, Mapping[str, Any]] = {}
+    credentials: dict[str, dict[str, Any]] = {}
     for index, row in enumerate(rows):
         where = f"{name}: credential_list[{index}]"
         if not isinstance(row, dict) or not isinstance(row.get("credential_name"), str) or not row["credential_name"]:
@@ -274,6 +261,9 @@ def _credential_list(name: str, rows: Any) -> tuple[Mapping[str, Any], ...]:
             raise SettingsError(f"{where}.credential_values: is not a mapping; write `api_key: …` lines below it")
         present = {key: value for key, value in values.items() if value is not None}
         credentials[row["credential_name"]] = {**row, "credential_values": present, "credential_info": info}
+        problem = _unset_target(f"credential_list[{index}].", unset)
+        if problem is not None:
+            credentials[row["credential_name"]]["problem"] = problem
     return tuple(credentials.values())
 
 
@@ -305,11 +295,12 @@ def http_address(value: Any) -> str:
     parts = _split(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("is not an address; it starts with http:// or https://")
-    return str(value).rstrip("/")
+    return str(value).strip().rstrip("/")
 
 
 def database_address(value: Any) -> str:
     """A URL of PostgreSQL or of a SQLite file. Raises ValueError that says what is wrong."""
+    value = str(value).strip()
     scheme, _, rest = str(value).partition("://")
     if scheme not in ("postgres", "postgresql", "sqlite"):
         raise ValueError("is not a database we speak; use postgres://user:password@host/name or sqlite:///path/file.db")
@@ -333,6 +324,7 @@ def network_ranges(value: Any) -> tuple[Network, ...]:
 
 
 def redis_address(value: Any) -> str:
+    value = str(value).strip()
     if not str(value).startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("is not a Redis address; use redis://host:6379/0")
     _split(value)
@@ -341,7 +333,7 @@ def redis_address(value: Any) -> str:
 
 def _split(value: Any) -> SplitResult:
     try:
-        parts = urlsplit(str(value))
+        parts = urlsplit(str(value).strip())
         _ = parts.port  # parsed on access only
     except ValueError:
         raise ValueError("cannot be read; check the port, and write special characters as %XX") from None
@@ -354,46 +346,3 @@ def _move_callback_settings(document: dict[str, Any]) -> None:
     section = document.get("litellm_settings") or {}
     if own and isinstance(section, dict) and "callback_settings" not in section:
         document["litellm_settings"] = {**section, "callback_settings": own}
-
-
-# ---- keys without effect -------------------------------------------------------------------------------------------
-
-
-def _warn_of_keys(name: str, document: dict[str, Any]) -> list[str]:
-    """One warning for keys of the contract that do nothing here yet, one for keys that nobody knows."""
-    present = [str(key) for key, value in document.items() if key not in _SECTIONS and value not in (None, [], {})]
-    for section in _SECTIONS:
-        present.extend(f"{section}.{key}" for key in (document.get(section) or {}))
-    for row in document.get("worker_registry") or []:
-        present.extend(f"worker_registry.{key}" for key in row if key not in _WORKER_KEYS)
-    for row in document.get("model_list") or []:
-        present.extend(f"model_list.{key}" for key in row if key not in _DEPLOYMENT_KEYS)
-        present.extend(f"litellm_params.{key}" for key in row["litellm_params"])
-        present.extend(f"model_info.{key}" for key in row.get("model_info") or {})
-    present = list(dict.fromkeys(present))
-    waiting = [key for key in present if key in CONTRACT_KEYS and key not in SUPPORTED_KEYS]
-    unknown = [
-        key
-        for key in present
-        # A deployment may carry any parameter of the provider's own, and any fact about the model.
-        if key not in CONTRACT_KEYS
-        and key not in SUPPORTED_KEYS
-        and not key.startswith(("litellm_params.", "model_info."))
-    ]
-    warnings = []
-    if waiting:
-        warnings.append(f"{name}: not supported yet and without effect: {', '.join(waiting)}")
-    if unknown:
-        warnings.append(f"{name}: unknown and without effect: {', '.join(_suggest(key) for key in unknown)}")
-    return warnings
-
-
-def _suggest(key: str) -> str:
-    near = difflib.get_close_matches(key, SUPPORTED_KEYS, n=1, cutoff=0.8)
-    return f"{key} (did you mean {near[0]}?)" if near else key
-
-
-def _warn_of_variables(environment: Mapping[str, str]) -> list[str]:
-    """One warning for the contract's variables that are set and do nothing here yet."""
-    waiting = [name for name in CONTRACT_VARIABLES if environment.get(name)]
-    return [f"environment: not supported yet and without effect: {', '.join(waiting)}"] if waiting else []

@@ -43,7 +43,7 @@ fail_closed_budget_enforcement user_api_key_cache_ttl user_api_key_cache_max_siz
 auto_redirect_ui_login_to_sso hide_default_credentials_hint disable_password_login_when_sso_enabled
 max_failed_login_attempts_per_source max_failed_login_attempts_per_source_overrides failed_login_window_seconds
 failed_login_block_seconds trusted_proxy_ranges password_policy_min_length apply_user_budget_to_team_keys
-allow_public_health_readiness_details
+allow_public_health_readiness_details strict
 """.split()
 
 _LITELLM = """
@@ -90,7 +90,9 @@ use_chat_completions_api aws_access_key_id aws_secret_access_key aws_session_tok
 aws_session_name aws_profile_name aws_role_name aws_web_identity_token aws_sts_endpoint aws_external_id
 aws_bedrock_runtime_endpoint vertex_project vertex_location vertex_credentials azure_ad_token tenant_id
 client_id client_secret azure_username azure_password azure_scope default_api_key_tpm_limit
-default_api_key_rpm_limit
+default_api_key_rpm_limit base_model headers ssl_verify model_info region_name supports_system_message use_litellm_proxy
+custom_tokenizer litellm_trace_id mock_timeout default_fallbacks litellm_system_prompt hide_from_model_list
+client_certificate project_id
 """.split()
 
 _MODEL_INFO = """
@@ -159,6 +161,7 @@ litellm_settings.prometheus_exclude_labels litellm_settings.prometheus_initializ
 general_settings.background_health_checks general_settings.health_check_interval
 general_settings.health_check_concurrency general_settings.health_check_details
 general_settings.allow_public_health_readiness_details litellm_settings.json_logs litellm_settings.set_verbose
+general_settings.strict router_settings.ignore_invalid_deployments
 """.split()
 
 _SUPPORTED_DEPLOYMENT = """
@@ -169,7 +172,7 @@ input_cost_per_image output_cost_per_image input_cost_per_character input_cost_p
 input_cost_per_second output_cost_per_second
 order tags num_retries max_retries cooldown_time max_parallel_requests keepalive_seconds use_in_pass_through
 aws_access_key_id aws_secret_access_key aws_session_token aws_region_name aws_bedrock_runtime_endpoint
-vertex_project vertex_location vertex_credentials
+vertex_project vertex_location vertex_credentials base_model
 """.split()
 
 _SUPPORTED_MODEL_INFO = """

@@ -41,6 +41,11 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def trimmed(value: Any) -> str:
+    """Text that was copied, or read from a file, often has white space around it, which no header can carry."""
+    return text(value).strip()
+
+
 def boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value

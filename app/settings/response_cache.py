@@ -77,7 +77,7 @@ def read_cache_params(given: Mapping[str, Any], redis_url: str | None = None) ->
         is_default_on=_one_of(named, "mode", _MODES) == _MODES[0],
         seconds=min(seconds, _MAX_TTL),
         namespace=_read(named, "namespace", _namespace, ""),
-        call_types=_read(named, "supported_call_types", _call_types, None),
+        call_types=_call_types_of(named, warnings),
         scope=_one_of(named, "scope", SCOPES),
         redis_url=address,
         max_connections=max(1, _read(named, "max_connections", whole, 16)),
@@ -156,10 +156,20 @@ def is_namespace(name: str) -> bool:
     return len(name) <= _MAX_NAMESPACE and name.isascii() and name.isprintable() and " " not in name
 
 
-def _call_types(value: Any) -> frozenset[str]:
-    if not isinstance(value, list | tuple) or not all(call_type in _CALL_TYPES for call_type in value):
+def _call_types_of(named: Mapping[str, Any], warnings: list[str]) -> frozenset[str] | None:
+    given = _read(named, "supported_call_types", _names, None)
+    if given is None:
+        return None
+    unknown = [name for name in given if name not in _CALL_TYPES]
+    if unknown:
+        warnings.append(f"cache_params.supported_call_types: not cached here: {', '.join(unknown)[:500]}")
+    return frozenset(given).intersection(_CALL_TYPES)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"is not a list of {', '.join(_CALL_TYPES)}")
-    return frozenset(value)
+    return tuple(value)
 
 
 def _checked_params(value: Any) -> Mapping[str, Any]:

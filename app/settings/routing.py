@@ -32,6 +32,9 @@ FAILURE_KINDS = (
     "NotFound",
 )
 DEFAULT_KIND = "Default"
+# Policy of the file -> how its names end.
+_POLICIES = {"retry_policy": "Retries", "allowed_fails_policy": "AllowedFails"}
+_GROUP_POLICIES = "model_group_retry_policy"
 # The group whose fallbacks serve every group.
 ANY_GROUP = "*"
 
@@ -80,13 +83,43 @@ def fallback_groups(value: Any) -> Fallbacks:
 
 def _policy(value: Any, ending: str) -> FailurePolicy:
     policy: dict[str, int] = {}
-    known = {f"{kind}Error{ending}": kind for kind in FAILURE_KINDS} | {f"Default{ending}": DEFAULT_KIND}
+    known = _policy_names(ending)
     for name, number in mapping(value).items():
         if name not in known:
             raise ValueError(f"has {name!r}; use {', '.join(known)}")
         if number is not None:
             policy[known[name]] = whole(number)
     return MappingProxyType(policy)
+
+
+def _policy_names(ending: str) -> dict[str, str]:
+    """Name in a policy -> kind of failure."""
+    return {f"{kind}Error{ending}": kind for kind in FAILURE_KINDS} | {f"Default{ending}": DEFAULT_KIND}
+
+
+def without_unknown_kinds(section: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`router_settings` or a `model_info` without the names in its policies that nobody knows, and those names.
+
+    A file of another version may have them; who sends them over the API is told that they are wrong.
+    """
+    unknown: list[str] = []
+
+    def known_part(policy: Any, place: str, ending: str) -> Any:
+        if not isinstance(policy, Mapping):
+            return policy
+        names = _policy_names(ending)
+        unknown.extend(f"{place}.{name}" for name in policy if name not in names)
+        return {name: number for name, number in policy.items() if name in names}
+
+    checked = {
+        key: known_part(value, key, _POLICIES[key]) if key in _POLICIES else value for key, value in section.items()
+    }
+    groups = section.get(_GROUP_POLICIES)
+    if isinstance(groups, Mapping):
+        checked[_GROUP_POLICIES] = {
+            group: known_part(policy, f"{_GROUP_POLICIES}.{group}", "Retries") for group, policy in groups.items()
+        }
+    return checked, unknown
 
 
 def retry_policy(value: Any) -> FailurePolicy:
@@ -171,8 +204,23 @@ def _limit_checks_json(is_on: bool) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class RoutingSettings:
-    """Seconds for times. Every one of them may change while an instance runs."""
+    """Seconds for times. Every one of them may change while an instance runs, but for what is done with bad entries."""
 
+    is_strict: bool = setting(
+        "Do not start with an entry of `model_list` that cannot be served. Without it that entry is left out by name.",
+        boolean,
+        False,
+        env="QUARTERDECK_STRICT",
+        yaml="general_settings.strict",
+        operator_only=True,
+    )
+    ignores_invalid_deployments: bool = setting(
+        "The field's opposite of `strict`: `false` means the same as `strict: true`.",
+        boolean,
+        True,
+        yaml="router_settings.ignore_invalid_deployments",
+        operator_only=True,
+    )
     routing_strategy: str = setting(
         f"How a deployment of a group is chosen: {', '.join(STRATEGIES)}.",
         _strategy,

@@ -188,6 +188,11 @@ def listed_prices(provider: str, model: str) -> Prices | None:
     return None
 
 
+def known_models(provider: str) -> tuple[str, ...]:
+    """The names of a provider's models in the bundled table."""
+    return tuple(row["id"] for row in _table().get(_TABLE_NAMES.get(provider, provider), ()))
+
+
 @lru_cache(maxsize=1)
 def _table() -> dict[str, list[dict[str, Any]]]:
     table: dict[str, list[dict[str, Any]]] = json.loads(_TABLE.read_text(encoding="utf-8"))

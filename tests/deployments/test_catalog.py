@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,59 +12,10 @@ from app.deployments.catalog import Deployment, DeploymentCatalog, build_deploym
 from app.models import Credential, StoredDeployment
 from app.security.credentials import encrypt
 from app.settings import Settings
-from app.settings.config_file import SettingsError
 from app.storage.database import Database
-
-SECRET = "sk-provider-secret"
-
-
-def build(
-    model: str = "openai/gpt-4o-mini",
-    environment: dict[str, str] | None = None,
-    info: dict[str, Any] | None = None,
-    **params: Any,
-) -> Deployment:
-    return build_deployment("group", {"model": model, **params}, info, environment or {})
-
+from tests.deployments.builders import SECRET, build, catalog_of, entry
 
 # ---- targets and credentials ---------------------------------------------------------------------------------------
-
-
-def test_a_provider_s_own_address_and_the_environment_s_key() -> None:
-    deployment = build(environment={"OPENAI_API_KEY": SECRET})
-    assert deployment.url("/chat/completions") == "https://api.openai.com/v1/chat/completions"
-    assert deployment.headers == {"Authorization": f"Bearer {SECRET}"}
-    assert (deployment.provider.name, deployment.upstream_model) == ("openai", "gpt-4o-mini")
-
-
-def test_the_environment_may_move_the_address() -> None:
-    deployment = build(environment={"OPENAI_API_BASE": "http://inside/v1/", "OPENAI_API_KEY": SECRET})
-    assert deployment.url("/embeddings") == "http://inside/v1/embeddings"
-    assert deployment.headers["Authorization"].endswith(SECRET)
-
-
-@pytest.mark.parametrize("name", ["api_base", "base_url"])
-def test_a_key_of_the_environment_is_never_sent_to_an_address_of_a_deployment(name: str) -> None:
-    elsewhere: dict[str, Any] = {name: "http://elsewhere/v1"}
-    assert build(environment={"OPENAI_API_KEY": SECRET}, **elsewhere).headers == {}
-    assert build(api_key="own", **elsewhere).headers == {"Authorization": "Bearer own"}
-
-
-@pytest.mark.parametrize(
-    ("api_version", "url"),
-    [
-        (None, "https://me.azure.example/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
-        # fixed date: a version's name
-        ("2025-01-01", "https://me.azure.example/openai/deployments/gpt-4o/chat/completions?api-version=2025-01-01"),
-        ("v1", "https://me.azure.example/openai/v1/chat/completions"),
-        ("preview", "https://me.azure.example/openai/v1/chat/completions?api-version=preview"),
-    ],
-)
-def test_azure_has_the_deployment_in_the_path_and_a_header_of_its_own(api_version: str | None, url: str) -> None:
-    version: dict[str, Any] = {} if api_version is None else {"api_version": api_version}
-    deployment = build("azure/gpt-4o", api_base="https://me.azure.example/", api_key=SECRET, **version)
-    assert deployment.url("/chat/completions") == url
-    assert deployment.headers == {"api-key": SECRET}
 
 
 def test_headers_of_a_deployment_are_added() -> None:
@@ -93,6 +42,8 @@ def test_the_custom_provider_wins_over_the_prefix() -> None:
         ({"model": "nobody/x"}, "'nobody' in 'nobody/x' is not a provider that we have"),
         ({"custom_llm_provider": "nobody"}, "custom_llm_provider 'nobody'"),
         ({"model": "vllm/x"}, "api_base is missing"),
+        ({"model": "my-model"}, "write provider/model, as openai/my-model"),
+        ({"model": "claude-sonnet-4-5", "api_key": "sk-a"}, "'anthropic' is served by pass-through only"),
         ({"api_base": "ftp://x"}, "is not an address"),
         ({"api_base": "api.openai.com/v1"}, "is not an address"),
         ({"api_base": "http://a:99999/v1"}, "is not an address"),
@@ -135,7 +86,15 @@ def test_unknown_parameters_are_defaults_of_the_body_and_known_ones_are_not() ->
     assert deployment.defaults == {"temperature": 0.2, "top_p": 0.5}
 
 
-@pytest.mark.parametrize("name", ["keepalive_seconds", "itpm", "client_secret", "allowed_openai_params"])
+@pytest.mark.parametrize(
+    "name",
+    (
+        "keepalive_seconds itpm client_secret allowed_openai_params base_model headers ssl_verify model_info "
+        "region_name supports_system_message use_litellm_proxy custom_tokenizer litellm_trace_id mock_timeout "
+        "default_fallbacks litellm_system_prompt hide_from_model_list client_certificate project_id fallbacks "
+        "cache_key no-log"
+    ).split(),
+)
 def test_parameters_of_the_gateway_never_reach_a_provider(name: str) -> None:
     params: dict[str, Any] = {name: "5"}
     assert build(**params).defaults == {}
@@ -156,6 +115,9 @@ def test_prices_come_from_the_deployment_then_its_info_then_its_base_model_then_
     assert build(info={"input_cost_per_token": "2"}).input_cost_per_token == 2
     assert build("openai/my-name", info={"base_model": "gpt-4o-mini"}).prices == table
     assert build("azure/my-name", api_base="http://a", info={"base_model": "azure/gpt-4o-mini"}).prices is not None
+    assert build("azure/my-name", api_base="http://a", base_model="gpt-4o-mini").prices == table
+    assert build("hosted_vllm/my-name", api_base="http://a", base_model="gpt-4o-mini").prices == table
+    assert build("hosted_vllm/my-name", api_base="http://a", base_model="openai/gpt-4o-mini").prices == table
     assert build("openrouter/openai/gpt-4o").prices is not None
     assert build("openai/my-name").prices is None
     assert build("openai/my-name").output_cost_per_token is None
@@ -181,23 +143,6 @@ def test_no_secret_is_shown() -> None:
 # ---- the catalog ---------------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def catalog_of(url: str, tmp_path: Path, *models: dict[str, Any]) -> AsyncIterator[DeploymentCatalog]:
-    settings = Settings(master_key="sk-master", database_url=url, state_dir=tmp_path, model_list=models)
-    database = Database(settings)
-    await database.open()
-    try:
-        with database.active():
-            yield DeploymentCatalog(settings, database)
-    finally:
-        await database.close()
-
-
-def entry(name: str, model: str = "openai/gpt-4o-mini", id: str | None = None, **params: Any) -> dict[str, Any]:
-    info = {"model_info": {"id": id}} if id else {}
-    return {"model_name": name, "litellm_params": {"model": model, **params}, **info}
-
-
 async def test_a_name_has_all_its_deployments_and_an_id_has_one(sqlite_url: str, tmp_path: Path) -> None:
     models = (entry("b", id="1"), entry("a", id="2"), entry("b", id="3"))
     async with catalog_of(sqlite_url, tmp_path, *models) as catalog:
@@ -211,12 +156,6 @@ async def test_weights_and_limits_may_stand_beside_the_parameters(sqlite_url: st
     async with catalog_of(sqlite_url, tmp_path, {**entry("a", rpm=5), "rpm": 1, "weight": 2}) as catalog:
         (deployment,) = catalog.deployments_of("a")
         assert (deployment.weight, deployment.rpm) == (2, 5)
-
-
-async def test_a_wrong_entry_stops_the_start_and_is_named(sqlite_url: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"model_list\[1\] \(bad\): 'nobody'"):
-        async with catalog_of(sqlite_url, tmp_path, entry("good"), entry("bad", "nobody/x")):
-            pass
 
 
 async def test_a_stored_deployment_serves_and_is_encrypted(database_url: str, tmp_path: Path) -> None:
@@ -266,10 +205,6 @@ async def test_prices_are_exact(sqlite_url: str, tmp_path: Path) -> None:
 
 
 # ---- headers and masked credentials --------------------------------------------------------------------------------
-
-
-def test_a_key_that_was_read_from_a_file_loses_its_newline() -> None:
-    assert build(api_key=f"{SECRET}\n").headers == {"Authorization": f"Bearer {SECRET}"}
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,16 @@ def test_at_azure_the_name_is_one_part_of_the_path_whatever_a_client_writes(mode
     assert deployment.url("/chat/completions").startswith(f"https://here.example{path}/chat/completions?api-version=")
 
 
+def test_the_known_models_behind_a_wildcard_have_the_names_that_clients_ask_for() -> None:
+    groups = wildcard_groups(
+        ("mine/*", "openai/gpt-4o*"), ("any/*", "openai/gpt-4o"), ("vllm/*", "vllm/*"), api_base="http://a"
+    )
+    known = groups.known_models("mine/*")
+    assert {"mine/", "mine/-mini"} & set(known) == {"mine/-mini"}
+    assert all(matching(groups, name) for name in known)
+    assert groups.known_models("any/*") == groups.known_models("vllm/*") == groups.known_models("nobody") == []
+
+
 @given(st.text(max_size=30))
 def test_any_name_may_be_asked_for(model: str) -> None:
     groups = wildcard_groups(("openai/*", "openai/*"), ("*-x", "groq/*"))

@@ -36,9 +36,54 @@ def test_keys_leave_for_the_outside_by_https_only() -> None:
     ] == []
 
 
-def test_a_model_without_a_prefix_is_openai_s() -> None:
-    provider, model = split_model("gpt-4o")
-    assert (provider.name, model) == ("openai", "gpt-4o")
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("gpt-4o", "openai"),
+        ("o3-mini", "openai"),
+        ("ft:gpt-4o:org::id", "openai"),
+        ("text-embedding-3-small", "openai"),
+        ("whisper-1", "openai"),
+        ("dall-e-3", "openai"),
+        ("claude-sonnet-4-5", "anthropic"),
+        ("gemini-2.5-pro", "gemini"),
+        ("command-r", "cohere"),
+        ("mistral-large-latest", "mistral"),
+        ("open-mixtral-8x22b", "mistral"),
+        ("deepseek-chat", "deepseek"),
+        ("grok-4", "xai"),
+        ("*", "openai"),
+    ],
+)
+def test_a_model_without_a_prefix_is_of_whom_names_its_models_so(model: str, provider: str) -> None:
+    row, upstream_model = split_model(model)
+    assert (row.name, upstream_model) == (provider, model)
+
+
+@pytest.mark.parametrize("model", ["my-model", "llama3.2", "gptx", "opus", "claude"])
+def test_a_name_that_could_be_anybody_s_is_refused_unless_there_is_an_address(model: str) -> None:
+    with pytest.raises(ValueError, match="write provider/model, as openai/"):
+        split_model(model)
+    assert split_model(model, has_address=True)[0].name == "openai"
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "expected"),
+    [
+        ("ollama", "http://host:11434", "http://host:11434/v1"),
+        ("ollama_chat", "http://host:11434/", "http://host:11434/v1"),
+        ("ollama", "http://host:11434/v1/", "http://host:11434/v1"),
+        ("ollama", "http://host:11434/api", "http://host:11434/v1"),
+        ("mistral", "https://inside.example", "https://inside.example/v1"),
+        ("groq", "https://api.groq.com", "https://api.groq.com/openai/v1"),
+        ("groq", "https://inside.example/own", "https://inside.example/own"),
+        ("openai", "https://api.openai.com", "https://api.openai.com/v1"),
+        ("openai", "http://local:8000", "http://local:8000"),
+        ("hosted_vllm", "http://local:8000", "http://local:8000"),
+    ],
+)
+def test_an_address_without_a_path_gets_that_of_the_provider(name: str, address: str, expected: str) -> None:
+    assert PROVIDERS[name].with_path(address) == expected
 
 
 def test_an_unknown_prefix_is_refused_with_the_names_that_we_have() -> None:

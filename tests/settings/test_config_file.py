@@ -206,20 +206,47 @@ def test_a_worker_address_with_a_password_is_refused_without_showing_it(tmp_path
 # ---- model_list ----------------------------------------------------------------------------------------------------
 
 
+def test_a_list_of_models_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, {"model_list": {"chat": {}}}).startswith("config.yaml: model_list: is not a list")
+
+
 @pytest.mark.parametrize(
-    ("rows", "line"),
+    ("row", "problem"),
     [
-        ({"chat": {}}, "model_list: is not a list"),
-        (["chat"], "model_list[0].model_name: is missing"),
-        ([{"litellm_params": {"model": "openai/x"}}], "model_list[0].model_name: is missing"),
-        ([MODEL, {"model_name": "x"}], "model_list[1].litellm_params.model: is missing; write provider/model"),
-        ([{"model_name": "x", "litellm_params": "openai/x"}], "model_list[0].litellm_params.model: is missing"),
-        ([{"model_name": "x", "litellm_params": {"model": 4}}], "model_list[0].litellm_params.model: is missing"),
-        ([{**MODEL, "model_info": ["id"]}], "model_list[0].model_info: is not a mapping"),
+        ("chat", "model_name: is missing"),
+        ({"litellm_params": {"model": "openai/x"}}, "model_name: is missing"),
+        ({"model_name": "x"}, "litellm_params.model: is missing; write provider/model"),
+        ({"model_name": "x", "litellm_params": "openai/x"}, "litellm_params.model: is missing"),
+        ({"model_name": "x", "litellm_params": {"model": 4}}, "litellm_params.model: is missing"),
+        ({**MODEL, "model_info": ["id"]}, "model_info: is not a mapping"),
+        ({"model_name": "x", "litellm_params": {"model": "os.environ/M"}}, "litellm_params.model: the variable M is"),
     ],
 )
-def test_a_wrong_model_is_refused_by_its_place(tmp_path: Path, rows: Any, line: str) -> None:
-    assert refusal(tmp_path, {"model_list": rows}).startswith(f"config.yaml: {line}")
+def test_a_wrong_model_has_its_problem_and_the_others_are_there(tmp_path: Path, row: Any, problem: str) -> None:
+    wrong, good = read(tmp_path, {"model_list": [row, MODEL]}).model_list
+    assert wrong["problem"].startswith(problem)
+    assert isinstance(wrong["model_name"], str) and isinstance(wrong["litellm_params"], dict)
+    assert good == MODEL
+
+
+@pytest.mark.parametrize("variables", [{}, {"KEY": ""}, {"KEY": " \n"}])
+@pytest.mark.parametrize("name", ["api_key", "api_base", "aws_secret_access_key", "vertex_project", "extra_headers"])
+def test_a_target_that_no_variable_gives_is_a_problem(tmp_path: Path, name: str, variables: dict[str, str]) -> None:
+    value: Any = {"x-a": "os.environ/KEY"} if name == "extra_headers" else "os.environ/KEY"
+    row = {**MODEL, "litellm_params": {"model": "openai/x", name: value}}
+    values = [{"credential_name": "c", "credential_values": {name: value}}]
+    file = read(tmp_path, {"model_list": [row], "credential_list": values}, **variables)
+    assert f"litellm_params.{name}" in file.model_list[0]["problem"]
+    assert "the variable KEY is not set" in file.model_list[0]["problem"]
+    assert f"credential_values.{name}" in file.credential_list[0]["problem"]
+
+
+def test_another_parameter_that_no_variable_gives_is_absent_and_named(tmp_path: Path) -> None:
+    row = {**MODEL, "litellm_params": {"model": "openai/x", "rpm": "os.environ/RPM"}}
+    file = read(tmp_path, {"model_list": [row]})
+    assert "problem" not in file.model_list[0]
+    (warning,) = file.warnings
+    assert "RPM (model_list[0].litellm_params.rpm)" in warning
 
 
 # ---- keys without effect -------------------------------------------------------------------------------------------
@@ -273,6 +300,26 @@ def test_supported_keys_raise_no_warning(tmp_path: Path) -> None:
     assert read(tmp_path, {"model_list": [MODEL], "general_settings": {"master_key": "sk-x"}}).warnings == []
 
 
+def test_kinds_of_failure_that_nobody_knows_are_named_and_dropped(tmp_path: Path) -> None:
+    router = {
+        "retry_policy": {"ImaginaryErrorRetries": 0, "RateLimitErrorRetries": 2},
+        "allowed_fails_policy": {"RateLimitErrorRetries": 3},
+        "model_group_retry_policy": {"chat": {"Nonsense": 1}},
+    }
+    row = {**MODEL, "model_info": {"allowed_fails_policy": {"Strange": 1}}}
+    file = read(tmp_path, {"router_settings": router, "model_list": [row]})
+    (warning,) = file.warnings
+    for name in (
+        "router_settings.retry_policy.ImaginaryErrorRetries",
+        "router_settings.allowed_fails_policy.RateLimitErrorRetries",
+        "router_settings.model_group_retry_policy.chat.Nonsense",
+        "chat: model_info.allowed_fails_policy.Strange",
+    ):
+        assert name in warning
+    assert file.get("router_settings.retry_policy") == {"RateLimitErrorRetries": 2}
+    assert file.model_list[0]["model_info"] == {"allowed_fails_policy": {}}
+
+
 # ---- credentials ---------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +329,9 @@ def test_credentials_are_read_with_their_variables(tmp_path: Path) -> None:
     (row,) = file.credential_list
     assert (row["credential_name"], row["credential_info"]) == ("a", {})
     assert row["credential_values"] == {"api_key": "sk-1", "api_base": "http://a/v1"}
-    assert (file.warnings, "sk-1" in repr(file).replace(repr(file.environment), "")) == ([], False)
+    assert "sk-1" not in repr(file).replace(repr(file.environment), "")
+    (warning,) = file.warnings
+    assert "NOT_SET (credential_list[0].credential_values.organization)" in warning
 
 
 @pytest.mark.parametrize(

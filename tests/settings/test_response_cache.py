@@ -117,7 +117,7 @@ def test_redis_without_an_address_is_a_warning() -> None:
         ({"host": "h", "port": 0}, "port"),
         ({"namespace": "two words"}, "`namespace`"),
         ({"supported_call_types": "completion"}, "`supported_call_types`"),
-        ({"supported_call_types": ["dreams"]}, "`supported_call_types`"),
+        ({"supported_call_types": [5]}, "`supported_call_types`"),
         (["type"], "mapping"),
     ],
 )
@@ -126,6 +126,12 @@ def test_a_wrong_value_is_refused_at_start(tmp_path: Path, params: Any, words: s
         load(tmp_path, {"cache_params": params})
     assert str(problem.value).startswith("config.yaml: litellm_settings.cache_params: the value ")
     assert words in str(problem.value)
+
+
+def test_a_call_type_that_is_not_cached_is_a_warning() -> None:
+    params = read_cache_params({"supported_call_types": ["dreams", "embedding"]})
+    assert params.call_types == frozenset({"embedding"})
+    assert params.warnings == ("cache_params.supported_call_types: not cached here: dreams",)
 
 
 def test_redis_may_be_spelled_in_parts_by_the_environment(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ...models import BACKGROUND_CHECK, HealthCheck, SpendLog
 from ...services import services
 from ...version import VERSION
 from ...web.fields import Table, identifier, read_query, takes
-from ..models.rows import visible_deployments
+from ..models.rows import visible_deployments, visible_skipped
 
 blueprint = Blueprint("admin_health", __name__)
 # Open also where management is closed: whoever watches a worker asks it.
@@ -56,6 +56,16 @@ async def health() -> tuple[Answer, int]:
         "unhealthy_count": len(unhealthy),
     }
     return body, 503 if unhealthy and not healthy else 200
+
+
+@blueprint.get("/health/deployment_warnings")
+async def deployment_warnings() -> Answer:
+    """The deployments that were left out since they cannot be served, each with the reason."""
+    warnings = [
+        {"model_name": entry.model_name, "model_id": entry.id, "place": entry.place, "reason": entry.reason}
+        for entry in visible_skipped(current_principal())
+    ]
+    return {"warnings": warnings, "count": len(warnings)}
 
 
 def _endpoint(deployment: Deployment) -> Answer:

@@ -13,7 +13,7 @@ from quart import Blueprint, Response
 
 from ... import spend
 from ...auth.principal import current_principal
-from ...deployments.catalog import Deployment
+from ...deployments.catalog import Deployment, SkippedDeployment
 from ...errors import PlainDenial
 from ...models.columns import json_value
 from ...protocols.dialects import DIALECTS
@@ -22,7 +22,14 @@ from ...protocols.providers import PROVIDERS, Provider
 from ...spend.pricing import Prices, listed_prices
 from ...web.fields import Table, flag, identifier, read_query, takes
 from ..paging import page_field, size_field
-from .rows import max_input_tokens, mode_of, rows_of_deployments, visible_deployments
+from .rows import (
+    max_input_tokens,
+    mode_of,
+    rows_of_deployments,
+    skipped_row,
+    visible_deployments,
+    visible_skipped,
+)
 
 blueprint = Blueprint("admin_model_list", __name__)
 
@@ -67,16 +74,18 @@ async def list_models() -> Answer:
         for deployment in await visible_deployments(current_principal())
         if _is_of_team(deployment, params["teamId"])
     ]
+    skipped = [entry for entry in visible_skipped(current_principal()) if _is_of_team(entry, params["teamId"])]
+    rows = [*rows_of_deployments(deployments), *map(skipped_row, skipped)]
     wanted = params["litellm_model_id"]
     if wanted is None:
-        return {"data": rows_of_deployments(deployments)}
-    matching = [deployment for deployment in deployments if deployment.id == wanted]
+        return {"data": rows}
+    matching = [row for row in rows if row["model_info"]["id"] == wanted]
     if not matching:
         raise PlainDenial(f"Model id = {wanted} not found on litellm proxy", status=400, is_nested=True)
-    return {"data": rows_of_deployments(matching)}
+    return {"data": matching}
 
 
-def _is_of_team(deployment: Deployment, team_id: str | None) -> bool:
+def _is_of_team(deployment: Deployment | SkippedDeployment, team_id: str | None) -> bool:
     return team_id is None or deployment.team_id in (None, team_id)
 
 
@@ -87,7 +96,8 @@ async def list_models_in_pages() -> Answer:
     matching = [
         deployment for deployment in await visible_deployments(current_principal()) if _matches(deployment, params)
     ]
-    rows = rows_of_deployments(matching)
+    skipped = [entry for entry in visible_skipped(current_principal()) if _matches_skipped(entry, params)]
+    rows = [*rows_of_deployments(matching), *map(skipped_row, skipped)]
     column = _SORTS.get(params["sortBy"] or "")
     if column:
         rows.sort(key=lambda row: _sort_key(row, column), reverse=(params["sortOrder"] or "asc").lower() == "desc")
@@ -111,6 +121,19 @@ def _matches(deployment: Deployment, params: Answer) -> bool:
         and (params["access_group"] is None or params["access_group"] in deployment.access_groups)
         and _is_of_team(deployment, params["teamId"])
         and (not params["user_models_only"] or deployment.model_info.get("created_by") == (user_id or "nobody"))
+    )
+
+
+def _matches_skipped(skipped: SkippedDeployment, params: Answer) -> bool:
+    """Nothing is known of it but what it was called, so filters by anything else leave it out."""
+    return (
+        params["model"] in (None, skipped.model_name)
+        and params["modelId"] in (None, skipped.id)
+        and (params["search"] or "").lower() in skipped.model_name.lower()
+        and (not params["wildcard_only"] or "*" in skipped.model_name)
+        and params["access_group"] is None
+        and _is_of_team(skipped, params["teamId"])
+        and not params["user_models_only"]
     )
 
 

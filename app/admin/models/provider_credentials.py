@@ -9,7 +9,8 @@ from quart import Blueprint
 from tortoise.exceptions import IntegrityError
 
 from ...auth.principal import current_principal
-from ...deployments.deployment import Deployment, check_address, extra_headers, refuse_references
+from ...deployments.deployment import Deployment, extra_headers, refuse_references
+from ...deployments.target import check_address
 from ...errors import Conflict, NotFound
 from ...models import Credential
 from ...services import services

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ...auth.model_access import allows
 from ...auth.principal import Principal, current_principal
-from ...deployments.catalog import Deployment
+from ...deployments.catalog import Deployment, SkippedDeployment
 from ...errors import Forbidden, NotFound
 from ...models import StoredDeployment, Team, TeamMembership
 from ...models.columns import json_value
@@ -59,6 +59,24 @@ def max_input_tokens(deployment: Deployment) -> int | None:
 def rows_of_deployments(deployments: Iterable[Deployment]) -> list[Answer]:
     with_address = current_principal().can_read_all
     return [deployment_row(deployment, with_address=with_address) for deployment in deployments]
+
+
+def skipped_row(skipped: SkippedDeployment) -> Answer:
+    """A deployment that cannot be served, in the shape of one that can, with `skipped_because`."""
+    info = {
+        "id": skipped.id,
+        "db_model": skipped.is_stored,
+        "blocked": True,
+        "skipped_because": skipped.reason,
+        "skipped_at": skipped.place,
+    }
+    params = {name: json_value(value) for name, value in skipped.public_params().items()}
+    return {"model_name": skipped.model_name, "litellm_params": params, "model_info": info}
+
+
+def visible_skipped(principal: Principal) -> list[SkippedDeployment]:
+    """What cannot be served, for admins and viewers: the reason may name addresses."""
+    return services().deployments.skipped() if principal.can_read_all else []
 
 
 async def visible_deployments(principal: Principal) -> list[Deployment]:

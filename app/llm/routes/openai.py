@@ -99,12 +99,17 @@ def _response(reply: Reply) -> Response:
 @models_blueprint.get("/v1/models")
 @models_blueprint.get("/models")
 async def list_models() -> Response:
-    """The models that the caller may ask for; access groups count as models when they are asked for."""
+    """The models that the caller may ask for; access groups count as models when they are asked for.
+
+    A wildcard stands for the models that are known behind it, and itself only for who asks for it.
+    """
     names, groups = _visible(), list[str]()
     if _asks_for("include_model_access_groups") or _asks_for("only_model_access_groups"):
         catalog, team_id = services().deployments, current_principal().team_id
         reached = {catalog.group_of(name, team_id) for name in names}
         groups = [name for name, members in catalog.access_groups().items() if _any_of(members, reached)]
+    if not _asks_for("return_wildcard_routes"):
+        names = [name for name in names if "*" not in name]
     shown = groups if _asks_for("only_model_access_groups") else [*names, *groups]
     return jsonify({"data": [_model(name) for name in dict.fromkeys(shown)], "object": "list"})
 
@@ -118,13 +123,16 @@ def _visible() -> list[str]:
 
     An alias is there for who was granted it, its group, or an access group of that.
     """
+    catalog = services().deployments
+    configured = catalog.names(current_principal().team_id)
+    names = (model for name in configured for model in (name, *catalog.known_models_of(name)))
+    return [name for name in names if _may_ask_for(name)]
+
+
+def _may_ask_for(name: str) -> bool:
     principal, catalog = current_principal(), services().deployments
-    names: list[str] = []
-    for name in catalog.names(principal.team_id):
-        group, words = catalog.grants_of(name, principal.team_id)
-        if allows(principal, group, words, is_own_model=catalog.belongs_to_team(group, principal.team_id)):
-            names.append(name)
-    return names
+    group, words = catalog.grants_of(name, principal.team_id)
+    return allows(principal, group, words, is_own_model=catalog.belongs_to_team(group, principal.team_id))
 
 
 def _any_of(deployments: Iterable[Deployment], names: Iterable[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,14 @@ from .request import CHAT, COMPLETIONS, OpenAIRequest
 _AZURE_VERSION = "2024-10-21"
 # Versions of Azure's API whose addresses are those of OpenAI.
 _AZURE_PLAIN = ("v1", "latest", "preview")
+# Where Azure's API begins; a gateway before it may have a path of its own.
+_AZURE_PATH = re.compile(r"(?P<root>https?://[^/]+(?:/.*?)?)/openai(?P<rest>/.*)?$")
+_OPERATION = "/chat/completions"
+_VERSION_QUERY = re.compile(r"api-version=([\w.-]+)")
+
+
+def _without_operation(base: str) -> str:
+    return base.removesuffix(_OPERATION)
 
 
 class OpenAIDialect(Dialect):
@@ -47,14 +56,24 @@ class AzureDialect(OpenAIDialect):
 
     name = "azure"
 
+    def split_address(self, base: str) -> tuple[str, Mapping[str, str]]:
+        address, _, query = base.partition("?")
+        match = _VERSION_QUERY.fullmatch(query)
+        return (address, {"api_version": match[1]}) if match is not None else (base, {})
+
     def address(self, base: str, upstream_model: str, params: Mapping[str, Any]) -> tuple[str, str]:
-        version = params.get("api_version")
-        if version in _AZURE_PLAIN:
-            return f"{base}/openai/v1", "" if version == "v1" else f"?api-version={version}"
-        query = f"?api-version={version or _AZURE_VERSION}"
-        if "/openai/deployments/" in base:
-            return base, query
-        return f"{base}/openai/deployments/{upstream_model}", query
+        """People copy any of the addresses that Azure shows: all of them lead to the same one.
+
+        A deployment or an API version in the address is what it says there.
+        """
+        version = params.get("api_version") or _AZURE_VERSION
+        match = _AZURE_PATH.match(base)
+        root, rest = (match["root"], match["rest"] or "") if match is not None else (_without_operation(base), "")
+        if version in _AZURE_PLAIN or rest == "/v1" or rest.startswith("/v1/"):
+            return f"{root}/openai/v1", f"?api-version={version}" if version in _AZURE_PLAIN[1:] else ""
+        _, _, below = rest.partition("/deployments/")
+        deployment = below.partition("/")[0] or upstream_model
+        return f"{root}/openai/deployments/{deployment}", f"?api-version={version}"
 
     def account_address(self, api_base: str) -> str:
         # Files are kept beside deployments, not below them.
