@@ -204,13 +204,14 @@ async def _json_object() -> dict[str, Any]:
     """The body as an object, whatever its content type says."""
     try:
         return msgspec.json.decode(await request.get_data(), type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("The body must be a JSON object", type="auth_error", param="request_body") from None
 
 
 def _field(body: dict[str, Any], name: str) -> str:
+    """Text of the body; a number is its digits, as of a password that somebody wrote without quotes."""
     value = body.get(name)
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    return value if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
 
 
 def _landing() -> str:

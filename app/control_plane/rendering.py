@@ -237,14 +237,18 @@ async def show_http_error(error: HTTPException) -> Response:
 
 
 async def show_unexpected(error: Exception) -> Response:
-    """A worker's answer of the wrong shape, or a fault of the console: the log tells which."""
+    """A worker's answer of the wrong shape, or a fault of the console: the log tells which.
+
+    502 on the pages of a worker, whose answers are all that varies there.
+    """
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     log.error("console page failed", error=type(error).__name__, path=request.path, frames=frames[-8:])
     g.setdefault("session", ConsoleSession())
     text = "An answer could not be read; the log of the console says more. Other workers and LLM traffic go on."
     if request.method == "POST":
         text += " The change that you sent may or may not have been made. Look before you send it again."
-    return await problem(status=500, title="This page could not be shown", text=text)
+    status = 502 if "worker" in g else 500
+    return await problem(status=status, title="This page could not be shown", text=text)
 
 
 async def show_not_found(error: NotFound) -> Response:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jwt
 
-from .worker_errors import WorkerRefused
+from .worker_errors import INVALID_ANSWER, WorkerRefused
 from .worker_http import TILE_TIMEOUT, WorkerConnection
 
 Row = dict[str, Any]
@@ -53,27 +53,30 @@ class WorkerClient:
     async def login(self, username: str, password: str) -> Credential:
         """Trade a password for a credential: directly at ourselves, by one-time code bound to PKCE elsewhere."""
         proof = {"username": username, "password": password}
-        if self.worker.is_self:
-            answer = await self._post("/v2/login", proof)
-        else:
-            verifier = secrets.token_urlsafe(48)
-            digest = hashlib.sha256(verifier.encode()).digest()
-            challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-            code = await self._post("/v3/login", {**proof, "code_challenge": challenge})
-            answer = await self._post("/v3/login/exchange", {"code": code["code"], "code_verifier": verifier})
-        return self._read_token(answer["token"], username)
+        try:
+            if self.worker.is_self:
+                answer = await self._post("/v2/login", proof)
+            else:
+                verifier = secrets.token_urlsafe(48)
+                digest = hashlib.sha256(verifier.encode()).digest()
+                challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+                code = await self._post("/v3/login", {**proof, "code_challenge": challenge})
+                answer = await self._post("/v3/login/exchange", {"code": code["code"], "code_verifier": verifier})
+            return self._read_token(answer["token"], username)
+        except (jwt.InvalidTokenError, *INVALID_ANSWER) as error:
+            raise WorkerRefused(self.worker, "It answered the sign-in without a usable session.", status=200) from error
 
     def _read_token(self, token: str, username: str) -> Credential:
+        """Raises jwt.InvalidTokenError or one of INVALID_ANSWER."""
         # The worker signed it with a secret that only it knows, and we just got it from there: nothing to verify.
-        try:
-            claims = jwt.decode(token, options={"verify_signature": False})
-            expires_at = datetime.fromtimestamp(claims["exp"], UTC)
-            role = claims.get("user_role") or "unknown"
-            return Credential(
-                claims["key"], username, str(claims.get("user_id") or ""), role, expires_at, self.connection.worker.url
-            )
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
-            raise WorkerRefused(self.worker, "It answered the sign-in without a usable session.", status=200) from error
+        claims = jwt.decode(token, options={"verify_signature": False})
+        key, role, user_id = claims["key"], claims.get("user_role") or "unknown", claims.get("user_id") or ""
+        if not all(isinstance(text, str) for text in (key, role, user_id)):
+            raise TypeError("a claim is no text")
+        if not key.isascii() or not key.isprintable():
+            raise ValueError("no header can carry this key")
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        return Credential(key, username, user_id, role, expires_at, self.connection.worker.url)
 
     async def logout(self) -> None:
         await self._post("/session/logout", total=TILE_TIMEOUT)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from .registry import Worker
 
 # What reading raises when JSON is of another shape than the contract's: a list for an object, text for a number.
-INVALID_ANSWER = (ArithmeticError, AttributeError, KeyError, TypeError, ValueError)
+INVALID_ANSWER = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, UndefinedError, ValueError)
 
 
 class WorkerError(Exception):
@@ -62,12 +64,17 @@ def read_refusal(body: Any) -> tuple[str, str | None, dict[str, str]]:
     if isinstance(error, Mapping):
         message, param = str(error.get("message") or "It gave no reason."), error.get("param")
         has_param = isinstance(param, str) and param not in ("", "None")
-        return message, error.get("type"), {str(param): message} if has_param else {}
+        kind = error.get("type")
+        return message, kind if isinstance(kind, str) else None, {str(param): message} if has_param else {}
     detail = body.get("detail", error)
     if isinstance(detail, list):
         problems = [item for item in detail if isinstance(item, Mapping)]
-        fields = {str((item.get("loc") or [""])[-1]): str(item.get("msg", "")) for item in problems}
+        fields = {_last(item.get("loc")): str(item.get("msg", "")) for item in problems}
         return "; ".join(f"{name}: {text}" for name, text in fields.items()), "validation_error", fields
     if isinstance(detail, Mapping):
         detail = detail.get("error") or detail.get("message")
     return str(detail or "It gave no reason."), None, {}
+
+
+def _last(location: Any) -> str:
+    return str(location[-1]) if isinstance(location, list) and location else ""

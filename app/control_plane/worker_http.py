@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping
 from decimal import Decimal
@@ -27,6 +28,7 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MAX_DIGITS = 30
 # A megabyte of compressed bytes may stand for a thousand: the console neither asks for them nor reads them.
 _UNCOMPRESSED = {"Accept-Encoding": "identity"}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _EXPIRED_TYPES = {"expired_key", "token_not_found_in_db"}
 
 
@@ -128,6 +130,8 @@ class WorkerConnection:
     async def _decode(self, response: httpx.Response) -> Any:
         try:
             body = json.loads(response.content or b"null", parse_float=_finite, parse_constant=_refuse_constant)
+            if _SURROGATE.search(response.content):
+                json.dumps(body, ensure_ascii=False, default=str).encode()  # half a character fits into no page
         except (ValueError, RecursionError):
             body = None
             if response.is_success:

@@ -1,6 +1,7 @@
 """A worker in memory that speaks the contract's routes which the console calls. For tests of the console only.
 
-`ContractWorker.app` is a Quart app; `failures` maps a path to (status, body) that it answers instead.
+`ContractWorker.app` is a Quart app; `failures` maps a path to (status, body) that it answers instead;
+`on_answer` is told every answer.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
-from quart import Quart, request
+from quart import Quart, Response, request
 
 Answer = Any
 
@@ -30,6 +32,7 @@ class ContractWorker:
         self.logs: list[dict[str, Any]] = []
         self.failures: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
+        self.on_answer: Callable[[str, Response], Awaitable[None]] | None = None
         self.add_model("chat-small", mode="chat")
         self.add_model("embed-small", mode="embedding")
         self.app = self._build()
@@ -101,6 +104,7 @@ class ContractWorker:
     def _build(self) -> Quart:
         app = Quart("contract_worker")
         app.before_request(self._guard)
+        app.after_request(self._tell)
         app.add_url_rule("/health/liveliness", view_func=self._alive)
         app.add_url_rule("/health/readiness", view_func=self._ready)
         post: dict[str, Any] = {"methods": ["POST"]}
@@ -135,6 +139,11 @@ class ContractWorker:
         if not is_open and key not in self.sessions:
             return _error(401, "Authentication Error, Invalid proxy server token passed", "token_not_found_in_db")
         return None
+
+    async def _tell(self, response: Response) -> Response:
+        if self.on_answer is not None:
+            await self.on_answer(request.path, response)
+        return response
 
     async def _alive(self) -> Answer:
         return '"I\'m alive!"', 200, {"Content-Type": "application/json"}
