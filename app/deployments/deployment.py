@@ -14,11 +14,12 @@ from ..protocols.dialect import Dialect
 from ..protocols.dialects import DIALECTS
 from ..protocols.openai.request import GATEWAY_FIELDS
 from ..protocols.providers import PROVIDERS, Provider, family_of, split_model
-from ..security.masking import MASK, is_provider_secret, is_secret, masked, masked_texts
+from ..security.masking import MASK
 from ..security.public_address import may_be_public
 from ..settings.header_rules import check_written
 from ..settings.routing import FailurePolicy, allowed_fails_policy
 from ..spend.pricing import Prices, custom_prices, listed_prices
+from .public_params import public_defaults, public_params
 from .target import target_of
 
 # Parameters that are for the gateway; every other one is a default for the request body.
@@ -41,8 +42,7 @@ _GATEWAY_PARAMS = frozenset(
 )
 # And whole kinds of parameters: of other clouds, of the gateway itself, of its connections, of what a model can do.
 _GATEWAY_PREFIXES = ("aws_", "vertex_", "azure_", "litellm_", "supports_", "ssl_", "s3_", "input_cost_", "output_cost_")
-# Shorter values, as the `none` of a local server, are not masked as credentials.
-_MIN_CREDENTIAL_LENGTH = 8
+_MIN_CREDENTIAL_LENGTH = 8  # shorter values, as the `none` of a local server, are not masked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,24 +138,7 @@ class Deployment:
 
     def public_defaults(self) -> dict[str, Any]:
         """Its defaults for the request body, with the values masked that could be secrets."""
-        return {
-            name: masked_texts(value)
-            if name in self.secret_defaults
-            else masked({name: value}, is_secret=_is_default_secret)[name]
-            for name, value in self.defaults.items()
-        }
-
-
-def _is_default_secret(name: str, value: Any) -> bool:
-    return is_secret(name, value) or (isinstance(value, str) and is_provider_secret(name))
-
-
-def public_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a deployment without anything that could hold a secret."""
-    own = {name: masked(value) for name, value in params.items() if not is_provider_secret(name)}
-    # A provider of one's own may want its credential in the body, under any name.
-    extra = params.get("extra_body")
-    return own if extra is None else {**own, "extra_body": masked_texts(extra)}
+        return public_defaults(self.defaults, self.secret_defaults)
 
 
 def identity_of(model_name: str, params: Mapping[str, Any], info: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..models import StoredDeployment
-from .deployment import identity_of, public_params
+from .deployment import identity_of
+from .public_params import public_params
 
 IN_DATABASE = "database"
 

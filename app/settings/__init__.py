@@ -1,8 +1,7 @@
 """Settings: the YAML file and the environment, read once, checked, frozen.
 
-This is the only module that reads `os.environ`. Each field of `Settings` declares where its value comes from, so that
-the loader, the start-up checks and docs/configuration.md all read the same table. The file wins over the environment,
-since it is the more specific of the two and may name variables itself (`os.environ/NAME`).
+This is the only module that reads `os.environ`. Each field of `Settings` declares where its value comes from: loader,
+start-up checks and docs/configuration.md read one table. The file wins over the environment (`os.environ/NAME`).
 """
 
 # ruff: noqa: RUF009 (settings are declared by call; a wrong value is a ValueError whatever its type)

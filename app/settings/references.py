@@ -16,7 +16,6 @@ _TARGET_KEYS = frozenset(
     "model custom_llm_provider api_base base_url api_key extra_headers headers tenant_id client_id".split()
 )
 _TARGET_PREFIXES = ("aws_", "vertex_", "azure_")
-_CREDENTIAL_ENDINGS = ("key", "token", "secret", "password", "credentials")
 
 
 def resolve(value: Any, environ: Mapping[str, str], unset: dict[str, str], path: str = "") -> Any:
@@ -48,7 +47,7 @@ def decides_target(path: str) -> bool:
     name = key.partition(".")[0].partition("[")[0]
     if section not in _TARGET_SECTIONS:
         return False
-    return name in _TARGET_KEYS or name.startswith(_TARGET_PREFIXES) or name.endswith(_CREDENTIAL_ENDINGS)
+    return name in _TARGET_KEYS or name.startswith(_TARGET_PREFIXES) or is_provider_secret(name)
 
 
 def secret_values_of(

@@ -32,7 +32,8 @@ ENDPOINT = {
 
 
 def error_of(tmp_path: Path, document: dict[str, Any]) -> str:
-    """The message with which an instance of this file does not start."""
+    """The message with which an instance of this file does not start: a strict one, which leaves no deployment out."""
+    document = {**document, "general_settings": {**(document.get("general_settings") or {}), "strict": True}}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     with pytest.raises(SettingsError) as problem:

@@ -15,7 +15,7 @@ from tests.conftest import MASTER_KEY
 from tests.test_route_groups import calls
 
 # Which groups answer the control plane's origin: the promise, written down a second time on purpose.
-ANSWERING = {"health", "discovery", "login", "models", "llm", "admin"}
+ANSWERING = {"health", "deployments", "discovery", "login", "models", "llm", "admin"}
 SAME_ORIGIN = {"metrics", "console"}
 
 _ALL_CLOSED = {"disable_admin_ui": True, "disable_admin_endpoints": True, "disable_llm_api_endpoints": True}
