@@ -98,6 +98,7 @@ protocols/openai/chat_params.py    protocols/openai/test_chat.py         respons
 protocols/openai/params.py         protocols/openai/test_media.py        timestamp_granularities
 server/asgi.py                     server/test_serve.py                  stored
 server/demo/announcement.py        server/demo/test_demo.py              Authorization: Bearer
+server/upgrades.py                 security/test_upgrades.py             h2c
 services.py                        test_app.py                           services
 settings/budgets.py                admin/keys/test_policy.py             upperbound_key_generate_params
 settings/config_keys.py            settings/test_config_file.py          caching_groups
@@ -109,11 +110,13 @@ spend/redis_scripts.py             spend/test_counters.py                ADMIT
 spend/scopes.py                    spend/test_budget.py                  BudgetScope
 spend/sql_counters.py              spend/test_counters.py                SqlCounters
 storage/postgres.py                storage/test_database.py              transaction
+storage/private_files.py           security/test_state_files.py          keep_state_private
 storage/redis_announcements.py     storage/test_announcements.py         RedisAnnouncer
 storage/redis_cache.py             storage/test_cache.py                 remaining_seconds
 version.py                         test_cli.py                           VERSION
 web/error_responses.py             test_app.py                           Internal server error
 web/health.py                      test_app.py                           /health/liveness
+web/upgrades.py                    security/test_upgrades.py             WebSocket
 """
 
 
