@@ -120,7 +120,7 @@ def test_it_starts_as_the_documentation_of_the_field_writes_it(
         "config": "cp_config.yaml",
         "database": "SQLite .quarterdeck/quarterdeck.db",
         "cache": "in memory",
-        "routes": "health, metrics, discovery, login, models, admin, console",
+        "routes": "health, metrics, deployments, discovery, login, models, admin, console",
         "url": f"http://localhost:{free_port}/ui/",
     }
     assert (tmp_path / ".quarterdeck/quarterdeck.db").is_file()
@@ -138,7 +138,7 @@ def test_a_worker_on_postgresql_and_redis_says_so_without_their_passwords(
     text = instance.log_text()
     for row in ("role      worker", "database  PostgreSQL", "cache     Redis", "url       https://gw.example.com\n"):
         assert row in text
-    assert "routes    health, metrics, discovery, login, models, llm, admin\n" in text
+    assert "routes    health, metrics, deployments, discovery, login, models, llm, admin\n" in text
     assert "hidden-word" not in text
 
 

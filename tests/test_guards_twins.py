@@ -48,6 +48,7 @@ control_plane/__init__.py          control_plane/test_csrf.py            This fo
 control_plane/worker_client.py     control_plane/test_worker_http.py     WorkerClient
 control_plane/worker_errors.py     control_plane/test_worker_http.py     WorkerUnreachable
 deployments/deployment.py          deployments/test_catalog.py           OpenAI-Organization
+deployments/public_params.py       security/test_masking_of_errors.py    extra_body
 lifespan.py                        admin/instance/test_health.py         is_shutting_down
 llm/attempt.py                     llm/test_streaming.py                 stream
 llm/byte_stream.py                 llm/routes/test_media.py              application/octet-stream
@@ -112,7 +113,7 @@ spend/redis_scripts.py             spend/test_counters.py                ADMIT
 spend/scopes.py                    spend/test_budget.py                  BudgetScope
 spend/sql_counters.py              spend/test_counters.py                SqlCounters
 storage/postgres.py                storage/test_database.py              transaction
-storage/private_files.py           security/test_state_files.py          0o7
+storage/private_files.py           security/test_state_files.py          keep_state_private
 storage/redis_announcements.py     storage/test_announcements.py         RedisAnnouncer
 storage/redis_cache.py             storage/test_cache.py                 remaining_seconds
 version.py                         test_cli.py                           VERSION

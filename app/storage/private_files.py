@@ -44,8 +44,13 @@ def make_private(path: Path) -> None:
 
 
 def create_private(path: Path) -> None:
-    """An empty file for its owner only, in a folder that is private if it has to be made, too. Raises OSError."""
+    """An empty file for its owner only, in a folder that is private if it has to be made, too. Raises OSError.
+
+    Does nothing to a folder of this name: whoever opens it as a file says what is wrong.
+    """
     path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+    if path.is_dir():
+        return
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE_FILE))
     make_private(path)
 

@@ -7,7 +7,7 @@ import copy
 import json
 import random
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,8 @@ async def console(eu: ContractWorker) -> AsyncIterator[Console]:
 
 
 def token_of(**claims: Any) -> str:
-    good = {"key": "sk-session", "user_id": "alice", "user_role": "proxy_admin", "exp": 4_000_000_000}
+    tomorrow = int((datetime.now(UTC) + timedelta(days=1)).timestamp())
+    good = {"key": "sk-session", "user_id": "alice", "user_role": "proxy_admin", "exp": tomorrow}
     return jwt.encode({**good, **claims}, "s" * 32, algorithm="HS256")
 
 
