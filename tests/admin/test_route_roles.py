@@ -24,9 +24,22 @@ from app.auth.policy import ROUTES, Access
 from tests.admin.everyone import Everyone, everyone
 from tests.test_guards_routes import is_error_of_contract
 
-# Of a whole cloud, callers who are no admins may only ask models.
-_VERTEX = ("/vertex_ai/", "/vertex-ai/")
-_ASKS_A_MODEL = "v1/projects/p/locations/l/endpoints/e:predict"
+# In pass-through, callers who are no admins may only call models; every other path there is for admins.
+_CHAT = "v1/chat/completions"
+_MODEL_CALLS = {
+    "anthropic": "v1/messages",
+    "azure": "openai/deployments/d/chat/completions",
+    "azure_ai": "openai/deployments/d/chat/completions",
+    "bedrock": "model/m/converse",
+    "cohere": "v2/chat",
+    "gemini": "v1beta/models/m:generateContent",
+    "mistral": _CHAT,
+    "openai": _CHAT,
+    "openai_passthrough": _CHAT,
+    "vertex-ai": "v1/projects/p/locations/l/endpoints/e:predict",
+    "vertex_ai": "v1/projects/p/locations/l/endpoints/e:predict",
+    "vllm": _CHAT,
+}
 _CALLS = ("completions", "embeddings")
 CALLERS = "NMAVOIWTUKL"
 TABLE = Path(__file__).with_name("route_roles.txt")
@@ -79,11 +92,19 @@ def test_the_table_has_every_route_of_the_policy_and_no_other(cast: Everyone) ->
     assert set(expected_statuses()) == mounted | set(ROUTES)
 
 
+def path_of(method: str, rule: str) -> str:
+    """A path of the rule: in pass-through one that calls a model, or lists them."""
+    prefix = rule.split("/")[1]
+    if not rule.endswith("/<path:rest>") or prefix not in _MODEL_CALLS:
+        return re.sub(r"<[^>]+>", "x", rule)
+    return rule.replace("<path:rest>", "v1/models" if method == "GET" else _MODEL_CALLS[prefix])
+
+
 async def test_everyone_is_admitted_or_refused_as_the_table_says(cast: Everyone) -> None:
     wrong = []
     for route, statuses in expected_statuses().items():
         method, _, rule = route.partition(" ")
-        path = re.sub(r"<[^>]+>", _ASKS_A_MODEL if rule.startswith(_VERTEX) else "x", rule)
+        path = path_of(method, rule)
         for letter, expected in statuses.items():
             headers = cast.callers[letter].headers if letter in cast.callers else {}
             body = None if method == "GET" else BODY if path.endswith(_CALLS) else {}

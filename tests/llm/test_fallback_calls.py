@@ -268,7 +268,7 @@ async def test_bytes_that_are_no_text_are_a_bad_request(
     worker: LiveWorker, upstream: ScriptedUpstream, key: str
 ) -> None:
     body = b'{"model":"alone","messages":[{"role":"user"}],"fallbacks":["\xff\xfe"]}'
-    assert error_of(await worker.send(key, body), 400)["param"] == "fallbacks"
+    assert error_of(await worker.send(key, body), 400)["param"] == "request_body"
 
 
 # ---- which deployment ----------------------------------------------------------------------------------------------

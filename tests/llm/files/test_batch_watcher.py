@@ -19,7 +19,7 @@ from app import create_app
 from app.llm.files.batch_billing import BatchBilling
 from app.llm.files.batch_watcher import BatchWatcher
 from app.llm.files.owner import Payer
-from app.models import Organization, SpendLog, Team, User
+from app.models import SpendLog, User
 from app.services import EXTENSION, Services
 from app.settings import Settings
 from tests.conftest import MASTER_KEY
@@ -140,25 +140,6 @@ async def test_a_key_that_was_deleted_meanwhile_leaves_the_bill_to_its_user(inst
     (row,) = await instance.rows()
     with instance.services.database.active():
         assert (row.api_key, (await User.get(user_id="alice")).spend) == (KEY_HASH, HALF)
-
-
-async def test_a_batch_at_an_account_that_a_team_made_bills_the_team_alone(instance: Instance) -> None:
-    services = instance.services
-    params = deployment("ours", instance.upstream.url, input_cost_per_token=1)["litellm_params"]
-    info = {"id": "ours-1", "team_id": "t1", "team_public_model_name": "ours"}
-    with services.database.active():
-        await Organization.create(organization_id="acme")
-        await Team.create(team_id="t1", organization_id="acme")
-        await services.deployments.add("ours", params, info, "admin-of-t1", is_team_made=True)
-    await services.deployments.reload()
-    instance.payer = Payer(KEY_HASH, team_id="t1", organization_id="acme", models=("ours",))
-    async with running(instance.watcher()) as watcher:
-        instance.observe(watcher, "completed", account_id="ours-1")
-        await until(lambda: services.ledger.waiting == 1)
-    (row,) = await instance.rows()
-    with services.database.active():
-        team, organization = await Team.get(team_id="t1"), await Organization.get(organization_id="acme")
-    assert (row.spend, team.spend, organization.spend) == (Decimal("4.5"), Decimal("4.5"), 0)
 
 
 async def test_a_batch_that_was_billed_is_not_read_again_after_a_restart(instance: Instance) -> None:
