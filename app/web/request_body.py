@@ -51,6 +51,12 @@ class DrainingBody(Body):
         self.is_wanted.set()
 
     @property
+    def is_arriving(self) -> bool:
+        """Whether the rest of a small body, which nobody may have asked for, is on its way."""
+        is_small = 0 < (self._announced_bytes or 0) <= PUBLIC_BODY_BYTES
+        return is_small and self.is_wanted.is_set() and not self.is_sent.is_set()
+
+    @property
     def is_refused(self) -> bool:
         return self._must_raise is not None
 
@@ -108,8 +114,12 @@ def refuse_body(request: Request) -> None:
 
 
 async def wait_until_sent(request: Request) -> None:
-    """Let a client whose body was refused finish, within bounds."""
-    if not isinstance(request.body, DrainingBody) or not request.body.is_refused:
+    """Let a client finish whose body was refused, or is small and not read by a view, within bounds.
+
+    A server closes the connection of a request that was answered before it was whole, and says so too late for a client
+    that sends its next one there.
+    """
+    if not isinstance(request.body, DrainingBody) or not (request.body.is_refused or request.body.is_arriving):
         return
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
