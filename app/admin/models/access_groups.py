@@ -22,6 +22,7 @@ blueprint = Blueprint("admin_unified_access_groups", __name__)
 
 Answer = dict[str, Any]
 _MAX_ASSIGNED = 10_000
+_NO_MODEL = "no-default-models"
 _FIELDS: Table = {
     "description": text(2000),
     "access_model_names": text_list(),
@@ -158,8 +159,12 @@ async def _change_rows(
         groups = [*others, group_id] if id in gained else others
         if groups == row.access_group_ids:
             continue
+        columns: dict[str, Any] = {"access_group_ids": groups}
+        if not groups and not row.models:
+            # The group was all that they might call, and an empty list grants everything.
+            columns["models"] = [_NO_MODEL]
         try:
-            await write_row(row, {"access_group_ids": groups}, expected_version=row.version)
+            await write_row(row, columns, expected_version=row.version)
         except (ChangedMeanwhile, DoesNotExist):
             raise Conflict(f"{id} was changed meanwhile; try again", param=param) from None
 

@@ -136,6 +136,19 @@ async def test_teams_and_keys_know_the_groups_that_they_were_given(admin: Caller
     assert (await admin.get("/v1/access_group")).json() == []
 
 
+@pytest.mark.parametrize("taken_by", ["PUT", "DELETE"])
+async def test_losing_the_last_group_does_not_grant_every_model(admin: Caller, taken_by: str) -> None:
+    await admin.post("/team/new", team_id="t1", models=[])
+    bare, listed = await admin.new_key(models=[]), await admin.new_key(models=["b"])
+    keys = [bare["key"], listed["key"]]
+    group = await _group(admin, access_model_names=["a"], assigned_team_ids=["t1"], assigned_key_ids=keys)
+    body: dict[str, Any] = {"assigned_key_ids": [], "assigned_team_ids": []} if taken_by == "PUT" else {}
+    answer = await _send(admin, taken_by, f"/v1/access_group/{group['access_group_id']}", **body)
+    assert answer.is_success, answer.text
+    assert [(await admin.info(key))["models"] for key in keys] == [["no-default-models"], ["b"]]
+    assert (await admin.get("/team/info", team_id="t1")).json()["team_info"]["models"] == ["no-default-models"]
+
+
 async def test_who_may(admin: Caller, alice: Caller, vera: Caller) -> None:
     await _model(admin, "a", "a1", access_groups=["beta"])
     group = await _group(admin)
