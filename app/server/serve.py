@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.util
 import multiprocessing
+import os
 import resource
 import signal
 import socket
@@ -243,8 +244,31 @@ def _run_granian(settings: Settings) -> int:
     # Where its workers are forked, what was imported and read here is theirs, and they start at once.
     is_forking = multiprocessing.get_start_method() == "fork"
     spare_what_stays()
+    _end_workers_that_start()
     server.serve(target_loader=partial(build, settings) if is_forking else create, wrap_loader=False)
     return 0
+
+
+def _end_workers_that_start() -> None:
+    """Let SIGTERM and SIGINT end a forked worker that is still building its app.
+
+    It inherits the handlers of the process that forks it, which would note the signal where nobody looks, and that
+    process would wait for its end forever. No signal is taken between the fork and the change.
+    """
+    ending = (signal.SIGTERM, signal.SIGINT)
+
+    def hold() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
+
+    def reset() -> None:
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=reset)
 
 
 def _refuse_busy_port(settings: Settings) -> None:
