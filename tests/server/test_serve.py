@@ -71,17 +71,6 @@ async def test_each_process_builds_the_app_once_and_reads_the_file_once_at_most(
     assert list(read.values()) == [1] * readers
 
 
-def test_forked_workers_that_are_still_starting_end_with_the_instance(
-    quarterdeck_process: QuarterdeckFactory,
-) -> None:
-    process = quarterdeck_process(arguments=["--server", "granian", "--workers", "2"])
-    process.kill(signal.SIGTERM)
-    process.start(wait=False)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    process.wait_until(lambda: len(children.read_text().split()) == 2, "both workers are forked")
-    process.kill(signal.SIGTERM)  # fails when it does not end
-
-
 async def test_an_instance_that_drains_is_not_ready_and_still_serves(quarterdeck_process: QuarterdeckFactory) -> None:
     process = quarterdeck_process(env={"QUARTERDECK_DRAIN_SECONDS": "60"})
     async with httpx.AsyncClient(trust_env=False, timeout=10, base_url=process.url) as http:
