@@ -27,6 +27,7 @@ from ..models.virtual_key import SESSION_TEAM_ID
 from ..security.callback_credentials import stored_entries
 from ..spend.scopes import BudgetScope, RateLimit, member_id
 from ..spend.windows import WindowCeiling, budget_windows, model_windows, window_scopes
+from .model_access import NO_MODEL
 from .principal import Principal
 from .roles import Role
 
@@ -362,7 +363,7 @@ def _grants(rows: _Rows, holder: VirtualKey | Team | User) -> tuple[str, ...]:
     for name in [*grants, *given]:
         grants.extend(rows.group_models.get(name, ()))
     # A group that is gone must not turn a list that named it into an empty one, which would grant everything.
-    return tuple(grants) if grants or not given else ("no-default-models",)
+    return tuple(grants) if grants or not given else (NO_MODEL,)
 
 
 def _member_models(rows: _Rows) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from .principal import Principal
 
 Groups = frozenset[str]
 
-_EVERYTHING = frozenset({"*", "all-proxy-models"})
+EVERY_MODEL = frozenset({"*", "all-proxy-models"})
+# The grant that stands where an empty list, which grants everything, would come of taking something away.
+NO_MODEL = "no-default-models"
 _NO_GROUPS: Groups = frozenset()
 
 
@@ -55,7 +57,7 @@ def _covers(grants: Sequence[str], model: str, groups: Groups, principal: Princi
     if not grants:
         return True
     for grant in grants:
-        if grant == model or grant in _EVERYTHING or grant in groups:
+        if grant == model or grant in EVERY_MODEL or grant in groups:
             return True
         # The team's own list is checked by itself.
         if grant == "all-team-models" and principal.team_id is not None:

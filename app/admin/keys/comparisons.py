@@ -12,12 +12,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from ...auth.model_access import EVERY_MODEL, NO_MODEL
 from ...durations import parse_duration
 
 Grant = Mapping[str, Any]
 
-_EVERY_MODEL = frozenset({"*", "all-proxy-models"})
-_NO_MODEL = "no-default-models"
 _AMOUNT = ("max_budget", "budget_limit")
 
 
@@ -137,12 +136,12 @@ def models_no_more(before: Grant, after: Grant, name: str) -> bool:
     """
     old, old_groups = _texts(before["models"]), _texts(before["access_group_ids"])
     new, new_groups = _texts(after["models"]), _texts(after["access_group_ids"])
-    if not (old or old_groups) or old & _EVERY_MODEL:
+    if not (old or old_groups) or old & EVERY_MODEL:
         return True
     is_all_of_team = "all-team-models" in old and before["team_id"] is not None
     if is_all_of_team and before["team_id"] == after["team_id"]:
         return True
-    return bool(new or new_groups) and new <= old | {_NO_MODEL} and new_groups <= old_groups
+    return bool(new or new_groups) and new <= old | {NO_MODEL} and new_groups <= old_groups
 
 
 def _texts(value: Any) -> set[str]:

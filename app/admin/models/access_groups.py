@@ -9,6 +9,7 @@ from typing import Any
 from quart import Blueprint
 from tortoise.exceptions import DoesNotExist, IntegrityError
 
+from ...auth.model_access import NO_MODEL
 from ...auth.principal import current_principal
 from ...errors import Conflict, NotFound
 from ...models import AccessGroup, ChangedMeanwhile, Team, VirtualKey
@@ -22,7 +23,6 @@ blueprint = Blueprint("admin_unified_access_groups", __name__)
 
 Answer = dict[str, Any]
 _MAX_ASSIGNED = 10_000
-_NO_MODEL = "no-default-models"
 _FIELDS: Table = {
     "description": text(2000),
     "access_model_names": text_list(),
@@ -162,7 +162,7 @@ async def _change_rows(
         columns: dict[str, Any] = {"access_group_ids": groups}
         if not groups and not row.models:
             # The group was all that they might call, and an empty list grants everything.
-            columns["models"] = [_NO_MODEL]
+            columns["models"] = [NO_MODEL]
         try:
             await write_row(row, columns, expected_version=row.version)
         except (ChangedMeanwhile, DoesNotExist):

@@ -11,14 +11,12 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
+from ...auth.model_access import EVERY_MODEL, NO_MODEL
 from ...auth.principal import Principal
 from ...errors import Forbidden
 from ...models import Budget, Organization, Team, TeamMembership
 from ...web.fields import bad_request
 from .fields import EDITABLE_BY_TEAM_ADMINS, IN_TEAM_METADATA, OF_MEMBER_BUDGET, json_value, plain
-
-_ALL_MODELS = ("all-proxy-models", "*")
-_NO_MODEL = "no-default-models"
 
 
 class TeamPermissions(IntEnum):
@@ -149,6 +147,6 @@ async def check_bounds(columns: Mapping[str, Any], organization_id: str) -> None
 def is_granted(model: str, granted: Iterable[str]) -> bool:
     """Whether a list of grants covers a model name; an empty list grants everything."""
     names = list(granted)
-    if not names or model == _NO_MODEL or any(name in _ALL_MODELS for name in names):
+    if not names or model == NO_MODEL or not EVERY_MODEL.isdisjoint(names):
         return True
     return any(name == model or (name.endswith("*") and model.startswith(name[:-1])) for name in names)

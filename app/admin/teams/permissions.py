@@ -6,6 +6,7 @@ from typing import Any
 
 from quart import Blueprint
 
+from ...auth.model_access import NO_MODEL
 from ...auth.principal import current_principal
 from ...errors import Forbidden
 from ...models import Team
@@ -21,7 +22,6 @@ Answer = dict[str, Any]
 _ONE: Table = {"team_id": identifier().required}
 _CHANGE: Table = {**VERSION, **_ONE, "team_member_permissions": text_list().required}
 _MODELS: Table = {**VERSION, **_ONE, "models": text_list().required}
-_NO_MODEL = "no-default-models"
 
 
 @blueprint.get("/team/permissions_list")
@@ -66,7 +66,7 @@ async def add_models() -> Answer:
     await check_may_own(current_principal(), team, "add models to a team")
 
     async def columns_of(team: Team) -> Answer:
-        before = [model for model in team.models if model != _NO_MODEL]
+        before = [model for model in team.models if model != NO_MODEL]
         columns = {"models": list(dict.fromkeys([*before, *sent["models"]]))}
         if team.organization_id is not None:
             await check_bounds({"models": sent["models"]}, team.organization_id)
@@ -85,7 +85,7 @@ async def delete_models() -> Answer:
 
     async def columns_of(team: Team) -> Answer:
         remaining = [model for model in team.models if model not in sent["models"]]
-        return {"models": remaining or ([_NO_MODEL] if team.models else [])}
+        return {"models": remaining or ([NO_MODEL] if team.models else [])}
 
     return await team_row(await change_team(team.team_id, columns_of, version=expected_version(sent)))
 
